@@ -1,0 +1,12 @@
+/** A way of keeping the key-encryption key: what a thief of the disk would have to get besides. TPM and PKCS#11 implement the same. */
+export interface KeyProvider {
+  readonly name: "passphrase" | "key-file";
+  /** What it protects against, and what not, in honest words for people. */
+  readonly promise: string;
+  /** The file that it relies on, if any; `openKeyRing` refuses one inside the state directory. */
+  readonly keptAt?: string;
+  /** Wraps the key-encryption key into a blob that may lie on the disk. */
+  wrap(key: Uint8Array): Promise<Uint8Array>;
+  /** Unwraps such a blob; fails with the provider's own codes, never with a wrong key. */
+  unwrap(blob: Uint8Array): Promise<Uint8Array>;
+}

@@ -1,0 +1,96 @@
+/** The two copies of the key ring on the disk, and which of them to believe. */
+import { createHash } from "node:crypto";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { fail, Failure } from "../error.ts";
+import { SEAL_KEYRING_DAMAGED, SEAL_KEYRING_NEWER, SEAL_KEYRING_UNREADABLE, SEAL_KEYRING_UNWRITABLE } from "./codes.ts";
+import { replaceFile } from "./durable-file.ts";
+import type { KeyProvider } from "./provider.ts";
+
+/** What the key ring holds; all keys in it are wrapped. */
+export interface RingFile {
+  /** Counts the writes: of two whole copies the higher one is the newer. */
+  generation: number;
+  provider: KeyProvider["name"];
+  kek: Uint8Array;
+  stores: Map<string, Uint8Array>;
+}
+
+const VERSION = 1;
+const NAMES = ["keyring.json", "keyring.json.bak"] as const;
+
+/** Loads the newest whole copy and mends the other; undefined where there is none at all. Codes as `openKeyRing`. */
+export async function loadRing(directory: string, log?: { warn(fields: object, message: string): void }): Promise<RingFile | undefined> {
+  const copies = await Promise.all(NAMES.map((name) => readCopy(join(directory, name))));
+  if (copies.every((copy) => copy === "absent")) return undefined;
+  const whole = copies.filter((copy) => typeof copy === "object").sort((a, b) => b.generation - a.generation);
+  const best = whole[0];
+  if (!best) throw fail(SEAL_KEYRING_DAMAGED, `neither ${NAMES.join(" nor ")} in ${directory} is whole`);
+  const spoilt = NAMES.filter((_, at) => {
+    const copy = copies[at];
+    return typeof copy !== "object" || copy.generation !== best.generation;
+  });
+  if (spoilt.length > 0) {
+    log?.warn({ directory, files: spoilt }, "a copy of the key ring was torn, missing or old; it was written anew from the whole one");
+    await saveRing(directory, best);
+  }
+  return best;
+}
+
+/** Writes both copies, one after the other, so that at any moment one of them is whole; SEAL_KEYRING_UNWRITABLE. */
+export async function saveRing(directory: string, ring: RingFile): Promise<void> {
+  const bytes = Buffer.from(encode(ring));
+  for (const name of NAMES) {
+    try {
+      await replaceFile(join(directory, name), bytes);
+    } catch (cause) {
+      const reason = (cause as NodeJS.ErrnoException).code ?? "unknown";
+      throw fail(SEAL_KEYRING_UNWRITABLE, `${join(directory, name)} cannot be written (${reason})`, { cause });
+    }
+  }
+}
+
+function encode(ring: RingFile): string {
+  const body = {
+    version: VERSION,
+    generation: ring.generation,
+    provider: ring.provider,
+    kek: Buffer.from(ring.kek).toString("base64"),
+    stores: Object.fromEntries([...ring.stores].map(([name, key]) => [name, Buffer.from(key).toString("base64")])),
+  };
+  return `${JSON.stringify({ ...body, sum: sumOf(body) }, undefined, 2)}\n`;
+}
+
+/** Tells damage from a wrong passphrase; it is no protection against somebody who alters the file (the wrapping is). */
+const sumOf = (body: object): string => createHash("sha256").update(JSON.stringify(body)).digest("hex");
+
+async function readCopy(path: string): Promise<RingFile | "absent" | "damaged"> {
+  let text: string;
+  try {
+    text = await readFile(path, "utf8");
+  } catch (cause) {
+    const reason = (cause as NodeJS.ErrnoException).code;
+    if (reason === "ENOENT") return "absent";
+    throw fail(SEAL_KEYRING_UNREADABLE, `${path} cannot be read (${reason ?? "unknown"})`, { cause });
+  }
+  try {
+    return decode(text, path);
+  } catch (error) {
+    if (error instanceof Failure) throw error;
+    return "damaged";
+  }
+}
+
+function decode(text: string, path: string): RingFile | "damaged" {
+  const { sum, ...body } = JSON.parse(text) as { version: number; generation: number; provider: KeyProvider["name"]; kek: string; stores: Record<string, string>; sum: string };
+  if (Number.isInteger(body.version) && body.version > VERSION) {
+    throw fail(SEAL_KEYRING_NEWER, `${path} is of version ${body.version}; this Holdfast knows versions up to ${VERSION}`);
+  }
+  if (body.version !== VERSION || sum !== sumOf(body)) return "damaged";
+  return {
+    generation: body.generation,
+    provider: body.provider,
+    kek: Buffer.from(body.kek, "base64"),
+    stores: new Map(Object.entries(body.stores).map(([name, key]) => [name, Buffer.from(key, "base64")])),
+  };
+}
