@@ -47,7 +47,7 @@ export async function serve<C extends Contract>(options: ServeOptions<C>): Promi
   const { contract, identity, log } = options;
   const streams = new Set<AbortController>();
   const app = Fastify({
-    ...(identity ? { https: identity.serverOptions() } : {}),
+    ...(identity ? { https: { ...identity.serverOptions(), ...(takesAnonymous(contract) ? { rejectUnauthorized: false } : {}) } } : {}),
     bodyLimit: DEFAULT_BODY_BYTES_MAX,
     forceCloseConnections: "idle",
     keepAliveTimeout: 65_000,
@@ -79,6 +79,9 @@ export async function serve<C extends Contract>(options: ServeOptions<C>): Promi
     },
   };
 }
+
+/** Some operation is for callers that have no certificate yet (join, enroll): then the handshake lets them in and `admit` sorts them. */
+const takesAnonymous = (contract: Contract): boolean => Object.values(contract.operations).some((op) => op.callers?.includes(""));
 
 function addRoute(app: FastifyInstance, options: ServeOptions<Contract>, name: string, op: Operation, streams: Set<AbortController>): void {
   const handler = options.service[name] as unknown as (input: unknown, call: Call) => unknown;
@@ -155,8 +158,15 @@ function admit(options: ServeOptions<Contract>, op: Operation, call: Call, reque
     throw fail(INSTANCE_MISDIRECTED, `this is instance ${options.instance} of ${options.contract.name}, not ${String(meant).slice(0, 100)}`);
   }
   const outside = call.caller === "gateway" || call.caller === "open-edgex";
-  if ((outside && op.public) || op.callers?.includes(call.caller) || op.callers?.includes("*")) return;
+  if ((outside && op.public) || mayCall(op, call.caller)) return;
   throw fail(CALLER_REFUSED, `'${call.caller}' may not call ${op.method} ${op.path} of ${options.contract.name}`);
+}
+
+/** `*` is every service with a certificate, `edge.*` every one whose name begins so, the empty name one without a certificate. */
+function mayCall(op: Operation, caller: string): boolean {
+  if (!op.callers) return false;
+  if (op.callers.includes(caller)) return true;
+  return caller !== "" && op.callers.some((c) => c.endsWith("*") && caller.startsWith(c.slice(0, -1)));
 }
 
 function readInput(contract: Contract, op: Operation, request: FastifyRequest): unknown {

@@ -1,0 +1,88 @@
+/** What a service is to the process that runs it: its contract, its config, what it needs, and how it starts. */
+import type { Static, TObject, TSchema } from "typebox";
+import type { Clock } from "./clock.ts";
+import type { ConnectOptions } from "./connect.ts";
+import type { Contract, Service } from "./contract.ts";
+import type { TlsIdentity } from "./identity/tls.ts";
+import type { Log } from "./log.ts";
+import type { ListenAt } from "./serve.ts";
+import type { Tracer } from "./trace.ts";
+
+/** All that a service is given. It reaches for nothing else: no environment, no global, no other room. */
+export interface Context<Config> {
+  /** Service key, e.g. `core-data`; also its name in certificates, the registry and logs. */
+  readonly name: string;
+  /** The node's name. */
+  readonly node: string;
+  /** This instance: unique over restarts. */
+  readonly instance: string;
+  /** Holdfast's version. */
+  readonly version: string;
+  readonly config: Config;
+  /** The service's own directory (0700), the only place it may write. Plaintext must not go there. */
+  readonly directory: string;
+  /** Derives a 32-byte key for one purpose (`database`, `journal`) from the service's data key. */
+  key(purpose: string): Buffer;
+  /** Small secrets the supervisor hands over the pipe, by name. */
+  readonly secrets: Readonly<Record<string, string>>;
+  readonly log: Log;
+  readonly clock: Clock;
+  readonly tracer: Tracer;
+  /** The line to the supervisor: small messages both ways (which instances may join, how far the start has come). */
+  readonly supervisor: SupervisorLine;
+  /** Absent with `--compact`, where services call each other without a wire. */
+  readonly identity: TlsIdentity | undefined;
+  /** Further sockets the service declared as doors, opened by the supervisor; a door that is switched off is absent. */
+  readonly doors: Readonly<Record<string, ListenAt>>;
+  /** Makes the client of another service. */
+  connect<C extends Contract>(contract: C, options?: Partial<ConnectOptions>): Service<C>;
+  /** Aborts when the service is to stop. */
+  readonly stopping: AbortSignal;
+}
+
+export interface SupervisorLine {
+  /** Calls back for each message of a kind, those that came before included. */
+  on(kind: string, handle: (message: Readonly<Record<string, unknown>>) => void): void;
+  send(kind: string, message: Readonly<Record<string, unknown>>): void;
+}
+
+export interface Started<C extends Contract> {
+  readonly service: Service<C>;
+  /** For services with `ownIdentity`: what they serve with. */
+  readonly identity?: TlsIdentity;
+  /** `warning` with a reason where it works but not well; shown by the registry and `holdfast status`. */
+  health?(): { state: "passing" | "warning"; reason?: string };
+  /** Called after the last request has ended: flush, close files. Bounded by STOP_TIMEOUT_MS. */
+  stop?(): Promise<void>;
+}
+
+/** A socket beside the contract's own. */
+export interface Door {
+  readonly name: string;
+  readonly port: number;
+  /** `always`: open; `open-edgex`: only with that flag, on loopback, without TLS. */
+  readonly when: "always" | "open-edgex";
+}
+
+export interface ServiceMain<C extends Contract = Contract, S extends TObject = TObject> {
+  readonly contract: C;
+  /** Strict (additionalProperties: false); every field with description, default and examples; units last in the name. */
+  readonly config: S;
+  /** Contracts it calls: what the sandbox lets it connect to, and what must be up first. */
+  readonly needs: readonly string[];
+  /** Owns state in its directory (then it runs as one instance). */
+  readonly stateful: boolean;
+  readonly doors?: readonly Door[];
+  /** Makes its own certificate (identity, cloud) instead of joining the node's authority. */
+  readonly ownIdentity?: boolean;
+  start(context: Context<Static<S>>): Promise<Started<C>>;
+}
+
+/** Types a service's main; `main.ts` of every service exports the value as `main`. */
+export const defineService = <C extends Contract, S extends TObject>(main: ServiceMain<C, S>): ServiceMain<C, S> => main;
+
+/** A config field: its schema with meaning, default and example, from which docs/config.md is made. */
+export const field = <S extends TSchema>(schema: S, doc: { description: string; default: unknown; example?: unknown }): S =>
+  Object.assign({}, schema, doc);
+
+export const STOP_TIMEOUT_MS = 10_000;

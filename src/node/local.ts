@@ -1,0 +1,178 @@
+/**
+ * Runs services in this process, without a wire between them: what `--compact` and the tests stand on. The same mains,
+ * the same contracts, the same checks of callers; only the sockets are missing.
+ */
+import { hkdfSync } from "node:crypto";
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import type { Static, TObject } from "typebox";
+import { Value } from "typebox/value";
+import { type Call, leftMs, makeCall } from "../kernel/call.ts";
+import { checkInput, defaultOf } from "../kernel/check.ts";
+import { type Clock, systemClock } from "../kernel/clock.ts";
+import { type Contract, DEFAULT_TIMEOUT_MS, type Operation, type Service } from "../kernel/contract.ts";
+import { CALLER_REFUSED, fail, UNAVAILABLE } from "../kernel/error.ts";
+import type { Log } from "../kernel/log.ts";
+import type { ListenAt } from "../kernel/serve.ts";
+import type { Context, ServiceMain, Started } from "../kernel/service.ts";
+import { Tracer } from "../kernel/trace.ts";
+
+export interface LocalOptions {
+  readonly node: string;
+  readonly directory: string;
+  readonly version: string;
+  readonly log: Log;
+  readonly clock?: Clock;
+  /** Data key of each store, 32 bytes. */
+  dataKey(service: string): Promise<Uint8Array>;
+  /** Config sections by service; missing fields take their defaults. */
+  readonly config?: Readonly<Record<string, unknown>>;
+  /** Doors by service. */
+  readonly doors?: Readonly<Record<string, Readonly<Record<string, ListenAt>>>>;
+}
+
+/** One service running here. */
+export interface LocalService {
+  readonly main: ServiceMain;
+  readonly started: Started<Contract>;
+  readonly tracer: Tracer;
+  readonly instance: string;
+  stop(): Promise<void>;
+}
+
+export interface LocalHouse {
+  /** Starts a service; what it needs must be started before its first call, not before itself. */
+  start<C extends Contract, S extends TObject>(main: ServiceMain<C, S>, config?: Partial<Static<S>>): Promise<LocalService & { service: Service<C> }>;
+  /** A client of a service that runs here, for a caller by name. */
+  connect<C extends Contract>(contract: C, caller: string): Service<C>;
+  readonly services: ReadonlyMap<string, LocalService>;
+  /** Puts a message on a service's supervisor line. */
+  tell(service: string, kind: string, message: Readonly<Record<string, unknown>>): void;
+  /** Stops all, last started first. */
+  stop(): Promise<void>;
+}
+
+/** Derives the key for one purpose from a service's data key (HKDF-SHA-256, RFC 5869). */
+export const deriveKey = (dataKey: Uint8Array, service: string, purpose: string): Buffer =>
+  Buffer.from(hkdfSync("sha256", dataKey, "holdfast", `${service}/${purpose}`, 32));
+
+/** Makes a house in this process. */
+export function makeLocalHouse(options: LocalOptions): LocalHouse {
+  const clock = options.clock ?? systemClock;
+  const services = new Map<string, LocalService>();
+  const lines = new Map<string, SupervisorLineLocal>();
+  const lineOf = (name: string) => lines.get(name) ?? lines.set(name, new SupervisorLineLocal()).get(name)!;
+  const connectAs = <C extends Contract>(contract: C, caller: string): Service<C> => localClient(contract, caller, () => services.get(contract.name)?.started.service);
+
+  return {
+    services,
+    connect: connectAs,
+    tell: (service, kind, message) => lineOf(service).deliver(kind, message),
+    async start(main, config) {
+      const name = main.contract.name;
+      const directory = join(options.directory, name);
+      mkdirSync(directory, { recursive: true, mode: 0o700 });
+      const dataKey = await options.dataKey(name);
+      const stopping = new AbortController();
+      const tracer = new Tracer(name, clock);
+      const instance = `${name}-${process.pid}-${Math.round(performance.now() * 1000).toString(36)}`;
+      const context: Context<never> = {
+        name, node: options.node, instance, version: options.version, directory, clock, tracer,
+        config: configOf(main, options.config?.[name], config) as never,
+        key: (purpose) => deriveKey(dataKey, name, purpose),
+        secrets: {},
+        log: options.log.child({ service: name }),
+        supervisor: lineOf(name),
+        identity: undefined,
+        doors: options.doors?.[name] ?? {},
+        connect: (contract) => connectAs(contract, name),
+        stopping: stopping.signal,
+      };
+      const started = await main.start(context);
+      const local = {
+        main: main as unknown as ServiceMain,
+        started: started as unknown as Started<Contract>,
+        service: started.service,
+        tracer,
+        instance,
+        async stop() {
+          services.delete(name);
+          stopping.abort();
+          await started.stop?.();
+        },
+      };
+      services.set(name, local);
+      return local;
+    },
+    async stop() {
+      for (const local of [...services.values()].reverse()) await local.stop();
+    },
+  };
+}
+
+/** Fills a config section's defaults and refuses what the schema does not know. */
+export function configOf(main: { config: TObject }, ...sections: unknown[]): unknown {
+  const given = Object.assign({}, ...sections.filter((s) => s !== undefined)) as object;
+  const filled = Value.Default(main.config, structuredClone(given));
+  const [first] = Value.Errors(main.config, filled);
+  if (first) throw new Error(`config${first.instancePath.replaceAll("/", ".")}: ${first.message}`);
+  return filled;
+}
+
+class SupervisorLineLocal {
+  readonly #handlers = new Map<string, (message: Readonly<Record<string, unknown>>) => void>();
+  readonly #waiting: { kind: string; message: Readonly<Record<string, unknown>> }[] = [];
+  readonly sent: { kind: string; message: Readonly<Record<string, unknown>> }[] = [];
+
+  on(kind: string, handle: (message: Readonly<Record<string, unknown>>) => void): void {
+    this.#handlers.set(kind, handle);
+    for (const m of this.#waiting) if (m.kind === kind) handle(m.message);
+  }
+
+  send(kind: string, message: Readonly<Record<string, unknown>>): void {
+    this.sent.push({ kind, message });
+  }
+
+  deliver(kind: string, message: Readonly<Record<string, unknown>>): void {
+    const handle = this.#handlers.get(kind);
+    if (handle) handle(message);
+    else this.#waiting.push({ kind, message });
+  }
+}
+
+/** A client that calls the service's own functions, with the checks a wire would have made. */
+export function localClient<C extends Contract>(contract: C, caller: string, find: () => Service<Contract> | undefined): Service<C> {
+  const client: Record<string, unknown> = {};
+  for (const [name, op] of Object.entries(contract.operations)) {
+    const prepare = (input: Record<string, unknown>, call: Call) => {
+      if (!mayCallLocally(op, caller)) throw fail(CALLER_REFUSED, `'${caller}' may not call ${name} of ${contract.name}`);
+      const service = find();
+      if (!service) throw fail(UNAVAILABLE, `${contract.name} is not running`, { retryAfterS: 1 });
+      const filled = { ...input };
+      for (const [field, schema] of Object.entries(op.input)) if (filled[field] === undefined && defaultOf(schema) !== undefined) filled[field] = defaultOf(schema);
+      checkInput(op, filled);
+      const timeoutMs = op.kind === "stream" ? Number.POSITIVE_INFINITY : Math.min(leftMs(call), op.timeoutMs ?? DEFAULT_TIMEOUT_MS);
+      const inner = makeCall({ caller, timeoutMs, requestId: call.requestId, parentId: call.spanId, signal: call.signal, ...(call.subject ? { subject: call.subject } : {}) });
+      return { handler: service[name] as unknown as (input: unknown, call: Call) => never, filled, inner, service };
+    };
+    client[name] =
+      op.kind === "stream"
+        ? (input: Record<string, unknown>, call: Call): AsyncIterable<unknown> => {
+            const { handler, filled, inner, service } = prepare(input, call);
+            return handler.call(service, filled, inner) as AsyncIterable<unknown>;
+          }
+        : async (input: Record<string, unknown>, call: Call): Promise<unknown> => {
+            const { handler, filled, inner, service } = prepare(input, call);
+            try {
+              return await (handler.call(service, filled, inner) as Promise<unknown>);
+            } finally {
+              inner.end(false);
+            }
+          };
+  }
+  return client as Service<C>;
+}
+
+const mayCallLocally = (op: Operation, caller: string): boolean =>
+  (op.public !== undefined && (caller === "gateway" || caller === "cli" || caller === "open-edgex")) ||
+  (op.callers ?? []).some((c) => c === caller || (c.endsWith("*") && caller.startsWith(c.slice(0, -1))));

@@ -1,0 +1,108 @@
+/** The cloud: the other end of the uplink. Keeps each batch of each enrolled node exactly once, and answers queries. */
+import { type Static, Type } from "typebox";
+import { contract, get, post, type Service } from "../../kernel/contract.ts";
+import { Reading } from "../../kernel/edgex.ts";
+import { code } from "../../kernel/error.ts";
+
+export const CLOUD_CODE_REFUSED = code("CLOUD_CODE_REFUSED", "unauthorized", "Make a new one-time code with 'holdfast cloud code' and enroll within its lifetime.");
+export const CLOUD_BATCH_REFUSED = code("CLOUD_BATCH_REFUSED", "invalid", "The batch can never be read; it is set aside and the queue goes on. Report it.");
+export const CLOUD_SEQUENCE_GAP = code("CLOUD_SEQUENCE_GAP", "conflict", "Send from the sequence after the mark that the message names.");
+
+const Bytes = Type.Unsafe<Uint8Array>({});
+const StreamName = Type.String({ minLength: 1, maxLength: 200 });
+
+/** A batch's place: exactly once is (edge, stream, epoch, sequence) against a high-water mark. */
+export const Batch = Type.Object({
+  sequence: Type.Integer({ minimum: 1 }),
+  /** When the outbox took it, nanoseconds: the cloud learns the dwell time. */
+  queuedNs: Type.Unsafe<bigint>({}),
+  blocks: Bytes,
+});
+export type Batch = Static<typeof Batch>;
+
+export const ACCEPT_BYTES_MAX = 4 * 1024 * 1024;
+export const BATCHES_MAX = 256;
+
+export const EdgeStatus = Type.Object({
+  edge: Type.String(),
+  enrolledAtMs: Type.Integer(),
+  lastSeenMs: Type.Optional(Type.Integer()),
+  batches: Type.Integer(),
+  events: Type.Integer(),
+  readings: Type.Integer(),
+  bytes: Type.Integer(),
+});
+
+export const cloud = contract("cloud", {
+  enroll: post("/enroll", {
+    summary: "Gives a node its certificate for a one-time code.",
+    input: { body: Type.Object({ edge: Type.String({ pattern: "^[a-z0-9][a-z0-9-]{0,62}$" }), code: Type.String({ maxLength: 200 }), csrPem: Type.String({ maxLength: 8192 }) }) },
+    output: Type.Object({ certPem: Type.String(), caPem: Type.String(), notAfterMs: Type.Integer() }),
+    errors: [CLOUD_CODE_REFUSED],
+    callers: ["", "edge.*"],
+  }),
+  renew: post("/renew", {
+    summary: "Renews the calling node's certificate.",
+    input: { body: Type.Object({ csrPem: Type.String({ maxLength: 8192 }) }) },
+    output: Type.Object({ certPem: Type.String(), caPem: Type.String(), notAfterMs: Type.Integer() }),
+    callers: ["edge.*"],
+  }),
+  accept: post("/accept", {
+    summary: "Keeps batches of the calling node, in order, each once; answers when they are on disk.",
+    input: { body: Type.Object({ stream: StreamName, epoch: Type.Integer(), batches: Type.Array(Batch, { minItems: 1, maxItems: BATCHES_MAX }) }) },
+    output: Type.Object({
+      /** High-water mark of the stream and epoch: all up to here is durable. */
+      durable: Type.Integer(),
+      /** Batches that can never be kept, with the reason; the mark has passed them. */
+      refused: Type.Array(Type.Object({ sequence: Type.Integer(), reason: Type.String() })),
+      receivedNs: Type.Unsafe<bigint>({}),
+      durationUs: Type.Integer(),
+    }),
+    errors: [CLOUD_BATCH_REFUSED, CLOUD_SEQUENCE_GAP],
+    callers: ["edge.*"],
+    bodyBytesMax: ACCEPT_BYTES_MAX,
+    timeoutMs: 30_000,
+  }),
+  mark: get("/mark", {
+    summary: "Tells the high-water mark of one of the calling node's streams.",
+    input: { stream: StreamName, epoch: Type.Integer() },
+    output: Type.Object({ durable: Type.Integer() }),
+    callers: ["edge.*"],
+  }),
+  newCode: post("/code", {
+    summary: "Makes a one-time code to enroll a node with; it holds the authority's fingerprint, so that the node knows whom it trusts.",
+    input: { body: Type.Object({ lifetimeS: Type.Integer({ minimum: 1, maximum: 604_800 }) }) },
+    output: Type.Object({ code: Type.String(), expiresAtMs: Type.Integer() }),
+    callers: ["cli", "node"],
+  }),
+  edges: get("/edges", {
+    summary: "Lists the enrolled nodes and what they have sent.",
+    input: {},
+    output: Type.Object({ edges: Type.Array(EdgeStatus) }),
+    callers: ["cli", "node"],
+  }),
+  readings: get("/readings/:edge/:device", {
+    summary: "Lists a device's readings, newest first.",
+    input: {
+      edge: Type.String(), device: Type.String(), resource: Type.Optional(Type.String()),
+      offset: Type.Integer({ minimum: 0, default: 0 }), limit: Type.Integer({ minimum: 1, maximum: 100_000, default: 20 }),
+    },
+    output: Type.Object({ totalCount: Type.Integer(), readings: Type.Array(Reading) }),
+    callers: ["cli", "node"],
+    timeoutMs: 30_000,
+  }),
+  audit: get("/audit/:edge", {
+    summary: "Tells per publisher and epoch which event sequences are kept, as ranges, and how many twice (0): what the fault tests hold the node to.",
+    input: { edge: Type.String() },
+    output: Type.Object({
+      publishers: Type.Array(Type.Object({
+        name: Type.String(), epoch: Type.Integer(), events: Type.Integer(), readings: Type.Integer(), duplicates: Type.Integer(),
+        outOfOrder: Type.Integer(),
+        ranges: Type.Array(Type.Object({ from: Type.Integer(), to: Type.Integer() })),
+      })),
+    }),
+    callers: ["cli", "node"],
+    timeoutMs: 60_000,
+  }),
+});
+export type Cloud = Service<typeof cloud>;

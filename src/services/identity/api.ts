@@ -1,0 +1,67 @@
+/** Identity: the node's certificate authority, the services' certificates, people's tokens. */
+import { type Static, Type } from "typebox";
+import { contract, get, post, type Service } from "../../kernel/contract.ts";
+import { code } from "../../kernel/error.ts";
+
+export const IDENTITY_JOIN_REFUSED = code("IDENTITY_JOIN_REFUSED", "unauthorized", "A service joins once with the secret its supervisor gave it; let the supervisor restart it.");
+export const IDENTITY_REQUEST_INVALID = code("IDENTITY_REQUEST_INVALID", "invalid", "Send a PKCS#10 request in PEM, P-256, signed by its own key.");
+export const IDENTITY_SCOPE_UNKNOWN = code("IDENTITY_SCOPE_UNKNOWN", "invalid", "Ask for a role that 'holdfast token --help' lists.");
+
+/** Roles a token may have, and the scopes they stand for. A scope is `noun:verb`; `*` is every one. */
+export const ROLES = {
+  viewer: ["node:read", "device:read", "event:read", "reading:read", "trace:read"],
+  operator: ["node:read", "device:read", "event:read", "reading:read", "trace:read", "command:read", "command:write", "event:write"],
+  admin: ["*"],
+} as const;
+export type Role = keyof typeof ROLES;
+export const Role = Type.Union([Type.Literal("viewer"), Type.Literal("operator"), Type.Literal("admin")]);
+
+export const Certificate = Type.Object({
+  certPem: Type.String(),
+  caPem: Type.String(),
+  notAfterMs: Type.Integer(),
+});
+export type Certificate = Static<typeof Certificate>;
+
+export const Jwk = Type.Record(Type.String(), Type.Unknown());
+
+export const identity = contract("identity", {
+  join: post("/join", {
+    summary: "Gives a new instance its first certificate for the one-time secret of its supervisor.",
+    input: { body: Type.Object({ service: Type.String(), instance: Type.String(), secret: Type.String(), csrPem: Type.String({ maxLength: 8192 }) }) },
+    output: Certificate,
+    errors: [IDENTITY_JOIN_REFUSED, IDENTITY_REQUEST_INVALID],
+    // A joiner has no certificate yet: the secret is its credential (served on the same TLS port, see identity/README.md).
+    callers: ["*", ""],
+  }),
+  renew: post("/renew", {
+    summary: "Gives the caller a fresh certificate for the name in its present one.",
+    input: { body: Type.Object({ csrPem: Type.String({ maxLength: 8192 }) }) },
+    output: Certificate,
+    errors: [IDENTITY_REQUEST_INVALID],
+    callers: ["*"],
+  }),
+  issueToken: post("/token", {
+    summary: "Issues a signed token (JWT, ES256) for a person.",
+    input: { body: Type.Object({ subject: Type.String({ minLength: 1, maxLength: 200 }), role: Role, lifetimeS: Type.Integer({ minimum: 1, maximum: 31_536_000 }) }) },
+    output: Type.Object({ token: Type.String(), expiresAtMs: Type.Integer() }),
+    errors: [IDENTITY_SCOPE_UNKNOWN],
+    callers: ["node"],
+    public: { scope: "token:issue" },
+  }),
+  keys: get("/keys", {
+    summary: "Lists the public keys tokens are signed with (a JWKS, RFC 7517).",
+    input: {},
+    output: Type.Object({ keys: Type.Array(Jwk) }),
+    callers: ["*"],
+    public: { scope: "node:read" },
+  }),
+  authority: get("/authority", {
+    summary: "Tells the certificate authority's certificate.",
+    input: {},
+    output: Type.Object({ caPem: Type.String(), node: Type.String() }),
+    callers: ["*"],
+    public: { scope: "node:read" },
+  }),
+});
+export type Identity = Service<typeof identity>;
