@@ -73,13 +73,12 @@ export class CborReader {
       return negative ? -1 - value : value;
     }
     if (info > 27) throw this.#malformed(`an integer with additional information ${info}`);
-    this.#need(8);
-    const high = this.#view.getUint32(this.#at);
-    const low = this.#view.getUint32(this.#at + 4);
-    this.#at += 8;
+    const at = this.#take(8);
+    const high = this.#view.getUint32(at);
+    const low = this.#view.getUint32(at + 4);
     const value = high * 0x1_0000_0000 + low;
     if (high < 0x20_0000 && value < Number.MAX_SAFE_INTEGER) return negative ? -1 - value : value;
-    const exact = this.#view.getBigUint64(this.#at - 8);
+    const exact = this.#view.getBigUint64(at);
     if (!negative) return high < 0x20_0000 ? value : exact;
     return -1n - exact;
   }
@@ -87,20 +86,8 @@ export class CborReader {
   /** The argument behind a head byte, RFC 8949 3; up to 32 bits. */
   #argument(info: number): number {
     if (info < 24) return info;
-    const at = this.#at;
-    if (info === 24) {
-      this.#need(1);
-      this.#at = at + 1;
-      return this.#bytes[at]!;
-    }
-    if (info === 25) {
-      this.#need(2);
-      this.#at = at + 2;
-      return this.#view.getUint16(at);
-    }
-    this.#need(4);
-    this.#at = at + 4;
-    return this.#view.getUint32(at);
+    if (info === 24) return this.#bytes[this.#take(1)]!;
+    return info === 25 ? this.#view.getUint16(this.#take(2)) : this.#view.getUint32(this.#take(4));
   }
 
   /** A length, a count or a tag; INDEFINITE where the items end with a break. */
@@ -108,10 +95,9 @@ export class CborReader {
     if (info < 27) return this.#argument(info);
     if (info === 31) return INDEFINITE;
     if (info > 27) throw this.#malformed(`additional information ${info} is reserved`);
-    this.#need(8);
-    const high = this.#view.getUint32(this.#at);
-    const low = this.#view.getUint32(this.#at + 4);
-    this.#at += 8;
+    const at = this.#take(8);
+    const high = this.#view.getUint32(at);
+    const low = this.#view.getUint32(at + 4);
     // Rounds above 2^53, where it is beyond any limit anyway.
     return high * 0x1_0000_0000 + low;
   }
@@ -121,27 +107,19 @@ export class CborReader {
       const chunks = this.#chunks(2);
       return new Uint8Array(Buffer.concat(chunks as Uint8Array[]));
     }
-    this.#need(length);
-    const from = this.#at;
-    this.#at += length;
+    const from = this.#take(length);
     // A copy: a view would keep the whole body in memory for as long as somebody keeps the value.
     return new Uint8Array(this.#bytes.subarray(from, this.#at));
   }
 
   #text(length: number): string {
     if (length === INDEFINITE) return this.#chunks(3).join("");
-    this.#need(length);
-    if (length <= TEXT_LENGTH_MAX) return this.#shortText(length);
-    const from = this.#at;
-    const text = this.#bytes.toString("utf8", from, from + length);
-    this.#checkUtf8(text, length);
-    this.#at = from + length;
-    return text;
+    const from = this.#take(length);
+    return length <= TEXT_LENGTH_MAX ? this.#shortText(from, length) : this.#utf8(from, this.#at);
   }
 
-  #shortText(length: number): string {
+  #shortText(from: number, length: number): string {
     const bytes = this.#bytes;
-    const from = this.#at;
     const end = from + length;
     let hash = length;
     let ascii = true;
@@ -150,13 +128,7 @@ export class CborReader {
       if (byte > 0x7f) ascii = false;
       hash = (Math.imul(hash, 31) + byte) | 0;
     }
-    if (!ascii) {
-      const text = bytes.toString("utf8", from, end);
-      this.#checkUtf8(text, length);
-      this.#at = end;
-      return text;
-    }
-    this.#at = end;
+    if (!ascii) return this.#utf8(from, end);
     const slot = (hash ^ (hash >>> 15)) & (TEXTS - 1);
     const known = texts[slot]!;
     if (known.length === length) {
@@ -167,23 +139,23 @@ export class CborReader {
     return (texts[slot] = bytes.toString("latin1", from, end));
   }
 
-  /** Decoding puts U+FFFD where bytes are no UTF-8; only then it is worth asking whether it stood there as such. */
-  #checkUtf8(text: string, length: number): void {
-    if (text.includes("\ufffd") && !isUtf8(this.#bytes.subarray(this.#at, this.#at + length))) throw this.#malformed("the text is not UTF-8");
+  #utf8(from: number, end: number): string {
+    const text = this.#bytes.toString("utf8", from, end);
+    // Decoding puts U+FFFD where bytes are no UTF-8; only then it is worth asking whether it stood there as such.
+    if (text.includes("\ufffd") && !isUtf8(this.#bytes.subarray(from, end))) throw this.#malformed("the text before it is not UTF-8");
+    return text;
   }
 
   /** The chunks of a string of indefinite length: definite strings of the same type, RFC 8949 3.2.3. */
   #chunks(major: number): (string | Uint8Array)[] {
     const made: (string | Uint8Array)[] = [];
     for (;;) {
-      this.#need(1);
-      const first = this.#bytes[this.#at]!;
-      if (first === 0xff) break;
+      const first = this.#bytes[this.#take(1)]!;
+      if (first === 0xff) return made;
+      this.#at--;
       if (first >> 5 !== major || (first & 0x1f) === 31) throw this.#malformed("a chunk of another type within a string");
       made.push(this.#item() as string | Uint8Array);
     }
-    this.#at++;
-    return made;
   }
 
   #array(length: number): unknown[] {
@@ -255,8 +227,8 @@ export class CborReader {
   }
 
   #bignum(negative: boolean): number | bigint {
-    this.#need(1);
-    if (this.#bytes[this.#at]! >> 5 !== 2) throw this.#malformed("a bignum that is not a byte string");
+    // Looked at before it is read: a bignum of a bignum of a bignum would be nesting that nobody counts.
+    if (this.#at < this.#end && this.#bytes[this.#at]! >> 5 !== 2) throw this.#malformed("a bignum that is not a byte string");
     const bytes = this.#item() as Uint8Array;
     if (bytes.length > BIGNUM_BYTES_MAX) throw this.#malformed(`a bignum of ${bytes.length} bytes; at most ${BIGNUM_BYTES_MAX} are allowed`);
     const value = BigInt(bytes.length > 0 ? `0x${bytes.toHex()}` : 0);
@@ -266,7 +238,6 @@ export class CborReader {
   }
 
   #simple(info: number): unknown {
-    const at = this.#at;
     switch (info) {
       case 20:
         return false;
@@ -277,17 +248,11 @@ export class CborReader {
       case 23:
         return undefined;
       case 25:
-        this.#need(2);
-        this.#at = at + 2;
-        return this.#view.getFloat16(at);
+        return this.#view.getFloat16(this.#take(2));
       case 26:
-        this.#need(4);
-        this.#at = at + 4;
-        return this.#view.getFloat32(at);
+        return this.#view.getFloat32(this.#take(4));
       case 27:
-        this.#need(8);
-        this.#at = at + 8;
-        return this.#view.getFloat64(at);
+        return this.#view.getFloat64(this.#take(8));
       case 31:
         return BREAK;
       default:
@@ -295,8 +260,12 @@ export class CborReader {
     }
   }
 
-  #need(length: number): void {
-    if (length > this.#end - this.#at) throw this.#cutOff();
+  /** Steps over `length` bytes and tells where they begin. */
+  #take(length: number): number {
+    const at = this.#at;
+    if (length > this.#end - at) throw this.#cutOff();
+    this.#at = at + length;
+    return at;
   }
 
   #cutOff(): Failure {

@@ -124,6 +124,7 @@ test("nesting and size have limits, which the failure names", () => {
   refuses("9f".repeat(10_000), "INPUT_TOO_DEEP");
   refuses("bf6161".repeat(10_000), "INPUT_TOO_DEEP");
   refuses("d9d9f7".repeat(10_000), "INPUT_TOO_DEEP");
+  refuses("c2".repeat(100_000), "INPUT_MALFORMED");
   assert.throws(() => decodeCbor(hex("81".repeat(CBOR_DEPTH_CEILING + 1)), { depthMax: 1e9 }), failure("INPUT_TOO_DEEP"));
   assert.ok(decodeCbor(hex(`${"81".repeat(CBOR_DEPTH_CEILING)}00`), { depthMax: 1e9 }));
   assert.throws(() => decodeCbor(new Uint8Array(11), { bytesMax: 10 }), failure("INPUT_TOO_LARGE", /11 bytes; at most 10/));
