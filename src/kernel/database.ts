@@ -2,20 +2,12 @@
  * An encrypted SQLite database: whole file, write-ahead log and temporary data under one key. A damaged one is moved aside
  * and a fresh one made, so that a node always starts by itself; the owner fills it again from the journal.
  */
-import { createHmac } from "node:crypto";
-import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
-import { basename, dirname, join } from "node:path";
+import { existsSync, rmSync } from "node:fs";
 import Native from "better-sqlite3-multiple-ciphers";
-import type { NativeStatement, SqliteError } from "better-sqlite3-multiple-ciphers";
-import { code, Failure, fail } from "./error.ts";
-
-export const DATABASE_KEY_WRONG = code("DATABASE_KEY_WRONG", "internal", "Restore the key ring and the database from the same backup; nothing was changed.");
-export const DATABASE_NEWER = code("DATABASE_NEWER", "conflict", "Start the newer version of Holdfast that wrote this state; nothing was changed.");
-export const DATABASE_DAMAGED = code("DATABASE_DAMAGED", "internal", "Restart the service: it moves the damaged file aside and starts a fresh one by itself.");
-export const DATABASE_DISK_FULL = code("DATABASE_DISK_FULL", "full", "Free some space on the disk; the change was not made and can be repeated.");
-export const DATABASE_READ_ONLY = code("DATABASE_READ_ONLY", "full", "Let the service's user write to the state directory, and see whether the disk was remounted read-only.");
-export const DATABASE_BUSY = code("DATABASE_BUSY", "unavailable", "Try again; if it stays, another process holds the database.");
-export const DATABASE_IO = code("DATABASE_IO", "internal", "Look at the kernel's log: the disk may be failing.");
+import type { NativeStatement } from "better-sqlite3-multiple-ciphers";
+import { DATABASE_DAMAGED, DATABASE_KEY_WRONG, DATABASE_NEWER, suspected, suspicion, translate } from "./database-errors.ts";
+import { keyFits, keyMark, moveAside, prepareFile, sizeOf } from "./database-file.ts";
+import { Failure, fail } from "./error.ts";
 
 export type Value = null | number | bigint | string | Uint8Array;
 
@@ -62,7 +54,6 @@ export interface DatabaseOptions {
   busyTimeoutMs?: number;
 }
 
-const DAMAGED_KEPT_MAX = 3;
 /** After an unclean end a database up to this size is checked whole before it is used (5 ms a MiB); larger ones only on suspicion. */
 const CHECKED_BYTES_MAX = 16 * 1024 * 1024;
 /** The log is cut back to this after a checkpoint, so that one large transaction does not keep the disk for ever. */
@@ -225,15 +216,6 @@ class Guarded<Row, Parameters extends Value[]> implements Statement<Row, Paramet
   }
 }
 
-/** Makes directory and file as their owner's alone: SQLite gives the log and its index the mode of the database. */
-function prepareFile(path: string): void {
-  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
-  closeSync(openSync(path, "a", 0o600));
-}
-
-const sizeOf = (path: string): number => statSync(path, { throwIfNoEntry: false })?.size ?? 0;
-const suspicion = (path: string): string => `${path}.suspect`;
-
 /** Opens the file and reads its first pages; throws what SQLite says, having closed it. */
 function openWhole(options: DatabaseOptions): Native {
   const { path, key, cacheKiB = 2048, busyTimeoutMs = 5000 } = options;
@@ -251,8 +233,9 @@ function openWhole(options: DatabaseOptions): Native {
     native.pragma("mmap_size = 0");
     native.pragma(`cache_size = -${cacheKiB}`);
     native.pragma("trusted_schema = OFF");
-    // Before the first table, or never: free pages can then be given back a few at a time, without a copy of the whole file.
-    native.pragma("auto_vacuum = INCREMENTAL");
+    // Before the first table, or never (and on an old file it would be a write at each open): free pages can then be
+    // given back a few at a time, without a copy of the whole file.
+    if (sizeOf(path) === 0) native.pragma("auto_vacuum = INCREMENTAL");
     native.pragma("journal_mode = WAL");
     native.pragma("synchronous = FULL");
     native.pragma(`journal_size_limit = ${LOG_BYTES_MAX}`);
@@ -283,71 +266,4 @@ function migrate(database: Database, native: Native, { path, schema, log }: Data
     native.pragma(`user_version = ${schema.version}`);
   });
   if (from > 0) log?.warn({ path, from, to: schema.version }, "the database was brought to this version's schema; older versions cannot open it any more");
-}
-
-/** 16 bytes that tell whether a key is the one of a file, and nothing about the key. */
-const keyMark = (key: Uint8Array): Buffer => createHmac("sha256", key).update("holdfast database").digest().subarray(0, 16);
-
-/** A wrong key and a damaged first page are the same error to SQLite; the mark and the plain part of the header tell them apart. */
-function keyFits(path: string, key: Uint8Array): "own" | "other" | "unknown" {
-  const head = Buffer.alloc(24);
-  const file = openSync(path, "r");
-  try {
-    readSync(file, head, 0, head.length, 0);
-  } finally {
-    closeSync(file);
-  }
-  if (head.subarray(0, 16).equals(keyMark(key))) return "own";
-  // The SQLite file format, 1.3: page size 4096 at 16; payload fractions 64, 32, 32 at 21.
-  const header = head.readUInt16BE(16) === 4096 && head[21] === 64 && head[22] === 32 && head[23] === 32;
-  return header ? "other" : "unknown";
-}
-
-/** Moves a damaged database aside under the next free number, and lets the oldest go. */
-function moveAside(path: string): string {
-  const prefix = `${basename(path)}.damaged-`;
-  const numbers = readdirSync(dirname(path))
-    .map((name) => (name.startsWith(prefix) ? Number(name.slice(prefix.length)) : Number.NaN))
-    .filter(Number.isInteger)
-    .sort((a, b) => a - b);
-  const movedTo = `${path}.damaged-${(numbers.at(-1) ?? 0) + 1}`;
-  try {
-    for (const old of numbers.slice(0, Math.max(0, numbers.length + 1 - DAMAGED_KEPT_MAX))) {
-      for (const end of ["", "-wal"]) rmSync(join(dirname(path), `${prefix}${old}${end}`), { force: true });
-    }
-    // The log first: a fresh database must never find the old one's.
-    if (existsSync(`${path}-wal`)) renameSync(`${path}-wal`, `${movedTo}-wal`);
-    rmSync(`${path}-shm`, { force: true });
-    rmSync(suspicion(path), { force: true });
-    renameSync(path, movedTo);
-  } catch (error) {
-    throw translate(error, path);
-  }
-  return movedTo;
-}
-
-/** As `translate`, and remembers damage beside the file, so that the next open looks at every page. */
-function suspected(error: unknown, path: string): unknown {
-  const failure = translate(error, path);
-  if (failure === error || !(failure instanceof Failure) || failure.code !== DATABASE_DAMAGED.code) return failure;
-  try {
-    writeFileSync(suspicion(path), failure.message, { mode: 0o600 });
-  } catch (cause) {
-    return fail(DATABASE_DAMAGED, `${failure.message}; and ${suspicion(path)} could not be written`, { cause });
-  }
-  return failure;
-}
-
-/** Turns what SQLite or the file system threw into a Failure, where it is the disk's fault and not the statement's. */
-function translate(error: unknown, path: string): unknown {
-  if (error instanceof Failure || !(error instanceof Error)) return error;
-  const reason = (error as SqliteError | NodeJS.ErrnoException).code ?? "";
-  const made = (kind: Parameters<typeof fail>[0], words: string): Failure => fail(kind, `${path} ${words} (${reason})`, { cause: error });
-  // SHMSIZE: the log's index could not grow.
-  if (/^(SQLITE_FULL|SQLITE_IOERR_SHMSIZE|ENOSPC|EDQUOT)/.test(reason)) return made(DATABASE_DISK_FULL, "cannot grow: the disk is full");
-  if (/^(SQLITE_READONLY|SQLITE_CANTOPEN|SQLITE_PERM|EACCES|EPERM|EROFS)/.test(reason)) return made(DATABASE_READ_ONLY, "cannot be opened or written");
-  if (/^(SQLITE_CORRUPT|SQLITE_NOTADB)/.test(reason)) return made(DATABASE_DAMAGED, `is damaged: ${error.message}`);
-  if (/^(SQLITE_BUSY|SQLITE_LOCKED)/.test(reason)) return made(DATABASE_BUSY, "is held by another process");
-  if (/^SQLITE_IOERR|^EIO/.test(reason)) return made(DATABASE_IO, "cannot be read or written");
-  return error;
 }
