@@ -1,0 +1,62 @@
+/** What a test needs of the machine beside node: absent, the test is skipped and says so; in CI it fails. */
+import { accessSync, constants } from "node:fs";
+import path from "node:path";
+
+interface Need {
+  /** Commands that must be there, all of them. */
+  readonly commands?: readonly string[];
+  /** The Debian package that brings them, for the message and for `.ci/run`. */
+  readonly debian?: string;
+  readonly root?: true;
+}
+
+const NEEDS = {
+  mosquitto: { commands: ["mosquitto"], debian: "mosquitto" },
+  /** Captures loopback: needs the right to, as well. */
+  tcpdump: { commands: ["tcpdump"], debian: "tcpdump", root: true },
+  tshark: { commands: ["tshark"], debian: "tshark" },
+  /** Network namespaces and links that can be cut. */
+  netns: { commands: ["ip", "nft"], debian: "iproute2 nftables", root: true },
+  root: { root: true },
+} as const satisfies { [name: string]: Need };
+
+export type NeedName = keyof typeof NEEDS;
+
+// sbin is not on every user's PATH, and that is where Debian puts daemons and network tools.
+const WHERE = [...(process.env["PATH"] ?? "").split(path.delimiter), "/usr/local/sbin", "/usr/sbin", "/sbin"].filter(Boolean);
+
+/** Finds a command's file. */
+export function findCommand(command: string): string | undefined {
+  for (const folder of WHERE) {
+    const file = path.join(folder, command);
+    try {
+      accessSync(file, constants.X_OK);
+      return file;
+    } catch {
+      continue; // not here: look on
+    }
+  }
+  return undefined;
+}
+
+/** Tells what of `need` is missing, in words; undefined if nothing is. */
+export function missing(need: Need, uid = process.getuid?.()): string | undefined {
+  const absent = (need.commands ?? []).filter((command) => findCommand(command) === undefined);
+  if (absent.length > 0) return `needs ${absent.join(" and ")} (Debian: apt-get install ${need.debian})`;
+  return need.root && uid !== 0 ? "needs to be run as root" : undefined;
+}
+
+/**
+ * For a test's `skip`: false if the machine has what it needs, else the reason. Where CI=true there is nothing to skip and
+ * it throws: `test("...", { skip: need("mosquitto") }, ...)`.
+ */
+export const need = (...names: readonly NeedName[]): string | false => skipFor(...names.map((name) => NEEDS[name]));
+
+/** As `need`, for a need that has no name here. */
+export function skipFor(...needs: readonly Need[]): string | false {
+  const reasons = needs.map((each) => missing(each)).filter((reason) => reason !== undefined);
+  if (reasons.length === 0) return false;
+  const reason = reasons.join("; ");
+  if (process.env["CI"] === "true") throw new Error(`this test ${reason}, and CI=true allows no skipping`);
+  return reason;
+}
