@@ -1,0 +1,111 @@
+/**
+ * Landlock: which files a process may reach, which TCP ports, whom it may signal. Rules hold for the process and all it
+ * becomes, and can only be narrowed. Each kernel knows a version (ABI); this asks for all that the version has.
+ */
+import { closeSync, fstatSync, openSync, statfsSync } from "node:fs";
+import { archOf, attempt, call } from "./libc.ts";
+import { MADE, numberOf } from "./syscalls.ts";
+
+// uapi/linux/landlock.h.
+const FS = {
+  execute: 1n << 0n, writeFile: 1n << 1n, readFile: 1n << 2n, readDir: 1n << 3n, removeDir: 1n << 4n, removeFile: 1n << 5n,
+  makeDir: 1n << 7n, makeReg: 1n << 8n, makeSock: 1n << 9n, refer: 1n << 13n, truncate: 1n << 14n, ioctlDev: 1n << 15n,
+};
+/** How many file rights the ABI of this index has (index 0: none). Later ABIs than the last are treated as the last. */
+const FS_RIGHTS = [0, 13, 14, 15, 15, 16];
+const handledBy = (abi: number): bigint => (1n << BigInt(FS_RIGHTS[Math.min(abi, FS_RIGHTS.length - 1)] ?? 0)) - 1n;
+/** The first ABI with rules on TCP ports, and the first with scopes (signals, abstract Unix sockets). */
+export const ABI_PORTS = 4;
+export const ABI_SCOPES = 6;
+const NET = { bind: 1n, connect: 2n };
+const SCOPES = 3n;
+const RULE = { path: 1, port: 2 };
+const CREATE_RULESET_VERSION = 1;
+const PROC_SUPER_MAGIC = 0x9fa0;
+/** Opens the place, not the file: needs no right to read it, and is all that a rule wants. */
+const O_PATH = 0x20_0000;
+/** Rights that mean anything on a file that is not a directory. */
+const ON_FILES = FS.execute | FS.writeFile | FS.readFile | FS.truncate | FS.ioctlDev;
+
+const rights = {
+  run: FS.execute | FS.readFile,
+  read: FS.readFile | FS.readDir,
+  write: FS.readFile | FS.readDir | FS.writeFile | FS.truncate | FS.removeDir | FS.removeFile | FS.makeDir | FS.makeReg | FS.refer | FS.ioctlDev,
+};
+export type PathUse = keyof typeof rights;
+
+const number = (name: keyof typeof MADE): number => numberOf(MADE[name], archOf());
+
+/** Answers the kernel's Landlock ABI; 0 where it has none or has it switched off. */
+export const landlockAbi = (): number => Math.max(0, attempt("syscall", number("landlock_create_ruleset"), null, 0, CREATE_RULESET_VERSION));
+
+/** The rules while they are being written. */
+export interface Ruleset {
+  abi: number;
+  /** Whether ports are ruled at all; false below ABI 4. */
+  ports: boolean;
+  fd: number;
+  /** What stays open across the exec, see `allowPath`. */
+  pins: number[];
+}
+
+/**
+ * Makes an empty set of rules: all is forbidden, but connecting where `connect` is false. Answers undefined where the
+ * kernel has no Landlock.
+ */
+export function makeRuleset(options: { connect: boolean; abi?: number }): Ruleset | undefined {
+  const abi = options.abi ?? landlockAbi();
+  if (abi === 0) return undefined;
+  const ports = abi >= ABI_PORTS;
+  const handled = handledBy(abi);
+  const attributes = Buffer.alloc(24);
+  attributes.writeBigUInt64LE(handled, 0);
+  attributes.writeBigUInt64LE(NET.bind | (options.connect ? NET.connect : 0n), 8);
+  attributes.writeBigUInt64LE(SCOPES, 16);
+  // Older kernels refuse a structure longer than theirs with bits set: give each what it knows.
+  const sizeBytes = abi >= ABI_SCOPES ? 24 : ports ? 16 : 8;
+  const fd = call("syscall", [number("landlock_create_ruleset"), attributes, sizeBytes, 0], "landlock_create_ruleset");
+  return { abi, ports, fd, pins: [] };
+}
+
+/**
+ * Allows a file or all below a directory. Answers false if there is nothing at `path`. A path in /proc is kept open for
+ * good: /proc makes a new inode when its cache was emptied, a rule is tied to the inode, and an open file keeps it (measured).
+ */
+export function allowPath(rules: Ruleset, path: string, use: PathUse, makeSockets = false): boolean {
+  let fd: number;
+  try {
+    fd = openSync(path, O_PATH);
+  } catch (error) {
+    if (isAbsent(error)) return false;
+    throw error;
+  }
+  const directory = fstatSync(fd).isDirectory();
+  let access = rights[use] | (makeSockets && use === "write" ? FS.makeSock : 0n);
+  access &= directory ? ~FS.ioctlDev : ON_FILES;
+  access &= handledBy(rules.abi);
+  const rule = Buffer.alloc(12);
+  rule.writeBigUInt64LE(access, 0);
+  rule.writeInt32LE(fd, 8);
+  call("syscall", [number("landlock_add_rule"), rules.fd, RULE.path, rule, 0], `landlock_add_rule(${path})`);
+  if (statfsSync(path).type === PROC_SUPER_MAGIC) rules.pins.push(fd);
+  else closeSync(fd);
+  return true;
+}
+const isAbsent = (error: unknown): boolean =>
+  error instanceof Error && "code" in error && (error.code === "ENOENT" || error.code === "ENOTDIR" || error.code === "EACCES");
+
+/** Allows binding or connecting to a TCP port, on any address. Does nothing where ports are not ruled. */
+export function allowPort(rules: Ruleset, port: number, use: keyof typeof NET): void {
+  if (!rules.ports) return;
+  const rule = Buffer.alloc(16);
+  rule.writeBigUInt64LE(NET[use], 0);
+  rule.writeBigUInt64LE(BigInt(port), 8);
+  call("syscall", [number("landlock_add_rule"), rules.fd, RULE.port, rule, 0], `landlock_add_rule(port ${port})`);
+}
+
+/** Puts the rules into force for this thread and what it executes; needs no_new_privs. */
+export function enforce(rules: Ruleset): void {
+  call("syscall", [number("landlock_restrict_self"), rules.fd, 0], "landlock_restrict_self");
+  closeSync(rules.fd);
+}

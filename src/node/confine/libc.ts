@@ -1,0 +1,138 @@
+/**
+ * The C library, called from JavaScript: what confinement and listening need and Node does not offer. Loaded at the
+ * first call, so a process that never confines anything (a service) never maps the foreign-function code.
+ */
+import { existsSync, readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { getSystemErrorMap } from "node:util";
+import type koffi from "koffi";
+
+type Koffi = typeof koffi;
+type KoffiFunction = ReturnType<ReturnType<Koffi["load"]>["func"]>;
+
+/** The two machines that Holdfast runs on, by Node's names. */
+export type Arch = "x64" | "arm64";
+
+/** What a C function takes here: integers, NUL-terminated strings, and memory (a pointer to its first byte; null is NULL). */
+export type Arg = number | bigint | string | Uint8Array | null;
+
+/** A refused C call: which, with what errno, in words. */
+export class LibcError extends Error {
+  readonly call: string;
+  readonly errno: number;
+  /** The symbol of the errno, such as EACCES. */
+  readonly symbol: string;
+
+  constructor(call: string, errno: number) {
+    const [symbol, words] = getSystemErrorMap().get(-errno) ?? [`errno ${errno}`, "unknown error"];
+    super(`${call}: ${words} (${symbol})`);
+    this.name = "LibcError";
+    this.call = call;
+    this.errno = errno;
+    this.symbol = symbol;
+  }
+}
+
+/** Says which of the two machines this is, or throws: the system call numbers of others are not known here. */
+export function archOf(name: string = process.arch): Arch {
+  if (name === "x64" || name === "arm64") return name;
+  throw new Error(`confinement knows the machines x64 and arm64, not ${name}`);
+}
+
+/**
+ * Finds koffi's native file for this machine and C library: beside this file (where a bundle carries it as `koffi.node`),
+ * else in koffi's package. Not through koffi's own start-up code: that looks at every platform and takes 20 ms per process.
+ */
+export function koffiFile(): string {
+  const here = dirname(fileURLToPath(import.meta.url));
+  const beside = join(here, "koffi.node");
+  if (existsSync(beside)) return beside;
+  const arch = archOf();
+  // The loader that mapped this process tells the C library; looking for files of either would mislead where both are installed.
+  const libc = readFileSync("/proc/self/maps", "latin1").includes("/ld-musl-") ? "musl" : "linux";
+  // The package of the machine is a dependency of koffi, so it is resolved from there.
+  const fromKoffi = createRequire(createRequire(import.meta.url).resolve("koffi"));
+  return join(dirname(fromKoffi.resolve(`@koromix/koffi-linux-${arch}`)), `${libc}_${arch}`, "koffi.node");
+}
+
+let loaded: { koffi: Koffi; library: ReturnType<Koffi["load"]> } | undefined;
+function native(): { koffi: Koffi; library: ReturnType<Koffi["load"]> } {
+  if (loaded) return loaded;
+  const module: { exports: unknown } = { exports: {} };
+  process.dlopen(module, koffiFile());
+  const koffi = module.exports as Koffi;
+  // No name: the symbols of this process, so that glibc and musl need no telling apart.
+  loaded = { koffi, library: koffi.load(null) };
+  return loaded;
+}
+
+const bound = new Map<string, KoffiFunction>();
+/** Binds `name` for arguments of these kinds. Every C function used here takes integers and pointers and returns int (syscall: long). */
+function bind(name: string, args: readonly Arg[]): KoffiFunction {
+  const kinds = args.map((arg) => (typeof arg === "number" || typeof arg === "bigint" ? "long" : typeof arg === "string" ? "str" : "void *"));
+  const key = `${name}(${kinds.join()})`;
+  const known = bound.get(key);
+  if (known) return known;
+  const made = native().library.func(name, name === "syscall" ? "long" : "int", kinds);
+  bound.set(key, made);
+  return made;
+}
+
+/** Calls a C function; answers its result, or the errno as a negative number where it failed. */
+export function attempt(name: string, ...args: readonly Arg[]): number {
+  const result = Number(bind(name, args)(...args));
+  return result < 0 ? -native().koffi.errno() : result;
+}
+
+/** Calls a C function and answers its result. Throws LibcError; `words` name the offending thing in it. */
+export function call(name: string, args: readonly Arg[], words: string = name): number {
+  const result = attempt(name, ...args);
+  if (result < 0) throw new LibcError(words, -result);
+  return result;
+}
+
+/** Answers the address of memory, for structures that point to other memory; the caller keeps both alive. */
+export const addressOf = (memory: Uint8Array): bigint => native().koffi.address(memory);
+
+/** Lays out strings as C wants argv and envp: an array of pointers that ends in NULL. Keep `strings` alive as long as `array`. */
+export function stringArray(values: readonly string[]): { array: Buffer; strings: Buffer[] } {
+  const strings = values.map((value) => Buffer.from(`${value}\0`));
+  const array = Buffer.alloc((values.length + 1) * 8);
+  strings.forEach((text, at) => array.writeBigUInt64LE(addressOf(text), at * 8));
+  return { array, strings };
+}
+
+const PR_SET_DUMPABLE = 4;
+const RLIMIT_CORE = 4;
+
+/** A hard limit on core files of one byte: 0 would still feed a core to a piped core_pattern (systemd-coredump), 1 stops both. */
+const CORE_BYTES = 1n;
+
+/**
+ * Shields this process's memory, and the keys in it, from others of the same uid and from core dumps: it can no longer be
+ * traced, and /proc/PID/mem and environ belong to root. A later exec by this process undoes it for what is executed.
+ */
+export function shieldMemory(): void {
+  call("prctl", [PR_SET_DUMPABLE, 0, 0, 0, 0], "prctl(PR_SET_DUMPABLE)");
+  limit(RLIMIT_CORE, CORE_BYTES, "core");
+}
+
+/** Sets the soft and the hard limit of a resource; a value above the present hard limit is cut to it. Answers what was set. */
+export function limit(resource: number, value: bigint, words: string, soft: bigint = value): bigint {
+  const old = limitsOf(resource, words);
+  const hard = value < old.hard ? value : old.hard;
+  const pair = Buffer.alloc(16);
+  pair.writeBigUInt64LE(soft < hard ? soft : hard, 0);
+  pair.writeBigUInt64LE(hard, 8);
+  call("setrlimit", [resource, pair], `setrlimit(${words}, ${hard})`);
+  return hard;
+}
+
+/** Reads the limits of a resource. */
+export function limitsOf(resource: number, words: string): { soft: bigint; hard: bigint } {
+  const pair = Buffer.alloc(16);
+  call("getrlimit", [resource, pair], `getrlimit(${words})`);
+  return { soft: pair.readBigUInt64LE(0), hard: pair.readBigUInt64LE(8) };
+}

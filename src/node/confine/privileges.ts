@@ -1,0 +1,88 @@
+/** Giving up privileges for good: identity, capabilities, the ways to get either back, and what others may do to this process. */
+import { archOf, attempt, call, limit, limitsOf } from "./libc.ts";
+import { MADE, numberOf } from "./syscalls.ts";
+
+// linux/prctl.h, linux/securebits.h, linux/capability.h, asm-generic/resource.h.
+const PR = { setDumpable: 4, capBsetDrop: 24, setSecurebits: 28, setNoNewPrivs: 38, capAmbient: 47 };
+const PR_CAP_AMBIENT_CLEAR_ALL = 4;
+/** NOROOT, KEEP_CAPS off, NO_CAP_AMBIENT_RAISE, each locked: uid 0 without capabilities stays without. */
+const SECUREBITS = 0x1 | 0x2 | 0x20 | 0x40 | 0x80;
+const CAPABILITY_VERSION_3 = 0x2008_0522;
+/** Capabilities are numbered from 0; 41 are known (Linux 6.x), the kernel refuses numbers past its last. */
+const CAPABILITIES_MAX = 63;
+const RLIMIT = { fileSize: 1, data: 2, core: 4, processes: 6, files: 7 };
+/** Not 0: a core_pattern that is a pipe ignores 0, but not 1 (fs/coredump.c). */
+const CORE_BYTES = 1n;
+
+export interface Limits {
+  /** Open files; the service may have descriptors 0 to filesMax - 1. */
+  filesMax: number;
+  /** Private writable memory (heap, stacks, anonymous maps): past it allocations fail and Node ends with "out of memory". */
+  memoryBytesMax?: number;
+  /** Threads of the uid, all its processes together; only counts where the uid is the service's own. */
+  processesMax?: number;
+  /** The largest file; past it writes fail with EFBIG. */
+  fileBytesMax?: number;
+}
+
+/** Sets the limits but that on open files, which comes last (launcher.ts). They are hard: nothing inside raises them. */
+export function setLimits(limits: Limits): void {
+  limit(RLIMIT.core, CORE_BYTES, "core");
+  if (limits.memoryBytesMax !== undefined) limit(RLIMIT.data, BigInt(limits.memoryBytesMax), "data");
+  if (limits.processesMax !== undefined) limit(RLIMIT.processes, BigInt(limits.processesMax), "nproc");
+  if (limits.fileBytesMax !== undefined) limit(RLIMIT.fileSize, BigInt(limits.fileBytesMax), "fsize");
+}
+
+/**
+ * Lowers the limit on open files and moves `fd` to a number past it. There it stays usable, but once it is closed (at the
+ * exec) the process can never have a descriptor of that number again: so the one exec that the filter lets pass is the last.
+ * Answers the number.
+ */
+export function moveBeyondReach(fd: number, filesMax: number): number {
+  const { hard } = limitsOf(RLIMIT.files, "nofile");
+  const files = BigInt(filesMax) < hard ? BigInt(filesMax) : hard - 1n;
+  limit(RLIMIT.files, files + 1n, "nofile");
+  const O_CLOEXEC = 0x8_0000;
+  call("dup3", [fd, Number(files), O_CLOEXEC], `dup3(${fd}, ${files})`);
+  limit(RLIMIT.files, files, "nofile");
+  return Number(files);
+}
+
+/**
+ * Becomes `uid` and `gid` for good, without other groups and capabilities. The effective gid is `launchGid`, and that for a
+ * reason: an exec with an effective gid that is not the real one leaves the new program shielded (not dumpable), and
+ * nothing else can do that from outside. Linux before 6.16 makes `gid` the effective one again in the same exec
+ * (no_new_privs), later ones keep `launchGid`: so both have to be the service's own.
+ */
+export function becomeUser(uid: number, gid: number, launchGid: number): void {
+  dropBounding();
+  call("setgroups", [0, null], "setgroups");
+  call("setresgid", [gid, launchGid, gid], `setresgid(${gid}, ${launchGid})`);
+  call("setresuid", [uid, uid, uid], `setresuid(${uid})`);
+  if (process.getuid?.() !== uid) throw new Error(`the uid did not become ${uid}`);
+}
+
+/** Empties every capability set, of root too. */
+export function dropCapabilities(): void {
+  if (process.geteuid?.() === 0) dropBounding();
+  attempt("prctl", PR.capAmbient, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+  const header = Buffer.alloc(8);
+  header.writeUInt32LE(CAPABILITY_VERSION_3, 0);
+  call("syscall", [numberOf(MADE.capset, archOf()), header, Buffer.alloc(24)], "capset");
+}
+
+/** Empties the bounding set and locks the rules by which uid 0 or a file would get capabilities. Needs CAP_SETPCAP, which goes last. */
+function dropBounding(): void {
+  attempt("prctl", PR.setSecurebits, SECUREBITS, 0, 0, 0);
+  const CAP_SETPCAP = 8;
+  for (let capability = 0; capability <= CAPABILITIES_MAX; capability++)
+    if (capability !== CAP_SETPCAP) attempt("prctl", PR.capBsetDrop, capability, 0, 0, 0);
+  attempt("prctl", PR.capBsetDrop, CAP_SETPCAP, 0, 0, 0);
+}
+
+/** From here on no exec gains anything by set-user-id bits or file capabilities. */
+export const gainNothing = (): number => call("prctl", [PR.setNoNewPrivs, 1, 0, 0, 0], "prctl(PR_SET_NO_NEW_PRIVS)");
+
+/** Keeps neighbours out of the launcher's own memory while it works. */
+export const shieldLauncher = (): number => call("prctl", [PR.setDumpable, 0, 0, 0, 0], "prctl(PR_SET_DUMPABLE)");
+
