@@ -1,0 +1,53 @@
+/** core-command's view of metadata: cached on demand, kept current by system events, emptied when one may have been missed. */
+import type { Call } from "../../kernel/call.ts";
+import { makeCall } from "../../kernel/call.ts";
+import { Cache } from "../../kernel/cache.ts";
+import type { Clock } from "../../kernel/clock.ts";
+import { type Device, type DeviceProfile, type DeviceService, TOPIC } from "../../kernel/edgex.ts";
+import { forever } from "../../kernel/forever.ts";
+import type { Log } from "../../kernel/log.ts";
+import type { Bus } from "../bus/api.ts";
+import type { CoreMetadata } from "../core-metadata/api.ts";
+import type { Metadata } from "./service.ts";
+
+const ENTRIES_MAX = 2_048;
+
+export interface CachedMetadata extends Metadata {
+  service(name: string, call: Call): Promise<DeviceService>;
+  /** Follows the changes until the signal aborts. */
+  follow(options: { bus: Bus; clock: Clock; log: Log; signal: AbortSignal }): Promise<void>;
+  readonly hitRate: number;
+}
+
+/** Makes the cached view of core-metadata. */
+export function cacheMetadata(metadata: CoreMetadata): CachedMetadata {
+  const devices = new Cache<Device>({ sizeMax: ENTRIES_MAX });
+  const profiles = new Cache<DeviceProfile>({ sizeMax: ENTRIES_MAX });
+  const services = new Cache<DeviceService>({ sizeMax: ENTRIES_MAX });
+  const byType: Record<string, Cache<unknown> | undefined> = {
+    device: devices as Cache<unknown>,
+    deviceprofile: profiles as Cache<unknown>,
+    deviceservice: services as Cache<unknown>,
+  };
+  const clear = () => Object.values(byType).forEach((cache) => cache!.clear());
+  return {
+    device: (name, call) => devices.get(name, async () => (await metadata.deviceByName({ name }, call)).device),
+    profile: (name, call) => profiles.get(name, async () => (await metadata.profileByName({ name }, call)).profile),
+    service: (name, call) => services.get(name, async () => (await metadata.serviceByName({ name }, call)).service),
+    devices: (offset, limit, call) => metadata.allDevices({ offset, limit }, call),
+    get hitRate() {
+      const hits = devices.hits + profiles.hits + services.hits;
+      return hits / Math.max(1, hits + devices.misses + profiles.misses + services.misses);
+    },
+    follow: ({ bus, clock, log, signal }) =>
+      forever({ what: "following metadata's changes", clock, log, signal }, async () => {
+        const call = makeCall({ caller: "core-command", timeoutMs: Number.POSITIVE_INFINITY, signal });
+        // What changed while nobody listened is not known: begin with nothing cached.
+        clear();
+        for await (const { topic } of bus.listen({ topics: [`${TOPIC.systemEvents}/core-metadata/#`] }, call)) {
+          // A changed thing is forgotten whole rather than patched: names stand in the payload, types in the topic.
+          byType[topic.split("/")[3] ?? ""]?.clear();
+        }
+      }),
+  };
+}
