@@ -2,10 +2,13 @@
 import { type Static, Type } from "typebox";
 import { contract, get, post, type Service } from "../../kernel/contract.ts";
 import { code } from "../../kernel/error.ts";
+import { IDENTITY_NAME_INVALID, IDENTITY_REQUEST_INVALID } from "../../kernel/identity/codes.ts";
+
+export { IDENTITY_REQUEST_INVALID } from "../../kernel/identity/codes.ts";
 
 export const IDENTITY_JOIN_REFUSED = code("IDENTITY_JOIN_REFUSED", "unauthorized", "A service joins once with the secret its supervisor gave it; let the supervisor restart it.");
-export const IDENTITY_REQUEST_INVALID = code("IDENTITY_REQUEST_INVALID", "invalid", "Send a PKCS#10 request in PEM, P-256, signed by its own key.");
-export const IDENTITY_SCOPE_UNKNOWN = code("IDENTITY_SCOPE_UNKNOWN", "invalid", "Ask for a role that 'holdfast token --help' lists.");
+export const IDENTITY_ROLE_REFUSED = code("IDENTITY_ROLE_REFUSED", "forbidden", "Ask for a role whose scopes your own token holds, or let an admin issue it.");
+export const IDENTITY_STORE_NEWER = code("IDENTITY_STORE_NEWER", "conflict", "Start the newer version of Holdfast that wrote this state directory.");
 
 /** Roles a token may have, and the scopes they stand for. A scope is `noun:verb`; `*` is every one. */
 export const ROLES = {
@@ -30,7 +33,7 @@ export const identity = contract("identity", {
     summary: "Gives a new instance its first certificate for the one-time secret of its supervisor.",
     input: { body: Type.Object({ service: Type.String(), instance: Type.String(), secret: Type.String(), csrPem: Type.String({ maxLength: 8192 }) }) },
     output: Certificate,
-    errors: [IDENTITY_JOIN_REFUSED, IDENTITY_REQUEST_INVALID],
+    errors: [IDENTITY_JOIN_REFUSED, IDENTITY_REQUEST_INVALID, IDENTITY_NAME_INVALID],
     // A joiner has no certificate yet: the secret is its credential (served on the same TLS port, see identity/README.md).
     callers: ["*", ""],
   }),
@@ -38,14 +41,14 @@ export const identity = contract("identity", {
     summary: "Gives the caller a fresh certificate for the name in its present one.",
     input: { body: Type.Object({ csrPem: Type.String({ maxLength: 8192 }) }) },
     output: Certificate,
-    errors: [IDENTITY_REQUEST_INVALID],
+    errors: [IDENTITY_REQUEST_INVALID, IDENTITY_NAME_INVALID],
     callers: ["*"],
   }),
   issueToken: post("/token", {
     summary: "Issues a signed token (JWT, ES256) for a person.",
     input: { body: Type.Object({ subject: Type.String({ minLength: 1, maxLength: 200 }), role: Role, lifetimeS: Type.Integer({ minimum: 1, maximum: 31_536_000 }) }) },
     output: Type.Object({ token: Type.String(), expiresAtMs: Type.Integer() }),
-    errors: [IDENTITY_SCOPE_UNKNOWN],
+    errors: [IDENTITY_ROLE_REFUSED],
     callers: ["node"],
     public: { scope: "token:issue" },
   }),

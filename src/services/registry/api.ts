@@ -5,7 +5,7 @@ import { code } from "../../kernel/error.ts";
 
 export const REGISTRY_NAME_REFUSED = code("REGISTRY_NAME_REFUSED", "forbidden", "A service registers under the name in its certificate only.");
 export const REGISTRY_LEASE_UNKNOWN = code("REGISTRY_LEASE_UNKNOWN", "not-found", "Register again; the lease has ended or the registry was restarted.");
-export const REGISTRY_SERVICE_UNKNOWN = code("REGISTRY_SERVICE_UNKNOWN", "not-found", "Check the name with 'holdfast status'.");
+export const REGISTRY_FULL = code("REGISTRY_FULL", "limited", "Stop instances that are not needed; the message names the limit.");
 
 export const State = Type.Union([Type.Literal("passing"), Type.Literal("warning"), Type.Literal("critical"), Type.Literal("draining")]);
 export type State = Static<typeof State>;
@@ -35,7 +35,10 @@ export const Instance = Type.Object({
 });
 export type Instance = Static<typeof Instance>;
 
-/** An item of the change stream: first all that is there, then what changes. `revision` grows with every change. */
+/**
+ * An item of the change stream: the lease (for holders), then all that is there, then what changes. `revision` grows with
+ * every change and begins anew with each start of the registry. A snapshot may come again: the watcher was too slow for deltas.
+ */
 export const Change = Type.Object({
   revision: Type.Integer(),
   kind: Type.Union([Type.Literal("lease"), Type.Literal("snapshot"), Type.Literal("up"), Type.Literal("changed"), Type.Literal("down")]),
@@ -51,7 +54,7 @@ export const registry = contract("core-keeper", {
     summary: "Registers the caller's instance and streams all changes; the registration lives as long as this stream and its renewals.",
     input: { instance: Instance },
     output: Change,
-    errors: [REGISTRY_NAME_REFUSED],
+    errors: [REGISTRY_NAME_REFUSED, REGISTRY_FULL],
     callers: AnyService,
   }),
   renew: post("/registry/renew", {
@@ -71,6 +74,7 @@ export const registry = contract("core-keeper", {
     summary: "Streams the snapshot and all changes without registering (the supervisor, the CLI).",
     input: {},
     output: Change,
+    errors: [REGISTRY_FULL],
     callers: AnyService,
   }),
   instances: get("/registry/instances", {

@@ -1,0 +1,67 @@
+/** The rules of identity: who gets a certificate for which name, who gets a token of which role. */
+import type { Call } from "../../kernel/call.ts";
+import { fail } from "../../kernel/error.ts";
+import type { Authority } from "../../kernel/identity/authority.ts";
+import { spiffeName } from "../../kernel/identity/names.ts";
+import type { Admissions } from "./admission.ts";
+import { type Certificate, IDENTITY_ROLE_REFUSED, type Identity, ROLES, type Role } from "./api.ts";
+import type { TokenSigner } from "./token.ts";
+
+/** What a service's certificate serves under besides its SPIFFE name: services meet on loopback only. */
+const LOOPBACK = { dns: ["localhost"], ips: ["127.0.0.1", "::1"] };
+
+export interface IdentityOptions {
+  readonly node: string;
+  readonly authority: Authority;
+  readonly signer: TokenSigner;
+  readonly admissions: Admissions;
+  readonly certificateLifetimeMs: number;
+  /** The names people reach the gateway by, asked at each of its certificates: addresses change. */
+  gatewayNames(): { readonly dns: readonly string[]; readonly ips: readonly string[] };
+}
+
+/** Makes the identity service. */
+export function makeIdentity(options: IdentityOptions): Identity {
+  const { authority, signer, admissions } = options;
+  return {
+    async join({ body }) {
+      admissions.take(body);
+      return certify(options, body.service, body.csrPem);
+    },
+    renew: ({ body }, call) => certify(options, call.caller, body.csrPem),
+    async issueToken({ body }, call) {
+      const scopes = ROLES[body.role];
+      refuseMore(body.role, scopes, call);
+      return signer.sign({ subject: body.subject, role: body.role, scopes, lifetimeS: body.lifetimeS });
+    },
+    async keys() {
+      return { keys: signer.keys.map((k) => ({ ...k })) };
+    },
+    async authority() {
+      return { caPem: authority.certPem, node: options.node };
+    },
+  };
+}
+
+/** Issues a service's certificate; what the request asks to be called is ignored. */
+async function certify(options: IdentityOptions, service: string, csrPem: string): Promise<Certificate> {
+  const { dns, ips } = namesOf(options, service);
+  const name = spiffeName(options.node, service);
+  const issued = await options.authority.issue({ csrPem, name, dns, ips, lifetimeMs: options.certificateLifetimeMs, client: true, server: true });
+  return { certPem: issued.certPem, caPem: options.authority.certPem, notAfterMs: issued.notAfterMs };
+}
+
+/** The names a service's certificate is for, in DNS and by address: the gateway's public door alone has more than loopback. */
+export function namesOf(options: Pick<IdentityOptions, "gatewayNames">, service: string): { dns: string[]; ips: string[] } {
+  const more = service === "gateway" ? options.gatewayNames() : { dns: [], ips: [] };
+  return { dns: [...new Set([...LOOPBACK.dns, ...more.dns])], ips: [...new Set([...LOOPBACK.ips, ...more.ips])] };
+}
+
+/** A person gives nobody more than they have; the supervisor, for the operator at the machine, gives any role. */
+function refuseMore(role: Role, scopes: readonly string[], call: Call): void {
+  const { subject } = call;
+  if (!subject || subject.scopes.includes("*")) return;
+  const missing = scopes.find((s) => !subject.scopes.includes(s));
+  if (missing === undefined) return;
+  throw fail(IDENTITY_ROLE_REFUSED, `'${subject.name}' may not issue a token of role '${role}': scope '${missing}' is not theirs`);
+}

@@ -1,0 +1,170 @@
+/** Picks an instance for each call out of the cached table: no lookup, no waiting where one is there. */
+import type { Agent } from "node:https";
+import { type Clock, systemClock } from "../../kernel/clock.ts";
+import type { Resolver, Target } from "../../kernel/connect.ts";
+import { type Failure, fail, UNAVAILABLE } from "../../kernel/error.ts";
+import type { Entry, Table } from "./table.ts";
+
+/** In the first seconds of a process the services it needs may still be coming up: a pick waits for them, no longer than until this age. */
+export const START_WAIT_MS = 10_000;
+/** A service whose last instance has gone is about to be restarted: picks wait for so long after it went, then fail at once. */
+export const GONE_WAIT_MS = 2_000;
+/** A target that failed is left alone for so long; each further failure doubles it up to the most. */
+export const EJECT_MS = 1_000;
+export const EJECT_MS_MAX = 8_000;
+/** A target that did not fail for so long starts from EJECT_MS again. */
+const FORGIVE_MS = 20_000;
+
+export interface ResolverOptions {
+  readonly table: Table;
+  /** Gives the connections to a service, which must prove its name. */
+  readonly identity: { agent(service: string): Agent };
+  /** Services found without the registry: the registry itself, and identity. */
+  readonly fixed?: Readonly<Record<string, { readonly host: string; readonly port: number }>>;
+  readonly clock?: Clock;
+}
+
+interface Candidate {
+  readonly target: Target;
+  ejectedUntilMs: number;
+  failedMs: number;
+  strikes: number;
+}
+
+interface Pool {
+  readonly fixed?: Target;
+  /** The table's array the ranks were made from. */
+  source?: readonly Entry[];
+  /** Best first: passing, warning, not confirmed since the registry's restart, draining. Never critical ones. No rank is empty. */
+  ranks: Candidate[][];
+  next: number;
+  ejections: boolean;
+  emptySinceMs: number;
+  waiting?: Promise<Target>;
+}
+
+/**
+ * Makes the resolver of a process. `pick` takes turns over the passing instances, then the warning ones, leaving out those
+ * that failed lately unless all did. Without any it waits: up to START_WAIT_MS after the resolver was made, GONE_WAIT_MS
+ * after the last instance went; else it throws UNAVAILABLE at once.
+ */
+export const makeResolver = (options: ResolverOptions): Resolver => new RegistryResolver(options);
+
+class RegistryResolver implements Resolver {
+  readonly #options: ResolverOptions;
+  readonly #clock: Clock;
+  readonly #startedMs: number;
+  readonly #pools = new Map<string, Pool>();
+
+  constructor(options: ResolverOptions) {
+    this.#options = options;
+    this.#clock = options.clock ?? systemClock;
+    this.#startedMs = this.#clock.monotonicMs();
+    for (const [service, at] of Object.entries(options.fixed ?? {})) {
+      this.#pools.set(service, { ...emptyPool(), fixed: { ...at, agent: options.identity.agent(service), secure: true } });
+    }
+  }
+
+  pick(service: string): Target | Promise<Target> {
+    const pool = this.#pools.get(service) ?? this.#addPool(service);
+    return pool.fixed ?? this.#choose(service, pool) ?? this.#wait(service, pool);
+  }
+
+  failed(service: string, target: Target): void {
+    const pool = this.#pools.get(service);
+    const candidate = pool?.ranks.flat().find((c) => c.target === target);
+    if (!pool || !candidate) return;
+    const nowMs = this.#clock.monotonicMs();
+    candidate.strikes = nowMs - candidate.failedMs > FORGIVE_MS ? 0 : candidate.strikes + 1;
+    candidate.failedMs = nowMs;
+    candidate.ejectedUntilMs = nowMs + Math.min(EJECT_MS_MAX, EJECT_MS * 2 ** candidate.strikes);
+    pool.ejections = true;
+  }
+
+  #addPool(service: string): Pool {
+    const pool = emptyPool();
+    this.#pools.set(service, pool);
+    return pool;
+  }
+
+  #choose(service: string, pool: Pool): Target | undefined {
+    const source = this.#options.table.of(service);
+    if (source !== pool.source) this.#refill(service, pool, source);
+    const nowMs = pool.ejections ? this.#clock.monotonicMs() : 0;
+    for (const rank of pool.ranks) {
+      for (let tried = 0; tried < rank.length; tried++) {
+        pool.next = pool.next + 1 < rank.length ? pool.next + 1 : 0;
+        const candidate = rank[pool.next]!;
+        if (!pool.ejections || candidate.ejectedUntilMs <= nowMs) return candidate.target;
+      }
+    }
+    return this.#leastEjected(pool);
+  }
+
+  /** All failed lately: one of them is still a better answer than none, and the only way to learn that it is back. */
+  #leastEjected(pool: Pool): Target | undefined {
+    let best: Candidate | undefined;
+    for (const c of pool.ranks[0] ?? []) if (!best || c.ejectedUntilMs < best.ejectedUntilMs) best = c;
+    return best?.target;
+  }
+
+  #refill(service: string, pool: Pool, source: readonly Entry[]): void {
+    const before = new Map(pool.ranks.flat().map((c) => [c.target.instance, c]));
+    const ranks: Candidate[][] = [[], [], [], []];
+    for (const entry of source) {
+      const rank = rankOf(entry);
+      if (rank === undefined) continue;
+      const { instance, host, port } = entry.instance;
+      const known = before.get(instance);
+      ranks[rank]!.push(known?.target.host === host && known.target.port === port ? known : this.#candidate(service, instance, host, port));
+    }
+    pool.ranks = ranks.filter((r) => r.length > 0);
+    pool.ejections = pool.ranks.some((r) => r.some((c) => c.strikes > 0 || c.ejectedUntilMs > 0));
+    if (pool.ranks.length > 0) pool.emptySinceMs = Number.POSITIVE_INFINITY;
+    else if (pool.emptySinceMs === Number.POSITIVE_INFINITY || this.#options.table.knows(service)) pool.emptySinceMs = this.#clock.monotonicMs();
+    pool.source = source;
+  }
+
+  #candidate(service: string, instance: string, host: string, port: number): Candidate {
+    const target = { instance, host, port, agent: this.#options.identity.agent(service), secure: true };
+    return { target, ejectedUntilMs: 0, failedMs: Number.NEGATIVE_INFINITY, strikes: 0 };
+  }
+
+  /** One promise for all who wait for a service, so that a flood of calls holds no more than itself. */
+  #wait(service: string, pool: Pool): Promise<Target> {
+    if (pool.waiting) return pool.waiting;
+    const untilMs = Math.max(this.#startedMs + START_WAIT_MS, pool.emptySinceMs + GONE_WAIT_MS);
+    const leftMs = untilMs - this.#clock.monotonicMs();
+    if (leftMs <= 0) throw this.#unavailable(service);
+    const waiting = new Promise<Target>((resolve, reject) => {
+      const stop = this.#options.table.onChange(() => {
+        const target = this.#choose(service, pool);
+        if (target) done(() => resolve(target));
+      });
+      const timer = setTimeout(() => done(() => reject(this.#unavailable(service))), leftMs);
+      const done = (settle: () => void) => {
+        clearTimeout(timer);
+        stop();
+        delete pool.waiting;
+        settle();
+      };
+    });
+    pool.waiting = waiting;
+    return waiting;
+  }
+
+  #unavailable(service: string): Failure {
+    const known = this.#options.table.knows(service);
+    return fail(UNAVAILABLE, known ? `no instance of ${service} is up` : `no instance of ${service} has ever registered`, { retryAfterS: 1 });
+  }
+}
+
+const emptyPool = (): Pool => ({ ranks: [], next: -1, ejections: false, emptySinceMs: Number.NEGATIVE_INFINITY });
+
+/** A draining instance still answers, so it is better than none; a critical one said that it cannot. */
+function rankOf({ instance, confirmed }: Entry): number | undefined {
+  if (instance.state === "critical") return undefined;
+  if (instance.state === "draining") return 3;
+  if (!confirmed) return 2;
+  return instance.state === "passing" ? 0 : 1;
+}

@@ -1,0 +1,97 @@
+/** A client's own copy of who is where: fed by the change stream, kept while the registry is away. */
+import type { Change, Instance } from "./api.ts";
+
+/**
+ * After a new stream's first snapshot, instances it does not name are kept for so long, behind all others: the registry was
+ * restarted, and its holders are about to register again (they do within a second).
+ */
+export const UNCONFIRMED_KEPT_MS = 3_000;
+
+export interface Entry {
+  readonly instance: Instance;
+  /** False for one that the registry has not named since it came back. */
+  readonly confirmed: boolean;
+}
+
+const NONE: readonly Entry[] = [];
+
+export class Table {
+  readonly #entries = new Map<string, Entry>();
+  /** By service, in order of instance; a service that ever was here stays a key. */
+  readonly #byService = new Map<string, readonly Entry[]>();
+  readonly #listeners = new Set<() => void>();
+  #first = true;
+  revision = 0;
+
+  /** The entries of a service. The same array as long as nothing of that service changed, so that a caller can compare by identity. */
+  of(service: string): readonly Entry[] {
+    return this.#byService.get(service) ?? NONE;
+  }
+
+  /** True where an instance of the service was ever here. */
+  knows(service: string): boolean {
+    return this.#byService.has(service);
+  }
+
+  instances(): Instance[] {
+    return [...this.#entries.values()].map((e) => e.instance);
+  }
+
+  /** Calls back after each change; the result stops that. */
+  onChange(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => void this.#listeners.delete(listener);
+  }
+
+  /** Told that a new stream begins: its first snapshot may come from a registry that has just been started. */
+  beginStream(): void {
+    this.#first = true;
+  }
+
+  apply(change: Change): void {
+    this.revision = change.revision;
+    if (change.kind === "lease") return;
+    const touched = new Set<string>();
+    if (change.kind === "snapshot") this.#compare(change.instances, touched);
+    for (const instance of change.instances) {
+      if (change.kind === "down") this.#entries.delete(instance.instance);
+      else this.#entries.set(instance.instance, { instance, confirmed: true });
+      touched.add(instance.service);
+    }
+    this.#regroup(touched);
+  }
+
+  /** Drops what no snapshot or change has named since the stream began. */
+  settle(): void {
+    const touched = new Set<string>();
+    for (const [id, entry] of this.#entries) {
+      if (entry.confirmed) continue;
+      this.#entries.delete(id);
+      touched.add(entry.instance.service);
+    }
+    this.#regroup(touched);
+  }
+
+  /** What a snapshot leaves out is gone; only after a stream's first one it might be about to come back. */
+  #compare(named: readonly Instance[], touched: Set<string>): void {
+    const names = new Set(named.map((i) => i.instance));
+    for (const [id, entry] of this.#entries) {
+      if (names.has(id)) continue;
+      if (this.#first) this.#entries.set(id, { instance: entry.instance, confirmed: false });
+      else this.#entries.delete(id);
+      touched.add(entry.instance.service);
+    }
+    this.#first = false;
+  }
+
+  #regroup(services: ReadonlySet<string>): void {
+    if (services.size === 0) return;
+    const lists = new Map<string, Entry[]>([...services].map((s) => [s, []]));
+    for (const entry of this.#entries.values()) lists.get(entry.instance.service)?.push(entry);
+    for (const [service, list] of lists) {
+      list.sort((a, b) => (a.instance.instance < b.instance.instance ? -1 : 1));
+      this.#byService.set(service, list);
+    }
+    for (const listener of [...this.#listeners]) listener();
+  }
+}

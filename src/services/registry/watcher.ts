@@ -1,0 +1,43 @@
+/** One watcher's queue of changes: bounded, and when it overflows the watcher gets all there is instead of what changed. */
+import type { Change } from "./api.ts";
+
+/** A watcher that is further behind than this gets a fresh snapshot: the queue is emptied, nothing else waits for it. */
+export const WATCHER_QUEUE_MAX = 256;
+
+export class Watcher {
+  #queue: Change[] = [];
+  #behind = false;
+  #ended = false;
+  #wake: (() => void) | undefined;
+
+  push(change: Change): void {
+    if (this.#behind || this.#ended) return;
+    if (this.#queue.length >= WATCHER_QUEUE_MAX) {
+      this.#queue = [];
+      this.#behind = true;
+    } else this.#queue.push(change);
+    this.#wake?.();
+  }
+
+  /** Ends the stream; what still waits is not delivered. */
+  end(): void {
+    this.#ended = true;
+    this.#queue = [];
+    this.#wake?.();
+  }
+
+  /** Streams a snapshot, then changes, until `end`. One consumer at a time. */
+  async *changes(snapshot: () => Change): AsyncGenerator<Change> {
+    this.#behind = true;
+    while (!this.#ended) {
+      if (this.#behind) {
+        this.#behind = false;
+        yield snapshot();
+        continue;
+      }
+      const next = this.#queue.shift();
+      if (next) yield next;
+      else await new Promise<void>((resolve) => (this.#wake = resolve));
+    }
+  }
+}
