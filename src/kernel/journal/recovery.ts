@@ -1,0 +1,203 @@
+/**
+ * Opens what is in the directory, whatever has happened to it. Reads all segment headers and walks the last segment; damage
+ * elsewhere is found when it is read. Nothing readable is given up, and a position that may have been handed out never is again.
+ */
+import type { KeyObject } from "node:crypto";
+import { readdir, unlink } from "node:fs/promises";
+import { join } from "node:path";
+import { fail } from "../error.ts";
+import { BLOCK_END, BLOCK_HEADER_BYTES, parseBlockHeader } from "./block.ts";
+import { close, errnoOf, open, readAt, statBytes, writeAt } from "./disk.ts";
+import { JOURNAL_DISK_FULL, JOURNAL_KEY_WRONG, JOURNAL_VERSION_NEWER } from "./errors.ts";
+import { LEDGER_NAME, type Ledger } from "./ledger.ts";
+import { createSegment, readHeader, SEGMENT_HEADER_BYTES, segmentName, segmentNumberOf, type HeaderVerdict, type SegmentEnd } from "./segment.ts";
+import { Segments, segmentOf, type Segment } from "./segments.ts";
+import { openTail, recordsMaxIn } from "./tail.ts";
+import { findBlock, placeAfter, Window, type Place } from "./walk.ts";
+import type { Limits, Tail } from "./writer.ts";
+
+const OWN_NAMES = new Set(["lock", "lock-journal", LEDGER_NAME, `${LEDGER_NAME}.new`]);
+
+type Verdict = HeaderVerdict & { heal?: Uint8Array; healAt?: number };
+type Good = Extract<HeaderVerdict, { state: "good" }>;
+
+interface File {
+  readonly number: number;
+  readonly bytes: number;
+  readonly verdict: Verdict;
+}
+
+/** Opens or makes the log in `directory`; throws JOURNAL_KEY_WRONG or JOURNAL_VERSION_NEWER before it has changed anything. */
+export async function recover(directory: string, key: KeyObject, ledger: Ledger, limits: Limits): Promise<{ segments: Segments; tail: Tail }> {
+  const files = await readFiles(directory, key, ledger);
+  const list = new Segments(directory, key, []);
+  let before: { file: File; good: Good; segment: Segment } | undefined;
+  let dead: Segment[] = [];
+  for (const file of files) {
+    const good = file.verdict.state === "good" ? file.verdict : undefined;
+    const segment = segmentOf(file.number, good?.header.first ?? 0, file.bytes, !good);
+    list.push(segment);
+    if (!good) {
+      dead.push(segment);
+      continue;
+    }
+    await heal(directory, file, ledger);
+    await tellHole(directory, before, { file, good }, dead, ledger);
+    if (before?.file.number === file.number - 1) {
+      before.segment.end = good.header.previous;
+      await tellTruncated(directory, before.segment, before.file, ledger);
+    }
+    before = { file, good, segment };
+    dead = [];
+  }
+  const tail = await openEnd(list, before, dead, ledger, limits);
+  const lowest = list.list[0];
+  if (lowest) ledger.setLowest(lowest.number, lowest.first);
+  try {
+    await ledger.save();
+  } catch (caught) {
+    // A full disk is no reason not to start; the followers may be about to make room.
+    ledger.warn({ err: caught }, "the journal's ledger could not be written; its losses will be reported again");
+  }
+  return { segments: list, tail };
+}
+
+/** Finds and judges the files, in order; removes those that were trimmed or never finished. */
+async function readFiles(directory: string, key: KeyObject, ledger: Ledger): Promise<File[]> {
+  const files: File[] = [];
+  const found = await readdir(directory, { withFileTypes: true });
+  for (const { name, isRegular } of found.map((one) => ({ name: one.name, isRegular: one.isFile() })).sort((a, b) => (a.name < b.name ? -1 : 1))) {
+    const number = segmentNumberOf(name);
+    if (number !== undefined && isRegular) files.push(await judge(directory, name, number, key));
+    else if (!OWN_NAMES.has(name)) tellForeign(name, ledger);
+  }
+  const good = files.filter((file) => file.verdict.state === "good");
+  const strangers = files.filter((file) => file.verdict.state === "stranger");
+  if (good.length === 0 && strangers.length > 0) throw fail(JOURNAL_KEY_WRONG, `the journal in ${directory} was made with another key`);
+  const highest = good.at(-1)?.number ?? Infinity;
+  const kept: File[] = [];
+  for (const file of files) {
+    const isGood = file.verdict.state === "good";
+    // A crash while a segment was made leaves a file in which no record can have been; while trimming, one that nobody wants.
+    const isUnfinished = !isGood && file.bytes <= SEGMENT_HEADER_BYTES && (file.number > highest || good.length === 0);
+    if (file.number < ledger.lowest || (isUnfinished && file.number <= highest + 1)) await unlink(join(directory, segmentName(file.number)));
+    else if (!isGood && file.number > highest + 1) tellForeign(segmentName(file.number), ledger);
+    else kept.push(file);
+  }
+  return kept;
+}
+
+function tellForeign(name: string, ledger: Ledger): void {
+  if (ledger.isNews(`file:${name}`)) ledger.warn({ file: name }, "a file that is not the journal's lies in its directory; it is left alone");
+}
+
+async function judge(directory: string, name: string, number: number, key: KeyObject): Promise<File> {
+  const fd = await open(join(directory, name), "r");
+  try {
+    const verdict = await readHeader(fd, number, key);
+    if (verdict.state === "newer") {
+      throw fail(JOURNAL_VERSION_NEWER, `the journal in ${directory} has version ${verdict.version} in ${name}; this Holdfast reads version 1`);
+    }
+    return { number, bytes: await statBytes(fd), verdict };
+  } finally {
+    await close(fd);
+  }
+}
+
+/** Writes the good copy of a header over the damaged one. */
+async function heal(directory: string, { number, verdict }: File, ledger: Ledger): Promise<void> {
+  if (!verdict.heal || verdict.healAt === undefined) return;
+  const fd = await open(join(directory, segmentName(number)), "r+");
+  try {
+    await writeAt(fd, [verdict.heal], verdict.healAt);
+  } catch (caught) {
+    ledger.warn({ err: caught, segment: segmentName(number) }, "a damaged copy of a segment's header could not be mended");
+    return;
+  } finally {
+    await close(fd);
+  }
+  ledger.warn({ segment: segmentName(number) }, "a damaged copy of a segment's header was mended from the other one; nothing is lost");
+}
+
+/** Reports segments that are missing or unreadable before a good one, as one loss. */
+async function tellHole(directory: string, before: { file: File } | undefined, now: { file: File; good: Good }, dead: readonly Segment[], ledger: Ledger): Promise<void> {
+  const { number } = now.file;
+  const { header } = now.good;
+  const firstNumber = before ? before.file.number + 1 : Math.min(dead[0]?.number ?? number, ledger.lowest || number);
+  if (firstNumber === number) return;
+  let from = number - firstNumber === 1 ? header.previous?.first : undefined;
+  if (before) from ??= await endOf(directory, before.file);
+  else if (ledger.lowest > 0) from ??= ledger.position;
+  const firstPosition = from ?? header.first;
+  for (const segment of dead) segment.first = firstPosition;
+  if (firstPosition >= header.first) return;
+  const bytes = dead.reduce((sum, segment) => sum + segment.bytes, 0);
+  const missing = number - firstNumber - dead.length;
+  const reason = [missing > 0 ? `${missing} segment file(s) are missing` : "", dead.length > 0 ? `${dead.length} segment file(s) have an unreadable header` : ""].filter(Boolean).join(", ");
+  ledger.lose({ reason, segment: segmentName(firstNumber), firstPosition, lastPosition: header.first - 1, bytes }, firstNumber, 0);
+}
+
+/** Reads out of a finished segment's last bytes at which position the next one began. */
+async function endOf(directory: string, file: File): Promise<number | undefined> {
+  const fd = await open(join(directory, segmentName(file.number)), "r");
+  try {
+    const bytes = Buffer.alloc(BLOCK_HEADER_BYTES);
+    await readAt(fd, bytes, Math.max(0, file.bytes - BLOCK_HEADER_BYTES));
+    const header = parseBlockHeader(bytes, 0);
+    return header?.type === BLOCK_END ? header.first : undefined;
+  } finally {
+    await close(fd);
+  }
+}
+
+/** Reports a finished segment that is shorter than the header after it says. */
+async function tellTruncated(directory: string, segment: Segment, file: File, ledger: Ledger): Promise<void> {
+  const { end } = segment;
+  if (!end || file.bytes >= end.bytes) return;
+  const fd = await open(join(directory, segment.name), "r");
+  try {
+    const window = new Window(fd, file.bytes);
+    let place: Place = { number: 0, first: segment.first, offset: SEGMENT_HEADER_BYTES };
+    for (let found = await findBlock(window, place); found; found = await findBlock(window, place)) place = placeAfter(found);
+    if (place.first > end.last) return;
+    ledger.lose({ reason: "the end of a segment is damaged or cut off", segment: segment.name, firstPosition: place.first, lastPosition: end.last, bytes: end.bytes - file.bytes }, segment.number, place.offset);
+  } finally {
+    await close(fd);
+  }
+}
+
+/** Makes the end of the log ready to be written on; in a new segment where the last one cannot be continued. */
+async function openEnd(list: Segments, last: { good: Good; segment: Segment } | undefined, dead: readonly Segment[], ledger: Ledger, limits: Limits): Promise<Tail> {
+  const deadBytes = dead.reduce((sum, segment) => sum + segment.bytes, 0);
+  const number = (list.list.at(-1)?.number ?? 0) + 1;
+  if (!last) {
+    const isNew = dead.length === 0 && ledger.lowest === 0;
+    if (isNew) return startSegment(list, 1, 1);
+    // Nothing readable at all: go on where no position can have been given out, since a journal holds at most sizeBytesMax.
+    const firstPosition = Math.max(1, ledger.position);
+    for (const segment of dead) segment.first = firstPosition;
+    ledger.lose({ reason: "all segment files are missing or unreadable", segment: segmentName(Math.max(1, ledger.lowest)), firstPosition, bytes: deadBytes });
+    return startSegment(list, Math.max(number, ledger.lowest), firstPosition + recordsMaxIn(Math.max(limits.sizeBytesMax, deadBytes)));
+  }
+  const { tail, end, isEnded } = await openTail(list, last.segment, last.good.keys, ledger);
+  if (!isEnded && dead.length === 0) return tail;
+  await close(tail.fd);
+  for (const segment of dead) segment.first = tail.next;
+  const isMissing = dead.length === 0;
+  const reason = isMissing ? "the last segment file is missing" : "the last segment file has an unreadable header";
+  ledger.lose({ reason, segment: segmentName(last.segment.number + 1), firstPosition: tail.next, bytes: deadBytes });
+  const next = tail.next + recordsMaxIn(isMissing ? limits.segmentBytesMax + limits.queueBytesMax : deadBytes);
+  if (isMissing) last.segment.end = end;
+  return startSegment(list, number, next, isMissing ? end : undefined);
+}
+
+async function startSegment(list: Segments, number: number, next: number, previous?: SegmentEnd): Promise<Tail> {
+  try {
+    const { fd, keys } = await createSegment(list.directory, list.key, { number, first: next, previous });
+    list.push(segmentOf(number, next, SEGMENT_HEADER_BYTES));
+    return { fd, keys, blocks: 0, tag: Buffer.alloc(16), next };
+  } catch (caught) {
+    if (errnoOf(caught) !== "ENOSPC" && errnoOf(caught) !== "EDQUOT") throw caught;
+    throw fail(JOURNAL_DISK_FULL, `the disk under ${list.directory} is full: the journal cannot be started`, { cause: caught });
+  }
+}
