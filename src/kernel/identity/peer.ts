@@ -1,0 +1,78 @@
+/**
+ * Who is at the other end. The name is read from the certificate's DER, never from a text form: in text, a DNS name
+ * "x, URI:spiffe://..." looks like two names (CVE-2021-44532).
+ */
+import type { TLSSocket } from "node:tls";
+import { type DerValue, context, readDer, TAG } from "./der.ts";
+import { parseSpiffe, type SpiffeName } from "./names.ts";
+
+export interface PeerName extends SpiffeName {
+  /** Serial number, lower-case hex. */
+  readonly serial: string;
+  readonly notAfterMs: number;
+}
+
+const known = new WeakMap<TLSSocket, PeerName>();
+
+/** Tells who the peer is; undefined unless its certificate was verified and carries exactly one name of our form. */
+export function peerName(socket: TLSSocket): PeerName | undefined {
+  const before = known.get(socket);
+  if (before) return before;
+  // Where a server also takes callers without a certificate, unverified ones get this far.
+  if (!socket.authorized) return undefined;
+  const raw = socket.getPeerX509Certificate?.()?.raw;
+  const name = raw && certificateName(raw);
+  if (name) known.set(socket, name);
+  return name;
+}
+
+const SUBJECT_ALT_NAME = Buffer.from([0x55, 0x1d, 0x11]);
+/** GeneralName (RFC 5280 4.2.1.6): uniformResourceIdentifier [6]. */
+const URI = 0x86;
+
+/** Reads name, serial and end of a certificate (DER), which somebody else verifies. */
+export function certificateName(raw: Buffer): PeerName | undefined {
+  const tbs = within(within(raw, TAG.sequence)?.[0], TAG.sequence);
+  // RFC 5280 4.1: version [0], serial, signature, issuer, validity, subject, key, then extensions in [3].
+  const [version, serial, , , validity] = tbs ?? [];
+  if (!tbs || version?.tag !== context(0) || serial?.tag !== TAG.integer) return undefined;
+  const notAfterMs = time(within(validity, TAG.sequence)?.[1]);
+  const uris = subjectUris(tbs.find((value) => value.tag === context(3)));
+  // A SPIFFE certificate has exactly one URI (X509-SVID 2): with two, which one was checked by whom?
+  const name = uris?.length === 1 ? parseSpiffe(uris[0] ?? "") : undefined;
+  if (!name || notAfterMs === undefined) return undefined;
+  return { ...name, serial: serial.contents.toString("hex").replace(/^(00)+(?=..)/, ""), notAfterMs };
+}
+
+function subjectUris(extensions: DerValue | undefined): string[] | undefined {
+  const list = within(within(extensions, context(3))?.[0], TAG.sequence);
+  const found: DerValue[][] = [];
+  for (const extension of list ?? []) {
+    const parts = within(extension, TAG.sequence);
+    if (parts?.[0]?.tag !== TAG.oid) return undefined;
+    if (parts[0].contents.equals(SUBJECT_ALT_NAME)) found.push(parts);
+  }
+  if (found.length !== 1) return undefined;
+  const value = found[0]?.at(-1);
+  const names = value?.tag === TAG.octetString ? within(readDer(value.contents)?.[0], TAG.sequence) : undefined;
+  // latin1 keeps byte for character, so that no byte outside ASCII can become a character of a name.
+  return names?.filter((name) => name.tag === URI).map((name) => name.contents.toString("latin1"));
+}
+
+/** The values inside a value of that tag. */
+function within(value: DerValue | Buffer | undefined, tag: number): DerValue[] | undefined {
+  const of = Buffer.isBuffer(value) ? readDer(value)?.[0] : value;
+  return of?.tag === tag ? readDer(of.contents) : undefined;
+}
+
+/** RFC 5280 4.1.2.5: UTCTime YYMMDDHHMMSSZ up to 2049, GeneralizedTime YYYYMMDDHHMMSSZ after. */
+function time(value: DerValue | undefined): number | undefined {
+  if (value?.tag !== TAG.utcTime && value?.tag !== TAG.time) return undefined;
+  const text = value.contents.toString("latin1");
+  const full = value.tag === TAG.utcTime ? `${Number(text.slice(0, 2)) >= 50 ? "19" : "20"}${text}` : text;
+  const parts = /^(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)Z$/.exec(full);
+  if (!parts) return undefined;
+  const [, year, month, day, hour, minute, second] = parts;
+  const ms = Date.parse(`${year}-${month}-${day}T${hour}:${minute}:${second}Z`);
+  return Number.isNaN(ms) ? undefined : ms;
+}
