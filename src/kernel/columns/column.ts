@@ -343,7 +343,9 @@ function assemble(r: Reader, count: number, scale: number, nudges: boolean): Val
       else values[i] = kind === TEXT_FIXED ? fixedText(whole, scale) : pointed(number);
     } else if (kind === TRUE || kind === FALSE) values[i] = kind === TRUE;
     else if (kind === NULL) values[i] = null;
-    else if (kind !== ABSENT) {
+    // Written, not left out: an array with holes is another thing.
+    else if (kind === ABSENT) values[i] = undefined;
+    else {
       const index = next[kind] as number;
       values[i] = (streams[kind] as { [index: number]: Value })[index];
       next[kind] = index + 1;
