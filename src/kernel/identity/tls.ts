@@ -6,7 +6,7 @@
  * 9999, and every holder of a certificate watches for jumps and renews at once (`keepRenewed`), over a way that needs no
  * valid certificate (the supervisor's pipe, or the join secret). In between, connections that are open go on.
  */
-import { X509Certificate, constants } from "node:crypto";
+import { constants, createPrivateKey, X509Certificate } from "node:crypto";
 import { EventEmitter } from "node:events";
 import type { Agent } from "node:https";
 import { type ConnectionOptions, createSecureContext, type PeerCertificate, type SecureContext, type SecureContextOptions, type Server, type TlsOptions } from "node:tls";
@@ -70,10 +70,13 @@ export class TlsIdentity extends EventEmitter<{ renewed: [] }> {
   /** Takes a (new) certificate with its key; IDENTITY_CERTIFICATE_INVALID when they are no pair or not ours, the old one then stays. */
   update(certificate: Certificate): void {
     try {
-      const name = certificateName(new X509Certificate(certificate.certPem).raw);
+      const cert = new X509Certificate(certificate.certPem);
+      const name = certificateName(cert.raw);
       if (name?.node !== this.node || name.service !== this.service) {
         throw fail(IDENTITY_CERTIFICATE_INVALID, `the certificate is not one of ${spiffeName(this.node, this.service)}`);
       }
+      // Asked here, since an empty key would make a context without one, which fails only at the first handshake.
+      if (!cert.checkPrivateKey(createPrivateKey(certificate.keyPem))) throw fail(IDENTITY_CERTIFICATE_INVALID, `the key does not belong to the certificate of ${this.service}`);
       this.#context = createSecureContext(this.#contextOptions(certificate));
       this.#certificate = certificate;
       this.#name = name;
