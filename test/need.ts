@@ -10,11 +10,10 @@ interface Need {
   readonly root?: true;
 }
 
-const NEEDS = {
+export const NEEDS = {
   mosquitto: { commands: ["mosquitto"], debian: "mosquitto" },
   /** Captures loopback: needs the right to, as well. */
   tcpdump: { commands: ["tcpdump"], debian: "tcpdump", root: true },
-  tshark: { commands: ["tshark"], debian: "tshark" },
   /** Network namespaces and links that can be cut. */
   netns: { commands: ["ip", "nft"], debian: "iproute2 nftables", root: true },
   root: { root: true },
@@ -23,7 +22,9 @@ const NEEDS = {
 export type NeedName = keyof typeof NEEDS;
 
 // sbin is not on every user's PATH, and that is where Debian puts daemons and network tools.
-const WHERE = [...(process.env["PATH"] ?? "").split(path.delimiter), "/usr/local/sbin", "/usr/sbin", "/sbin"].filter(Boolean);
+const WHERE = [...(process.env["PATH"] ?? "").split(path.delimiter), "/usr/local/sbin", "/usr/sbin", "/sbin"].filter(
+  Boolean,
+);
 
 /** Finds a command's file. */
 export function findCommand(command: string): string | undefined {

@@ -73,7 +73,10 @@ export class Report {
     return this.#success && complaints.length === 0;
   }
 
-  #fileOf(event: { readonly file?: string | undefined; readonly entryFile?: string | undefined }): FileRecord | undefined {
+  #fileOf(event: {
+    readonly file?: string | undefined;
+    readonly entryFile?: string | undefined;
+  }): FileRecord | undefined {
     // A test that stands in a shared module belongs to the file that ran it.
     return this.#files.get(event.entryFile ?? event.file ?? "");
   }
@@ -115,9 +118,12 @@ export class Report {
     const seconds = file.startedMs === 0 ? 0 : (performance.now() - file.startedMs) / 1000;
     const mark = file.failures.length > 0 || file.tests === 0 ? "✖" : "✔";
     const skipped = file.skipped > 0 ? `, ${file.skipped} skipped` : "";
-    this.#print(`${mark} ${file.name} (${file.tests} ${file.tests === 1 ? "test" : "tests"}${skipped}, ${seconds.toFixed(1)} s)`);
+    this.#print(
+      `${mark} ${file.name} (${file.tests} ${file.tests === 1 ? "test" : "tests"}${skipped}, ${seconds.toFixed(1)} s)`,
+    );
     for (const failure of file.failures) this.#print(indent(failure));
-    if (file.failures.length > 0 && file.written.trim() !== "") this.#print(indent(`what ${file.name} wrote:\n${indent(file.written.trimEnd())}`));
+    if (file.failures.length > 0 && file.written.trim() !== "")
+      this.#print(indent(`what ${file.name} wrote:\n${indent(file.written.trimEnd())}`));
   }
 }
 

@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { test, type TestContext } from "node:test";
-import { missing, skipFor } from "./need.ts";
+import { missing, NEEDS, skipFor } from "./need.ts";
 
 /** Runs a copy of the runner in a tree of its own, with the given files beside it. */
 function runIn(t: TestContext, files: { readonly [name: string]: string }, args: readonly string[] = [], ci = false) {
@@ -12,36 +12,54 @@ function runIn(t: TestContext, files: { readonly [name: string]: string }, args:
   t.after(() => rmSync(root, { recursive: true, force: true }));
   mkdirSync(path.join(root, "test"));
   writeFileSync(path.join(root, "package.json"), '{"type":"module"}');
-  for (const name of ["run.ts", "report.ts"]) copyFileSync(path.join(import.meta.dirname, name), path.join(root, "test", name));
-  for (const [name, text] of Object.entries(files)) writeFileSync(path.join(root, "test", name), `import { test } from "node:test";\n${text}`);
+  for (const name of ["run.ts", "report.ts"])
+    copyFileSync(path.join(import.meta.dirname, name), path.join(root, "test", name));
+  for (const [name, text] of Object.entries(files))
+    writeFileSync(path.join(root, "test", name), `import { test } from "node:test";\n${text}`);
   const env: NodeJS.ProcessEnv = { ...process.env, CI: String(ci) };
   // The mark by which the runner knows that it would run inside of itself.
   delete env["NODE_TEST_CONTEXT"];
-  const ended = spawnSync(process.execPath, [path.join(root, "test", "run.ts"), ...args], { env, encoding: "utf8", timeout: 60_000 });
+  const ended = spawnSync(process.execPath, [path.join(root, "test", "run.ts"), ...args], {
+    env,
+    encoding: "utf8",
+    timeout: 60_000,
+  });
   return { status: ended.status, text: ended.stdout + ended.stderr };
 }
 
 test("passing tests give a line a file, the runner's counts, and exit code 0", (t) => {
-  const { status, text } = runIn(t, {
-    "a.test.ts": 'test("one", () => console.log("noise"));\ntest("two", () => process.emitWarning("noise"));',
-    "b.test.ts": 'test("rounds", () => { if (process.env.HOLDFAST_FAULT_ROUNDS !== "7") throw new Error("no rounds"); });',
-    "helper.ts": 'test("not a test file", () => { throw new Error("ran"); });',
-  }, ["--rounds", "7"]);
+  const { status, text } = runIn(
+    t,
+    {
+      "a.test.ts": 'test("one", () => console.log("noise"));\ntest("two", () => process.emitWarning("noise"));',
+      "b.test.ts":
+        'test("rounds", () => { if (process.env.HOLDFAST_FAULT_ROUNDS !== "7") throw new Error("no rounds"); });',
+      "helper.ts": 'test("not a test file", () => { throw new Error("ran"); });',
+    },
+    ["--rounds", "7"],
+  );
   assert.equal(status, 0, text);
   assert.match(text, /^✔ test\/a\.test\.ts \(2 tests, [0-9.]+ s\)\n/);
-  assert.match(text, /\nℹ tests 3\nℹ suites 0\nℹ pass 3\nℹ fail 0\nℹ cancelled 0\nℹ skipped 0\nℹ todo 0\nℹ duration_ms [0-9.]+\n$/);
+  assert.match(
+    text,
+    /\nℹ tests 3\nℹ suites 0\nℹ pass 3\nℹ fail 0\nℹ cancelled 0\nℹ skipped 0\nℹ todo 0\nℹ duration_ms [0-9.]+\n$/,
+  );
   assert.doesNotMatch(text, /noise|Warning/);
 });
 
 test("a failing test is shown in full, with what its file wrote, and exit code 1", (t) => {
   const { status, text } = runIn(t, {
-    "a.test.ts": 'test("outer", async (t) => { console.log("seen"); await t.test("inner", () => { throw new Error("boom", { cause: new Error("deep") }); }); });',
+    "a.test.ts":
+      'test("outer", async (t) => { console.log("seen"); await t.test("inner", () => { throw new Error("boom", { cause: new Error("deep") }); }); });',
     "b.test.ts": 'throw new Error("at load");',
     "c.test.ts": 'test("leaves", () => process.exit(3));',
     "d.test.ts": "",
   });
   assert.equal(status, 1, text);
-  assert.match(text, /✖ test\/a\.test\.ts[^]*✖ inner\n +at test\/a\.test\.ts:2:[^]*Error: boom[^]*cause[^]*deep[^]*wrote:\n +seen/);
+  assert.match(
+    text,
+    /✖ test\/a\.test\.ts[^]*✖ inner\n +at test\/a\.test\.ts:2:[^]*Error: boom[^]*cause[^]*deep[^]*wrote:\n +seen/,
+  );
   assert.equal(text.match(/Error: boom/g)?.length, 1);
   assert.match(text, /✖ test\/b\.test\.ts[^]*Error: at load/);
   assert.match(text, /✖ test\/c\.test\.ts/);
@@ -71,7 +89,10 @@ test("a run without a test does not pass", (t) => {
 
 test("a missing component is a reason to skip at home and an error in CI", (t) => {
   assert.equal(missing({ commands: ["sh"] }), undefined);
-  assert.equal(missing({ commands: ["sh", "no-such-command"], debian: "x" }), "needs no-such-command (Debian: apt-get install x)");
+  assert.equal(
+    missing({ commands: ["sh", "no-such-command"], debian: "x" }),
+    "needs no-such-command (Debian: apt-get install x)",
+  );
   assert.equal(missing({ root: true }, 1000), "needs to be run as root");
   assert.equal(missing({ root: true }, 0), undefined);
   const before = process.env["CI"];
@@ -80,8 +101,18 @@ test("a missing component is a reason to skip at home and an error in CI", (t) =
     else process.env["CI"] = before;
   });
   process.env["CI"] = "false";
-  assert.equal(skipFor({ commands: ["no-such-command"], debian: "x" }), "needs no-such-command (Debian: apt-get install x)");
+  assert.equal(
+    skipFor({ commands: ["no-such-command"], debian: "x" }),
+    "needs no-such-command (Debian: apt-get install x)",
+  );
   assert.equal(skipFor({}), false);
   process.env["CI"] = "true";
   assert.throws(() => skipFor({ commands: ["no-such-command"], debian: "x" }), /CI=true allows no skipping/);
+});
+
+test("CI installs what the tests need", () => {
+  const script = readFileSync(path.join(import.meta.dirname, "../.ci/run"), "utf8");
+  const installed = /^packages=\(([^)]*)\)$/m.exec(script)?.[1]?.split(/\s+/) ?? [];
+  const needed = Object.values(NEEDS).flatMap((need) => ("debian" in need ? need.debian.split(" ") : []));
+  assert.deepEqual([...new Set(needed)].toSorted(), installed.toSorted());
 });

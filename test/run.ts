@@ -31,10 +31,13 @@ function readArguments() {
       allowPositionals: true,
     });
     if (values.help) {
-      console.log("usage: npm test -- [--rounds N] [part of a path ...]\n  --rounds N   how often the fault tests kill something (HOLDFAST_FAULT_ROUNDS)");
+      console.log(
+        "usage: npm test -- [--rounds N] [part of a path ...]\n  --rounds N   how often the fault tests kill something (HOLDFAST_FAULT_ROUNDS)",
+      );
       process.exit(0);
     }
-    if (values.rounds !== undefined && !/^[1-9][0-9]{0,5}$/.test(values.rounds)) stop("--rounds takes a number from 1 to 999999");
+    if (values.rounds !== undefined && !/^[1-9][0-9]{0,5}$/.test(values.rounds))
+      stop("--rounds takes a number from 1 to 999999");
     return { rounds: values.rounds, filters: positionals.map((filter) => filter.replace(/^\.\//, "")) };
   } catch (error) {
     return stop(error instanceof Error ? error.message : String(error));
@@ -48,7 +51,8 @@ if (rounds !== undefined) process.env["HOLDFAST_FAULT_ROUNDS"] = rounds;
 const files = globSync("{src,test}/**/*.test.ts", { cwd: root })
   .filter((file) => filters.length === 0 || filters.some((filter) => path.join(root, file).includes(filter)))
   .toSorted();
-if (files.length === 0) stop(filters.length > 0 ? `no test file matches ${filters.join(", ")}` : "there is no test file");
+if (files.length === 0)
+  stop(filters.length > 0 ? `no test file matches ${filters.join(", ")}` : "there is no test file");
 
 const stream: TestsStream = run({
   cwd: root,

@@ -142,7 +142,8 @@ export class CborReader {
   #utf8(from: number, end: number): string {
     const text = this.#bytes.toString("utf8", from, end);
     // Decoding puts U+FFFD where bytes are no UTF-8; only then it is worth asking whether it stood there as such.
-    if (text.includes("\ufffd") && !isUtf8(this.#bytes.subarray(from, end))) throw this.#malformed("the text before it is not UTF-8");
+    if (text.includes("\ufffd") && !isUtf8(this.#bytes.subarray(from, end)))
+      throw this.#malformed("the text before it is not UTF-8");
     return text;
   }
 
@@ -153,7 +154,8 @@ export class CborReader {
       const first = this.#bytes[this.#take(1)]!;
       if (first === 0xff) return made;
       this.#at--;
-      if (first >> 5 !== major || (first & 0x1f) === 31) throw this.#malformed("a chunk of another type within a string");
+      if (first >> 5 !== major || (first & 0x1f) === 31)
+        throw this.#malformed("a chunk of another type within a string");
       made.push(this.#item() as string | Uint8Array);
     }
   }
@@ -175,12 +177,11 @@ export class CborReader {
     this.#enter(length === INDEFINITE ? length : length * 2);
     const from = this.#at;
     let count = 0;
-    while (length === INDEFINITE || count < length) {
+    for (; count !== length; count++) {
       const key = this.#item();
       if (key === BREAK && length === INDEFINITE) break;
       if (typeof key !== "string") throw this.#malformed("the key of a map is not a text");
       put(made, key, this.#inner());
-      count++;
     }
     this.#depth--;
     let kept = 0;
@@ -205,7 +206,8 @@ export class CborReader {
   }
 
   #enter(items: number): void {
-    if (++this.#depth > this.#depthMax) throw fail(INPUT_TOO_DEEP, `the CBOR nests deeper than ${this.#depthMax} levels at byte ${this.#at}`);
+    if (++this.#depth > this.#depthMax)
+      throw fail(INPUT_TOO_DEEP, `the CBOR nests deeper than ${this.#depthMax} levels at byte ${this.#at}`);
     if (items === INDEFINITE) return;
     if (items > this.#end - this.#at || (this.#budget -= items) < 0) throw this.#cutOff();
   }
@@ -219,7 +221,8 @@ export class CborReader {
   #tagged(tag: number): unknown {
     if (tag === 2 || tag === 3) return this.#bignum(tag === 3);
     // RFC 8949 3.4.6: self-described CBOR, which means nothing. All other tags mean something that we would lose.
-    if (tag !== 55799) throw this.#malformed(tag === INDEFINITE ? "a tag of indefinite length" : `tag ${tag} is not supported`);
+    if (tag !== 55799)
+      throw this.#malformed(tag === INDEFINITE ? "a tag of indefinite length" : `tag ${tag} is not supported`);
     this.#enter(1);
     const item = this.#inner();
     this.#depth--;
@@ -228,9 +231,11 @@ export class CborReader {
 
   #bignum(negative: boolean): number | bigint {
     // Looked at before it is read: a bignum of a bignum of a bignum would be nesting that nobody counts.
-    if (this.#at < this.#end && this.#bytes[this.#at]! >> 5 !== 2) throw this.#malformed("a bignum that is not a byte string");
+    if (this.#at < this.#end && this.#bytes[this.#at]! >> 5 !== 2)
+      throw this.#malformed("a bignum that is not a byte string");
     const bytes = this.#item() as Uint8Array;
-    if (bytes.length > BIGNUM_BYTES_MAX) throw this.#malformed(`a bignum of ${bytes.length} bytes; at most ${BIGNUM_BYTES_MAX} are allowed`);
+    if (bytes.length > BIGNUM_BYTES_MAX)
+      throw this.#malformed(`a bignum of ${bytes.length} bytes; at most ${BIGNUM_BYTES_MAX} are allowed`);
     const value = BigInt(bytes.length > 0 ? `0x${bytes.toHex()}` : 0);
     const signed = negative ? -1n - value : value;
     const number = Number(signed);

@@ -25,7 +25,8 @@ export interface CborLimits {
  */
 export function decodeCbor(bytes: Uint8Array, limits: CborLimits = {}): unknown {
   const bytesMax = limits.bytesMax ?? CBOR_BYTES_MAX;
-  if (bytes.byteLength > bytesMax) throw fail(INPUT_TOO_LARGE, `the CBOR has ${bytes.byteLength} bytes; at most ${bytesMax} are allowed`);
+  if (bytes.byteLength > bytesMax)
+    throw fail(INPUT_TOO_LARGE, `the CBOR has ${bytes.byteLength} bytes; at most ${bytesMax} are allowed`);
   return new CborReader(bytes, Math.min(limits.depthMax ?? CBOR_DEPTH_MAX, CBOR_DEPTH_CEILING)).read();
 }
 
@@ -140,7 +141,8 @@ function writeBigint(value: bigint): void {
   }
   const hex = argument.toString(16);
   const bytes = Buffer.from(hex.length % 2 ? `0${hex}` : hex, "hex");
-  if (bytes.length > BIGNUM_BYTES_MAX) throw fail(INTERNAL, `a bigint of ${bytes.length} bytes cannot be written as CBOR`);
+  if (bytes.length > BIGNUM_BYTES_MAX)
+    throw fail(INTERNAL, `a bigint of ${bytes.length} bytes cannot be written as CBOR`);
   writeByte(value < 0n ? 0xc3 : 0xc2);
   writeBytes(bytes);
 }
@@ -179,9 +181,11 @@ function writeObject(value: object, depth: number): void {
   if (depth > CBOR_DEPTH_CEILING) throw fail(INTERNAL, `a value nests deeper than ${CBOR_DEPTH_CEILING} levels`);
   if (Array.isArray(value)) return writeItems(value, depth);
   if (value instanceof Uint8Array) return writeBytes(value);
-  if (ArrayBuffer.isView(value) && Symbol.iterator in value) return writeItems([...(value as Iterable<unknown>)], depth);
+  if (ArrayBuffer.isView(value) && Symbol.iterator in value)
+    return writeItems([...(value as Iterable<unknown>)], depth);
   if (value instanceof Date) return writeText(value.toISOString());
-  if (value instanceof Map || value instanceof Set) throw fail(INTERNAL, `a ${value.constructor.name} cannot be written as CBOR`);
+  if (value instanceof Map || value instanceof Set)
+    throw fail(INTERNAL, `a ${value.constructor.name} cannot be written as CBOR`);
   const members = value as Record<string, unknown>;
   const keys = Object.keys(members);
   writeHead(5, keys.length);

@@ -41,7 +41,8 @@ export const tooDeepAt = (text: string, at: number, depthMax: number): Failure =
 /** Puts a member that came from outside into `target` as an own property, whatever its name. */
 export function put(target: Record<string, unknown>, key: string, value: unknown): void {
   // Assigning `__proto__` would call Object.prototype's setter instead; every other name is safe to assign.
-  if (key === "__proto__") Object.defineProperty(target, key, { value, writable: true, enumerable: true, configurable: true });
+  if (key === "__proto__")
+    Object.defineProperty(target, key, { value, writable: true, enumerable: true, configurable: true });
   else target[key] = value;
 }
 
@@ -85,7 +86,8 @@ export class JsonReader {
       const at = this.#at;
       if (this.#text[at] !== '"') throw this.#expected("a member name in double quotes");
       const key = this.#string();
-      if (Object.hasOwn(made, key)) throw malformedAt(this.#text, at, `the member name ${show(key)} appears twice in one object`);
+      if (Object.hasOwn(made, key))
+        throw malformedAt(this.#text, at, `the member name ${show(key)} appears twice in one object`);
       this.#space();
       if (!this.#take(":")) throw this.#expected(`':' after the member name ${show(key)}`);
       put(made, key, this.#value());
@@ -186,7 +188,11 @@ export class JsonReader {
 
   #expected(what: string): Failure {
     const found = this.#text[this.#at];
-    return malformedAt(this.#text, this.#at, `expected ${what}, found ${found === undefined ? "the end of the text" : show(found)}`);
+    return malformedAt(
+      this.#text,
+      this.#at,
+      `expected ${what}, found ${found === undefined ? "the end of the text" : show(found)}`,
+    );
   }
 }
 

@@ -61,7 +61,8 @@ export function parseJson(input: string | Uint8Array, limits: JsonLimits = {}): 
 
 function checkedText(text: string, bytesMax: number): string {
   // A UTF-16 unit is one to three bytes of UTF-8: count only where it can matter.
-  if (text.length * 3 > bytesMax && Buffer.byteLength(text) > bytesMax) throw tooLarge(Buffer.byteLength(text), bytesMax);
+  if (text.length * 3 > bytesMax && Buffer.byteLength(text) > bytesMax)
+    throw tooLarge(Buffer.byteLength(text), bytesMax);
   return text;
 }
 
@@ -200,10 +201,11 @@ function write(value: unknown, depth: number): string | undefined {
   if (typeof value === "string") return quote(value);
   if (typeof value === "number") return writeNumber(value);
   if (typeof value === "bigint") return value.toString();
-  if (typeof value !== "object" || value === null) return JSON.stringify(value) as string | undefined;
+  if (typeof value !== "object" || value === null) return JSON.stringify(value);
   if (depth > JSON_DEPTH_CEILING) throw fail(INTERNAL, `a value nests deeper than ${JSON_DEPTH_CEILING} levels`);
   if (value instanceof Uint8Array) return `"${value.toBase64()}"`;
-  if ("toJSON" in value && typeof value.toJSON === "function") return write(value.toJSON(), depth + 1);
+  if ("toJSON" in value && typeof value.toJSON === "function")
+    return write((value as { toJSON(): unknown }).toJSON(), depth + 1);
   if (Array.isArray(value)) {
     let text = "[";
     for (let i = 0; i < value.length; i++) text += (i > 0 ? "," : "") + (write(value[i], depth + 1) ?? "null");

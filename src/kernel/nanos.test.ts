@@ -17,7 +17,10 @@ test("nanoseconds are a bigint in types, and a compiled check accepts what the w
   for (const origin of [NANOS_MAX + 1n, NANOS_MIN - 1n, 1.5, 1.7e18, NaN, "1", null, undefined, {}]) {
     assert.equal(readings.Check([{ origin, name: "x" }]), false, String(origin));
   }
-  assert.match(readings.Errors([{ origin: "1", name: "x" }])[0]?.message ?? "", /whole number of nanoseconds within 64 bits/);
+  assert.match(
+    readings.Errors([{ origin: "1", name: "x" }])[0]?.message ?? "",
+    /whole number of nanoseconds within 64 bits/,
+  );
 });
 
 test("nanoseconds cross JSON without being rounded", () => {
@@ -38,7 +41,12 @@ test("small numbers become bigint wherever the schema says nanoseconds, and nowh
     pair: Type.Tuple([Type.Number(), Nanos]),
     some: Type.Optional(Type.Array(Type.Union([Nanos, Type.Null()]))),
   });
-  const value = { event: { origin: 1, name: "x", count: 2 }, byName: { a: 3, constructor: 4 }, pair: [5, 6], some: [7, null] };
+  const value = {
+    event: { origin: 1, name: "x", count: 2 },
+    byName: { a: 3, constructor: 4 },
+    pair: [5, 6],
+    some: [7, null],
+  };
   assert.ok(Compile(schema).Check(value));
   assert.deepEqual(nanosOf(schema, value), {
     event: { origin: 1n, name: "x", count: 2 },
@@ -46,7 +54,11 @@ test("small numbers become bigint wherever the schema says nanoseconds, and nowh
     pair: [5, 6n],
     some: [7n, null],
   });
-  assert.deepEqual(nanosOf(schema, { event: null, byName: {}, pair: [1, 2n] }), { event: null, byName: {}, pair: [1, 2n] });
+  assert.deepEqual(nanosOf(schema, { event: null, byName: {}, pair: [1, 2n] }), {
+    event: null,
+    byName: {},
+    pair: [1, 2n],
+  });
   const none = Type.Object({ a: Type.Integer() });
   assert.deepEqual(nanosOf(none, { a: 1 }), { a: 1 });
   assert.ok(isNanosSchema(Type.Optional(Nanos)) && !isNanosSchema(none));
@@ -54,7 +66,10 @@ test("small numbers become bigint wherever the schema says nanoseconds, and nowh
 
 test("a value that is no nanoseconds is refused with its name", () => {
   assert.equal(toNanos(7, "the field 'start'"), 7n);
-  assert.throws(() => toNanos("7", "the field 'start'"), (error) => error instanceof Failure && /'start' must be a whole/.test(error.message));
+  assert.throws(
+    () => toNanos("7", "the field 'start'"),
+    (error) => error instanceof Failure && /'start' must be a whole/.test(error.message),
+  );
 });
 
 test("a stamp has the wall clock's time", () => {

@@ -113,15 +113,20 @@ function fixRecord(shape: Shape): Fix | undefined {
 }
 
 function fixItems(shape: Shape): Fix | undefined {
-  const tuple = Array.isArray(shape.items) ? (shape.items as readonly TSchema[]).map(fixOf) : undefined;
-  const each = shape.items !== undefined && !tuple ? fixOf(shape.items as TSchema) : undefined;
-  if (!each && !tuple?.some((fix) => fix !== undefined)) return undefined;
+  const { items } = shape;
+  if (items === undefined) return undefined;
+  const tuple = isTuple(items) ? items.map(fixOf) : [];
+  const each = isTuple(items) ? undefined : fixOf(items);
+  if (!each && tuple.every((fix) => fix === undefined)) return undefined;
   return (value) => {
     if (!Array.isArray(value)) return value;
-    for (let i = 0; i < value.length; i++) {
-      const fix = each ?? tuple?.[i];
-      if (fix) value[i] = fix(value[i]);
+    const list: unknown[] = value;
+    for (let i = 0; i < list.length; i++) {
+      const fix = each ?? tuple[i];
+      if (fix) list[i] = fix(list[i]);
     }
-    return value;
+    return list;
   };
 }
+
+const isTuple = (items: TSchema | readonly TSchema[]): items is readonly TSchema[] => Array.isArray(items);
