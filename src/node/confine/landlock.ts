@@ -53,14 +53,13 @@ export interface Ruleset {
  * Makes an empty set of rules: all is forbidden, but connecting where `connect` is false. Answers undefined where the
  * kernel has no Landlock.
  */
-export function makeRuleset(options: { connect: boolean; abi?: number }): Ruleset | undefined {
-  const abi = options.abi ?? landlockAbi();
+export function makeRuleset({ connect, abi }: { connect: boolean; abi: number }): Ruleset | undefined {
   if (abi === 0) return undefined;
   const ports = abi >= ABI_PORTS;
   const handled = handledBy(abi);
   const attributes = Buffer.alloc(24);
   attributes.writeBigUInt64LE(handled, 0);
-  attributes.writeBigUInt64LE(NET.bind | (options.connect ? NET.connect : 0n), 8);
+  attributes.writeBigUInt64LE(NET.bind | (connect ? NET.connect : 0n), 8);
   attributes.writeBigUInt64LE(SCOPES, 16);
   // Older kernels refuse a structure longer than theirs with bits set: give each what it knows.
   const sizeBytes = abi >= ABI_SCOPES ? 24 : ports ? 16 : 8;

@@ -38,9 +38,9 @@ function shortOf(abi: number, plan: Plan): Missing[] {
 }
 
 /** Writes the Landlock rules of the plan, while every path can still be opened. */
-function writeRules(plan: Plan, node: string): { rules: Ruleset | undefined; absent: string[] } {
+function writeRules(plan: Plan, node: string, abi: number): { rules: Ruleset | undefined; absent: string[] } {
   const absent: string[] = [];
-  const rules = makeRuleset({ connect: plan.connectPorts !== undefined });
+  const rules = makeRuleset({ connect: plan.connectPorts !== undefined, abi });
   if (!rules) return { rules, absent };
   const { loader, libraries } = librariesOf(readFileSync("/proc/self/maps", "latin1"));
   // The kernel executes two files: Node and the loader it names. Neither can be executed again: the filter refuses.
@@ -88,11 +88,11 @@ function filterCalls(plan: Plan, execFd: number): boolean {
 function launch(plan: Plan, report: (words: Report) => void): never {
   const node = plan.argv[0];
   if (node === undefined) throw new Error("the plan's argv is empty");
-  const abi = landlockAbi();
+  const abi = Math.min(landlockAbi(), plan.landlockAbiMax ?? Number.POSITIVE_INFINITY);
   const missing = shortOf(abi, plan);
   setLimits(plan);
   const opened = openSync(node, O_PATH);
-  const { rules, absent } = writeRules(plan, node);
+  const { rules, absent } = writeRules(plan, node, abi);
   if (plan.uid !== undefined) becomeUser(plan.uid, plan.gid ?? plan.uid, plan.launchGid ?? plan.gid ?? plan.uid);
   dropCapabilities();
   gainNothing();

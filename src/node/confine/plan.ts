@@ -31,6 +31,8 @@ export interface Plan {
   env: Record<string, string>;
   /** Descriptors from 3 on that the service is handed, besides standard input, output and error. */
   keepFds: number[];
+  /** Rehearses an older kernel: uses no more of Landlock than this ABI has. */
+  landlockAbiMax?: number;
   /** Where the launcher reports; set by spawnConfined. */
   reportFd?: number;
 }
