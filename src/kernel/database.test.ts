@@ -101,11 +101,10 @@ test("no plaintext is found in the database, its log, its index, or a temporary 
   for (const _ of db.prepare("SELECT a.text FROM note a JOIN (SELECT text FROM note) b ON a.text = b.text ORDER BY substr(a.text, 3)").iterate()) {
     if (rows++ % 15_000 === 0) look();
   }
-  assert.deepEqual([...seen].sort(), ["store.db", "store.db-shm", "store.db-wal"]);
   db.exec("CREATE TEMP TABLE sorted AS SELECT text FROM note ORDER BY substr(text, 5)");
   look();
-  db.close();
   assert.deepEqual([...seen].sort(), ["store.db", "store.db-shm", "store.db-wal"]);
+  db.close();
   assert.ok(!readFileSync(path).includes(canary));
   assert.ok(readFileSync(path).length > 5_000_000);
 });
@@ -199,7 +198,7 @@ test("at most three damaged files are kept, the newest", () => {
   }
   open(path).close();
   const names = readdirSync(join(path, "..")).filter((name) => name.includes("damaged"));
-  assert.deepEqual(names.sort(), ["store.db.damaged-3", "store.db.damaged-4", "store.db.damaged-5"]);
+  assert.deepEqual(names.sort(), [3, 4, 5].map((n) => `store.db.damaged-${n}`));
 });
 
 test("what was acknowledged survives kill -9", async () => {
