@@ -5,7 +5,10 @@ import { code } from "../../kernel/error.ts";
 
 export const BUS_FULL = code("BUS_FULL", "full", "Give the node's disk more room, or raise bus.sizeBytesMax; nothing acknowledged is lost.");
 export const BUS_TOPIC_REFUSED = code("BUS_TOPIC_REFUSED", "forbidden", "Use only the topics that the client's role allows.");
+export const BUS_FOLLOWER_REFUSED = code("BUS_FOLLOWER_REFUSED", "forbidden", "Name a follower after the service that follows: 'core-data', 'core-data/history'.");
 export const BUS_REQUEST_TIMEOUT = code("BUS_REQUEST_TIMEOUT", "deadline", "Check that the service asked over the bus is running.");
+export const BUS_LISTENER_SLOW = code("BUS_LISTENER_SLOW", "limited", "Take messages faster, or listen to fewer topics; listen anew, messages were missed.");
+export const BUS_EVENT_INVALID = code("BUS_EVENT_INVALID", "invalid", "Send EdgeX's envelope with an AddEventRequest, on a topic that ends in its profile, device and source.");
 export const BUS_BATCH_REFUSED = code("BUS_BATCH_REFUSED", "invalid", "Send blocks of one publisher, the caller's own, with growing sequences.");
 
 const Bytes = Type.Unsafe<Uint8Array>({});
@@ -67,32 +70,35 @@ export const bus = contract("bus", {
       topics: Type.Optional(Type.Array(Topic, { maxItems: 64 })),
     },
     output: FollowItem,
+    errors: [BUS_TOPIC_REFUSED, BUS_FOLLOWER_REFUSED],
     callers: ["core-data", "pipeline", "device-host", "device-virtual", "core-command", "core-metadata", "trace"],
   }),
   confirm: post("/confirm", {
     summary: "Tells that a follower keeps all records up to a position; the bus may drop what every follower keeps.",
     input: { body: Type.Object({ follower: Type.String(), position: Type.Integer({ minimum: 0 }) }) },
     output: Type.Object({}),
+    errors: [BUS_FOLLOWER_REFUSED],
     callers: ["core-data", "pipeline", "device-host", "device-virtual", "core-command", "core-metadata", "trace"],
   }),
   publish: post("/publish", {
     summary: "Publishes one message to whoever listens (services and MQTT clients); journalled first where its topic is.",
     input: { body: Type.Object({ topic: Topic, payload: Bytes }) },
     output: Type.Object({ position: Type.Optional(Type.Integer()) }),
-    errors: [BUS_TOPIC_REFUSED],
+    errors: [BUS_TOPIC_REFUSED, BUS_FULL, BUS_EVENT_INVALID],
     callers: ["*"],
   }),
   listen: stream("/listen", {
     summary: "Streams messages of topic filters as they are published, from now on (not journalled ones are lost to who is away).",
     input: { topics: Type.Array(Topic, { minItems: 1, maxItems: 64 }) },
     output: BusMessage,
+    errors: [BUS_TOPIC_REFUSED, BUS_LISTENER_SLOW],
     callers: ["*"],
   }),
   request: post("/request", {
     summary: "Publishes an EdgeX request envelope and waits for the answer on its response topic.",
     input: { body: Type.Object({ topic: Topic, responseTopic: Topic, payload: Bytes, timeoutMs: Type.Integer({ minimum: 1, maximum: 60_000 }) }) },
     output: Type.Object({ payload: Bytes }),
-    errors: [BUS_REQUEST_TIMEOUT],
+    errors: [BUS_REQUEST_TIMEOUT, BUS_TOPIC_REFUSED],
     callers: ["core-metadata", "core-command"],
     timeoutMs: 61_000,
   }),
