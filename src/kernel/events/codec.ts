@@ -16,8 +16,9 @@ import type { Block, Resource, Value } from "./model.ts";
 export { EVENTS_BYTES_MAX, EVENTS_MALFORMED, EVENTS_TOO_LARGE } from "../columns/bytes.ts";
 export { type BlockHead, COLUMNS_MAX, NAME_LENGTH_MAX, ROWS_MAX, seriesKey, VALUES_MAX } from "./heads.ts";
 
-// The first byte: the version of the form, and whether the heads are compressed. No JSON, CBOR map or zeros begin so.
-const FORM = 0xe2;
+// The first byte: the version of the form, with its cases. No JSON, CBOR map or zeros begin so.
+const FORM_ONE = 0xe1; // one block: its number is not written
+const FORM_MANY = 0xe2;
 const FORM_HEADS_COMPRESSED = 0xe3;
 /** Heads of at least so many bytes, those of many series, are compressed: below, the call costs more than it saves. */
 const COMPRESS_HEADS_FROM = 768;
@@ -44,21 +45,21 @@ export function encodeBlocks(blocks: readonly Block[]): Uint8Array {
     writeBlock(block);
     headWriter.write(block, index === blocks.length - 1 ? undefined : body.at - from);
   });
-  let form = FORM;
-  let head: Writer = heads;
+  let form = blocks.length === 1 ? FORM_ONE : FORM_MANY;
+  let head = heads.bytes.subarray(form === FORM_ONE ? 1 : 0, heads.at);
   if (heads.at >= COMPRESS_HEADS_FROM) {
     form = FORM_HEADS_COMPRESSED;
     part.reset();
     part.inflatable = body.inflatable;
     writeBody(part, heads.bytes.subarray(0, heads.at), 0, COMPRESS_HEADS_FROM);
-    head = part;
+    head = part.bytes.subarray(0, part.at);
   }
-  const size = 1 + head.at + body.at;
+  const size = 1 + head.length + body.at;
   if (size > EVENTS_BYTES_MAX) throw fail(EVENTS_TOO_LARGE, `the events take ${size} bytes; at most ${EVENTS_BYTES_MAX} are allowed`);
   const bytes = new Uint8Array(size);
   bytes[0] = form;
-  bytes.set(head.bytes.subarray(0, head.at), 1);
-  bytes.set(body.bytes.subarray(0, body.at), 1 + head.at);
+  bytes.set(head, 1);
+  bytes.set(body.bytes.subarray(0, body.at), 1 + head.length);
   return bytes;
 }
 
@@ -121,9 +122,9 @@ function toInt64s(origins: readonly bigint[], device: string): BigInt64Array {
 function readHeads(r: Reader): FullHead[] {
   if (r.end > EVENTS_BYTES_MAX) throw malformed(`they have ${r.end} bytes; at most ${EVENTS_BYTES_MAX} are allowed`);
   const form = r.byte();
-  if (form !== FORM && form !== FORM_HEADS_COMPRESSED) throw malformed(`form ${form} is unknown; this version reads ${FORM} and ${FORM_HEADS_COMPRESSED}`);
-  const inner = form === FORM ? r : new Reader(readBody(r).bytes);
-  const count = inner.count(ROWS_MAX, "blocks");
+  if (form < FORM_ONE || form > FORM_HEADS_COMPRESSED) throw malformed(`form ${form} is unknown; this version reads ${FORM_ONE} to ${FORM_HEADS_COMPRESSED}`);
+  const inner = form === FORM_HEADS_COMPRESSED ? new Reader(readBody(r).bytes) : r;
+  const count = form === FORM_ONE ? 1 : inner.count(ROWS_MAX, "blocks");
   if (count === 0) throw malformed("no blocks");
   const reader = new HeadReader(inner);
   const found: FullHead[] = [];

@@ -73,7 +73,8 @@ export class HeadWriter {
   #publisher(publisher: Publisher): void {
     const key = `${publisher.epoch} ${publisher.name}`;
     const known = this.#publishers.get(key);
-    this.#w.varint(known ?? 0);
+    // The first block has nothing before it to name.
+    if (this.#publishers.size > 0) this.#w.varint(known ?? 0);
     if (known !== undefined) return;
     if (!(Number.isInteger(publisher.epoch) && publisher.epoch >= 0 && publisher.epoch < EPOCH_END)) {
       throw new RangeError(`epoch ${publisher.epoch} of publisher '${publisher.name}' is not within 32 bits`);
@@ -87,7 +88,7 @@ export class HeadWriter {
     let known = this.#series.get(series);
     const content = known === undefined && this.#series.size > 0 ? seriesKey(series) : "";
     known ??= this.#seriesByContent.get(content);
-    this.#w.varint(known ?? 0);
+    if (this.#series.size > 0) this.#w.varint(known ?? 0);
     if (known !== undefined) return;
     if (series.resources.length > COLUMNS_MAX) {
       throw fail(EVENTS_TOO_LARGE, `source '${series.sourceName}' has ${series.resources.length} resources; at most ${COLUMNS_MAX} are allowed`);
@@ -186,7 +187,7 @@ export class HeadReader {
   }
 
   #publisher(): Publisher {
-    const index = this.#r.varint();
+    const index = this.#publishers.length > 0 ? this.#r.varint() : 0;
     if (index > 0) return this.#publishers[index - 1] ?? unknown("publisher", index);
     const name = this.#name();
     const epoch = this.#r.varint();
@@ -197,7 +198,7 @@ export class HeadReader {
   }
 
   #readSeries(): Series {
-    const index = this.#r.varint();
+    const index = this.#series.length > 0 ? this.#r.varint() : 0;
     if (index > 0) return this.#series[index - 1] ?? unknown("series", index);
     const deviceName = this.#name();
     const profileName = this.#name();
