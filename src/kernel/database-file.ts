@@ -1,6 +1,16 @@
 /** The file of a database: made private, told from a stranger's, moved aside when damaged. */
 import { createHmac } from "node:crypto";
-import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readSync, renameSync, rmSync, statSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readSync,
+  renameSync,
+  rmSync,
+  statSync,
+} from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { suspicion, translate } from "./database-errors.ts";
 
@@ -15,7 +25,8 @@ export function prepareFile(path: string): void {
 export const sizeOf = (path: string): number => statSync(path, { throwIfNoEntry: false })?.size ?? 0;
 
 /** 16 bytes that tell whether a key is the one of a file, and nothing about the key. */
-export const keyMark = (key: Uint8Array): Buffer => createHmac("sha256", key).update("holdfast database").digest().subarray(0, 16);
+export const keyMark = (key: Uint8Array): Buffer =>
+  createHmac("sha256", key).update("holdfast database").digest().subarray(0, 16);
 
 /** A wrong key and a damaged first page are the same error to SQLite; the mark and the plain part of the header tell them apart. */
 export function keyFits(path: string, key: Uint8Array): "own" | "other" | "unknown" {

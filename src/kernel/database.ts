@@ -5,7 +5,14 @@
 import { existsSync, rmSync } from "node:fs";
 import Native from "better-sqlite3-multiple-ciphers";
 import type { NativeStatement } from "better-sqlite3-multiple-ciphers";
-import { DATABASE_DAMAGED, DATABASE_KEY_WRONG, DATABASE_NEWER, suspected, suspicion, translate } from "./database-errors.ts";
+import {
+  DATABASE_DAMAGED,
+  DATABASE_KEY_WRONG,
+  DATABASE_NEWER,
+  suspected,
+  suspicion,
+  translate,
+} from "./database-errors.ts";
 import { keyFits, keyMark, moveAside, prepareFile, sizeOf } from "./database-file.ts";
 import { Failure, fail } from "./error.ts";
 
@@ -32,7 +39,10 @@ export interface Database {
   readonly path: string;
   /** Where the damaged predecessor went, if there was one: the owner must fill the database anew. */
   readonly replaced: { movedTo: string; reason: string } | undefined;
-  prepare<Row = unknown, Parameters extends Value[] = Value[]>(sql: string, options?: StatementOptions): Statement<Row, Parameters>;
+  prepare<Row = unknown, Parameters extends Value[] = Value[]>(
+    sql: string,
+    options?: StatementOptions,
+  ): Statement<Row, Parameters>;
   /** Runs statements that answer nothing. */
   exec(sql: string): void;
   /** Runs `work` at once in one durable transaction (a savepoint inside another) and gives what it returns; a throw undoes all of it. */
@@ -66,7 +76,8 @@ const LOG_BYTES_MAX = 4 * 1024 * 1024;
 export function openDatabase(options: DatabaseOptions): Database {
   const { path, schema } = options;
   if (options.key.length !== 32) throw new TypeError(`a database key has 32 bytes, not ${options.key.length}`);
-  if (schema.version !== schema.migrations.length) throw new TypeError(`schema version ${schema.version} needs as many migrations, not ${schema.migrations.length}`);
+  if (schema.version !== schema.migrations.length)
+    throw new TypeError(`schema version ${schema.version} needs as many migrations, not ${schema.migrations.length}`);
   let replaced: Database["replaced"];
   let native: Native | undefined;
   try {
@@ -79,7 +90,10 @@ export function openDatabase(options: DatabaseOptions): Database {
       throw fail(DATABASE_KEY_WRONG, `${path} is encrypted with another key`, { cause: error });
     }
     replaced = { movedTo: moveAside(path), reason: failure.message };
-    options.log?.warn({ code: DATABASE_DAMAGED.code, path, movedTo: replaced.movedTo }, `a damaged database was moved aside, a fresh one begins: ${failure.message}`);
+    options.log?.warn(
+      { code: DATABASE_DAMAGED.code, path, movedTo: replaced.movedTo },
+      `a damaged database was moved aside, a fresh one begins: ${failure.message}`,
+    );
     try {
       prepareFile(path);
       native = openWhole(options);
@@ -139,7 +153,8 @@ class Encrypted implements Database {
       this.#depth++;
       try {
         const result = work();
-        if (result instanceof Promise) throw new TypeError("a transaction cannot wait: its work must not return a promise");
+        if (result instanceof Promise)
+          throw new TypeError("a transaction cannot wait: its work must not return a promise");
         if (depth === 0) this.#commit.run();
         else this.#native.exec(`RELEASE ${savepoint}`);
         return result;
@@ -258,12 +273,19 @@ function check(native: Native, path: string): void {
 function migrate(database: Database, native: Native, { path, schema, log }: DatabaseOptions): void {
   const from = Number(native.pragma("user_version", { simple: true }));
   if (from > schema.version) {
-    throw fail(DATABASE_NEWER, `${path} is of schema version ${from}; this Holdfast knows versions up to ${schema.version}`);
+    throw fail(
+      DATABASE_NEWER,
+      `${path} is of schema version ${from}; this Holdfast knows versions up to ${schema.version}`,
+    );
   }
   if (from === schema.version) return;
   database.transaction(() => {
     for (const sql of schema.migrations.slice(from)) native.exec(sql);
     native.pragma(`user_version = ${schema.version}`);
   });
-  if (from > 0) log?.warn({ path, from, to: schema.version }, "the database was brought to this version's schema; older versions cannot open it any more");
+  if (from > 0)
+    log?.warn(
+      { path, from, to: schema.version },
+      "the database was brought to this version's schema; older versions cannot open it any more",
+    );
 }

@@ -17,7 +17,15 @@ export class IdentityAgent extends Agent {
   readonly #bornMs = new WeakMap<Duplex, number>();
 
   constructor(settings: () => ConnectionOptions, clock: Clock, ageMsMax: number) {
-    super({ keepAlive: true, maxSockets: CONNECTIONS_MAX, maxFreeSockets: IDLE_CONNECTIONS_MAX, maxCachedSessions: 0, scheduling: "lifo", timeout: IDLE_MS_MAX, servername: "" });
+    super({
+      keepAlive: true,
+      maxSockets: CONNECTIONS_MAX,
+      maxFreeSockets: IDLE_CONNECTIONS_MAX,
+      maxCachedSessions: 0,
+      scheduling: "lifo",
+      timeout: IDLE_MS_MAX,
+      servername: "",
+    });
     this.#settings = settings;
     this.#clock = clock;
     this.#ageMsMax = ageMsMax;

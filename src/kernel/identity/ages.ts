@@ -60,7 +60,8 @@ export class ConnectionAges {
   #wakeAt(dueMs: number): void {
     clearTimeout(this.#timer);
     this.#dueMs = dueMs;
-    if (dueMs !== Number.POSITIVE_INFINITY) this.#timer = setTimeout(this.#cut, Math.ceil(dueMs - this.#clock.monotonicMs())).unref();
+    if (dueMs !== Number.POSITIVE_INFINITY)
+      this.#timer = setTimeout(this.#cut, Math.ceil(dueMs - this.#clock.monotonicMs())).unref();
   }
 
   readonly #cut = (): void => {

@@ -17,13 +17,26 @@ const coded = (code: string, message = /./) => ({ name: "Failure", code, message
 test("what is issued is signed by the authority, for the key of the request, and named as the caller says", async () => {
   // The request asks for another name: what it asks does not count.
   const { keyPem, csrPem } = await makeKeyAndRequest("spiffe://edge1/service/identity");
-  const issued = await authority.issue({ ...asked, csrPem, dns: ["localhost", "edge1.local"], ips: ["127.0.0.1", "::1"] });
+  const issued = await authority.issue({
+    ...asked,
+    csrPem,
+    dns: ["localhost", "edge1.local"],
+    ips: ["127.0.0.1", "::1"],
+  });
   const cert = new X509Certificate(issued.certPem);
   const ca = new X509Certificate(authority.certPem);
   assert.ok(cert.verify(ca.publicKey) && cert.checkIssued(ca) && !cert.ca && ca.ca);
   assert.ok(cert.checkPrivateKey(createPrivateKey(keyPem)));
-  assert.equal(cert.subjectAltName, `URI:${name}, DNS:localhost, DNS:edge1.local, IP Address:127.0.0.1, IP Address:0:0:0:0:0:0:0:1`);
-  assert.deepEqual(certificateName(cert.raw), { node: "edge1", service: "core-data", serial: issued.serial, notAfterMs: issued.notAfterMs });
+  assert.equal(
+    cert.subjectAltName,
+    `URI:${name}, DNS:localhost, DNS:edge1.local, IP Address:127.0.0.1, IP Address:0:0:0:0:0:0:0:1`,
+  );
+  assert.deepEqual(certificateName(cert.raw), {
+    node: "edge1",
+    service: "core-data",
+    serial: issued.serial,
+    notAfterMs: issued.notAfterMs,
+  });
   assert.equal(cert.serialNumber.toLowerCase(), issued.serial);
   assert.equal(ca.fingerprint256.replaceAll(":", "").toLowerCase(), authority.fingerprint);
 });
@@ -32,7 +45,8 @@ test("a certificate begins five minutes early and ends with its lifetime; client
   const at = Date.parse("2026-03-01T12:00:00Z");
   const fixed = { ...clock, wallMs: () => at };
   const ca = await createAuthority({ node: "edge1", clock: fixed });
-  const issue = async (usage: { client: boolean; server: boolean }) => new X509Certificate((await ca.issue({ ...asked, ...usage, csrPem: mine.csrPem })).certPem);
+  const issue = async (usage: { client: boolean; server: boolean }) =>
+    new X509Certificate((await ca.issue({ ...asked, ...usage, csrPem: mine.csrPem })).certPem);
   const cert = await issue({ client: true, server: false });
   assert.equal(cert.validFromDate.getTime(), at - 300_000);
   assert.equal(cert.validToDate.getTime(), at + 3_600_000);
@@ -45,14 +59,18 @@ test("no clock locks an authority out: it is valid from 1970 to 9999, unless yea
   assert.equal(ca.validFromDate.toISOString(), "1970-01-01T00:00:00.000Z");
   assert.equal(ca.validToDate.getUTCFullYear(), 9999);
   for (const wallMs of [0, Date.parse("2049-12-31T23:59:58Z"), Date.parse("2161-01-01T00:00:00Z")]) {
-    const issued = await (await createAuthority({ node: "e", clock: { ...clock, wallMs: () => wallMs } })).issue({ ...asked, csrPem: mine.csrPem });
+    const issued = await (
+      await createAuthority({ node: "e", clock: { ...clock, wallMs: () => wallMs } })
+    ).issue({ ...asked, csrPem: mine.csrPem });
     assert.equal(certificateName(new X509Certificate(issued.certPem).raw)?.notAfterMs, wallMs + 3_600_000);
   }
   const short = await createAuthority({ node: "edge1", clock, years: 1, subject: "Kelp" });
   const cert = new X509Certificate(short.certPem);
   assert.equal(cert.subject, "CN=Kelp");
   // No certificate outlives its authority.
-  const leaf = new X509Certificate((await short.issue({ ...asked, lifetimeMs: 400 * 86_400_000, csrPem: mine.csrPem })).certPem);
+  const leaf = new X509Certificate(
+    (await short.issue({ ...asked, lifetimeMs: 400 * 86_400_000, csrPem: mine.csrPem })).certPem,
+  );
   assert.equal(leaf.validTo, cert.validTo);
 });
 
@@ -69,12 +87,14 @@ test("an authority is the same after it was kept and loaded; damaged or mixed pa
     { certPem: authority.certPem, keyPkcs8: keyPkcs8.subarray(0, 60) },
     { certPem: "", keyPkcs8 },
   ];
-  for (const parts of wrong) await assert.rejects(loadAuthority({ ...parts, clock }), coded("IDENTITY_AUTHORITY_INVALID"));
+  for (const parts of wrong)
+    await assert.rejects(loadAuthority({ ...parts, clock }), coded("IDENTITY_AUTHORITY_INVALID"));
 });
 
 test("a request whose signature is not its key's own is refused, and so is every other altered one", async () => {
   const raw = Buffer.from(mine.csrPem.replace(/-----.*-----|\n/g, ""), "base64");
-  const pem = (bytes: Buffer): string => `-----BEGIN CERTIFICATE REQUEST-----\n${bytes.toString("base64")}\n-----END CERTIFICATE REQUEST-----\n`;
+  const pem = (bytes: Buffer): string =>
+    `-----BEGIN CERTIFICATE REQUEST-----\n${bytes.toString("base64")}\n-----END CERTIFICATE REQUEST-----\n`;
   const other = await makeKeyAndRequest(name);
   const strangers = Buffer.from(other.csrPem.replace(/-----.*-----|\n/g, ""), "base64");
   const spki = createPublicKey(createPrivateKey(mine.keyPem)).export({ type: "spki", format: "der" });
@@ -89,24 +109,51 @@ test("a request whose signature is not its key's own is refused, and so is every
   const oneByte = fc.asyncProperty(fc.nat(raw.length - 1), fc.integer({ min: 1, max: 255 }), async (byte, change) => {
     const altered = Buffer.from(raw);
     altered[byte] = (altered[byte] ?? 0) ^ change;
-    const issued = await authority.issue({ ...asked, csrPem: pem(altered) }).catch((error: unknown) => error as Error & { code?: string });
+    const issued = await authority
+      .issue({ ...asked, csrPem: pem(altered) })
+      .catch((error: unknown) => error as Error & { code?: string });
     if (issued instanceof Error) assert.equal(issued.code, "IDENTITY_REQUEST_INVALID");
-    else assert.ok(new X509Certificate(issued.certPem).publicKey.equals(createPublicKey(createPrivateKey(mine.keyPem))));
+    else
+      assert.ok(new X509Certificate(issued.certPem).publicKey.equals(createPublicKey(createPrivateKey(mine.keyPem))));
   });
   await fc.assert(oneByte, { numRuns: 60, seed: 7 });
 });
 
 test("keys of other kinds, and names that are none, get no certificate", async () => {
-  const kinds = [generateKeyPairSync("rsa", { modulusLength: 1024 }), generateKeyPairSync("ed25519"), generateKeyPairSync("ec", { namedCurve: "P-384" })];
+  const kinds = [
+    generateKeyPairSync("rsa", { modulusLength: 1024 }),
+    generateKeyPairSync("ed25519"),
+    generateKeyPairSync("ec", { namedCurve: "P-384" }),
+  ];
   for (const { publicKey } of kinds) {
-    await assert.rejects(authority.issue({ ...asked, publicKey: publicKey.export({ type: "spki", format: "der" }) }), coded("IDENTITY_REQUEST_INVALID", /P-256/));
+    await assert.rejects(
+      authority.issue({ ...asked, publicKey: publicKey.export({ type: "spki", format: "der" }) }),
+      coded("IDENTITY_REQUEST_INVALID", /P-256/),
+    );
   }
   await assert.rejects(authority.issue({ ...asked, publicKey: randomBytes(91) }), coded("IDENTITY_REQUEST_INVALID"));
   const { csrPem } = mine;
-  const wrong = [{ name: "core-data" }, { name: `${name}/x` }, { dns: ["a, URI:spiffe://edge1/service/bus"] }, { dns: [""] }, { dns: ["a..b"] }, { ips: ["127.0.0.1/8"] }, { dns: Array<string>(65).fill("a") }];
-  for (const names of wrong) await assert.rejects(authority.issue({ ...asked, csrPem, ...names }), coded("IDENTITY_NAME_INVALID"), JSON.stringify(names));
-  for (const lifetimeMs of [0, -1, Number.NaN, 1e15]) await assert.rejects(authority.issue({ ...asked, csrPem, lifetimeMs }), coded("IDENTITY_REQUEST_INVALID"));
-  await assert.rejects(authority.issue({ ...asked, csrPem, client: false, server: false }), coded("IDENTITY_REQUEST_INVALID"));
+  const wrong = [
+    { name: "core-data" },
+    { name: `${name}/x` },
+    { dns: ["a, URI:spiffe://edge1/service/bus"] },
+    { dns: [""] },
+    { dns: ["a..b"] },
+    { ips: ["127.0.0.1/8"] },
+    { dns: Array<string>(65).fill("a") },
+  ];
+  for (const names of wrong)
+    await assert.rejects(
+      authority.issue({ ...asked, csrPem, ...names }),
+      coded("IDENTITY_NAME_INVALID"),
+      JSON.stringify(names),
+    );
+  for (const lifetimeMs of [0, -1, Number.NaN, 1e15])
+    await assert.rejects(authority.issue({ ...asked, csrPem, lifetimeMs }), coded("IDENTITY_REQUEST_INVALID"));
+  await assert.rejects(
+    authority.issue({ ...asked, csrPem, client: false, server: false }),
+    coded("IDENTITY_REQUEST_INVALID"),
+  );
 });
 
 test("a public key known otherwise is certified without a request", async () => {

@@ -52,11 +52,19 @@ export interface Authority {
  * Makes an authority. Its certificate is valid from 1970 to 9999 (RFC 5280 4.1.2.5: no well-defined end) unless `years` are
  * given: a board without a battery starts in 1970, a clock may jump by decades, and neither may lock a node out of itself.
  */
-export async function createAuthority(options: { node: string; clock: Clock; subject?: string; years?: number }): Promise<Authority> {
+export async function createAuthority(options: {
+  node: string;
+  clock: Clock;
+  subject?: string;
+  years?: number;
+}): Promise<Authority> {
   spiffeName(options.node, "authority");
   const keys = await webcrypto.subtle.generateKey(P256, true, ["sign", "verify"]);
   const nowMs = options.clock.wallMs();
-  const end = options.years === undefined ? new Date("9999-12-31T23:59:59Z") : new Date(nowMs + options.years * 365.25 * 86_400_000);
+  const end =
+    options.years === undefined
+      ? new Date("9999-12-31T23:59:59Z")
+      : new Date(nowMs + options.years * 365.25 * 86_400_000);
   const cert = await x509.X509CertificateGenerator.createSelfSigned({
     serialNumber: newSerial(),
     name: [{ CN: [options.subject ?? `Holdfast ${options.node}`.slice(0, 64)] }],
@@ -75,15 +83,25 @@ export async function createAuthority(options: { node: string; clock: Clock; sub
 }
 
 /** Loads an authority from what was kept of it; IDENTITY_AUTHORITY_INVALID when certificate and key are damaged or not a pair. */
-export async function loadAuthority(options: { certPem: string; keyPkcs8: Uint8Array; clock: Clock }): Promise<Authority> {
+export async function loadAuthority(options: {
+  certPem: string;
+  keyPkcs8: Uint8Array;
+  clock: Clock;
+}): Promise<Authority> {
   try {
     const cert = new x509.X509Certificate(options.certPem);
     const key = await webcrypto.subtle.importKey("pkcs8", Buffer.from(options.keyPkcs8), P256, true, ["sign"]);
     const probe = randomBytes(32);
     const verifier = await webcrypto.subtle.importKey("spki", cert.publicKey.rawData, P256, false, ["verify"]);
-    const pair = await webcrypto.subtle.verify(SIGNING, verifier, await webcrypto.subtle.sign(SIGNING, key, probe), probe);
+    const pair = await webcrypto.subtle.verify(
+      SIGNING,
+      verifier,
+      await webcrypto.subtle.sign(SIGNING, key, probe),
+      probe,
+    );
     if (!pair) throw fail(IDENTITY_AUTHORITY_INVALID, "the authority's key does not belong to its certificate");
-    if (cert.getExtension(x509.BasicConstraintsExtension)?.ca !== true) throw fail(IDENTITY_AUTHORITY_INVALID, "the certificate is not an authority's");
+    if (cert.getExtension(x509.BasicConstraintsExtension)?.ca !== true)
+      throw fail(IDENTITY_AUTHORITY_INVALID, "the certificate is not an authority's");
     return new NodeAuthority(cert, key, options.clock);
   } catch (cause) {
     if (cause instanceof Failure) throw cause;
@@ -120,7 +138,10 @@ class NodeAuthority implements Authority {
     // Whole seconds are all that a certificate can hold; up, so that a short life is not cut to nothing.
     const notAfterMs = Math.min(Math.ceil((nowMs + options.lifetimeMs) / 1000) * 1000, this.#cert.notAfter.getTime());
     const serial = newSerial();
-    const usages = [...(options.server ? [x509.ExtendedKeyUsage.serverAuth] : []), ...(options.client ? [x509.ExtendedKeyUsage.clientAuth] : [])];
+    const usages = [
+      ...(options.server ? [x509.ExtendedKeyUsage.serverAuth] : []),
+      ...(options.client ? [x509.ExtendedKeyUsage.clientAuth] : []),
+    ];
     const cert = await x509.X509CertificateGenerator.create({
       serialNumber: serial,
       subject: [{ CN: [service] }],
@@ -152,16 +173,23 @@ function newSerial(): string {
 
 function checkedNames(options: IssueOptions): { service: string; names: x509.JsonGeneralName[] } {
   const name = parseSpiffe(options.name);
-  if (!name) throw fail(IDENTITY_NAME_INVALID, `'${options.name}' is not of the form spiffe://<node>/service/<service>`);
-  if (options.dns.length + options.ips.length > NAMES_MAX) throw fail(IDENTITY_NAME_INVALID, `more than ${NAMES_MAX} names for one certificate`);
+  if (!name)
+    throw fail(IDENTITY_NAME_INVALID, `'${options.name}' is not of the form spiffe://<node>/service/<service>`);
+  if (options.dns.length + options.ips.length > NAMES_MAX)
+    throw fail(IDENTITY_NAME_INVALID, `more than ${NAMES_MAX} names for one certificate`);
   for (const host of options.dns) {
-    if (!/^(\*\.)?([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/i.test(host)) throw fail(IDENTITY_NAME_INVALID, `'${host}' is not a DNS name`);
+    if (!/^(\*\.)?([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/i.test(host))
+      throw fail(IDENTITY_NAME_INVALID, `'${host}' is not a DNS name`);
   }
   for (const ip of options.ips) if (isIP(ip) === 0) throw fail(IDENTITY_NAME_INVALID, `'${ip}' is not an IP address`);
   if (!(options.lifetimeMs > 0 && options.lifetimeMs <= LIFETIME_MS_MAX)) {
-    throw fail(IDENTITY_REQUEST_INVALID, `a lifetime of ${options.lifetimeMs} ms is not within 1 and ${LIFETIME_MS_MAX}`);
+    throw fail(
+      IDENTITY_REQUEST_INVALID,
+      `a lifetime of ${options.lifetimeMs} ms is not within 1 and ${LIFETIME_MS_MAX}`,
+    );
   }
-  if (!options.client && !options.server) throw fail(IDENTITY_REQUEST_INVALID, "a certificate for neither client nor server is of no use");
+  if (!options.client && !options.server)
+    throw fail(IDENTITY_REQUEST_INVALID, "a certificate for neither client nor server is of no use");
   const names: x509.JsonGeneralName[] = [{ type: "url", value: options.name }];
   for (const value of options.dns) names.push({ type: "dns", value });
   for (const value of options.ips) names.push({ type: "ip", value });
@@ -171,7 +199,8 @@ function checkedNames(options: IssueOptions): { service: string; names: x509.Jso
 /** The key to certify (SPKI, DER): from the request, once its signature proves that the asker holds the private half. */
 async function requestedKey({ csrPem, publicKey }: IssueOptions): Promise<Uint8Array<ArrayBuffer>> {
   if (publicKey) return Buffer.from(publicKey);
-  if (csrPem === undefined || csrPem.length > PEM_LENGTH_MAX) throw fail(IDENTITY_REQUEST_INVALID, `no certificate request of at most ${PEM_LENGTH_MAX} characters`);
+  if (csrPem === undefined || csrPem.length > PEM_LENGTH_MAX)
+    throw fail(IDENTITY_REQUEST_INVALID, `no certificate request of at most ${PEM_LENGTH_MAX} characters`);
   let proven = false;
   let key: Uint8Array<ArrayBuffer>;
   try {

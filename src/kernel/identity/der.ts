@@ -1,6 +1,17 @@
 /** The little of DER (X.690) that certificates need: writing, and reading that takes nothing on trust. */
 
-export const TAG = { boolean: 0x01, integer: 0x02, bitString: 0x03, octetString: 0x04, oid: 0x06, utf8: 0x0c, utcTime: 0x17, time: 0x18, sequence: 0x30, set: 0x31 } as const;
+export const TAG = {
+  boolean: 0x01,
+  integer: 0x02,
+  bitString: 0x03,
+  octetString: 0x04,
+  oid: 0x06,
+  utf8: 0x0c,
+  utcTime: 0x17,
+  time: 0x18,
+  sequence: 0x30,
+  set: 0x31,
+} as const;
 /** Tag of a context-specific constructed value, as in `[0] EXPLICIT`. */
 export const context = (number: number): number => 0xa0 | number;
 
@@ -19,7 +30,7 @@ export function oid(dotted: string): Buffer {
   const bytes: number[] = [];
   for (const arc of [first * 40 + second, ...rest]) {
     const groups = [arc % 128];
-    for (let left = Math.floor(arc / 128); left > 0; left = Math.floor(left / 128)) groups.unshift(0x80 | left % 128);
+    for (let left = Math.floor(arc / 128); left > 0; left = Math.floor(left / 128)) groups.unshift(0x80 | (left % 128));
     bytes.push(...groups);
   }
   return der(TAG.oid, Buffer.from(bytes));
@@ -35,7 +46,7 @@ export interface DerValue {
 /** Reads the values that fill `bytes` exactly; undefined if anything is not DER: a long tag, an endless or needlessly long length, a rest. */
 export function readDer(bytes: Buffer): DerValue[] | undefined {
   const values: DerValue[] = [];
-  for (let at = 0; at < bytes.length; ) {
+  for (let at = 0; at < bytes.length;) {
     const tag = bytes[at] ?? 0;
     let length = bytes[at + 1];
     let start = at + 2;

@@ -14,8 +14,16 @@ const SERVICE = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 
 /** Makes the name of a service on a node; IDENTITY_NAME_INVALID. */
 export function spiffeName(node: string, service: string): string {
-  if (!NODE.test(node)) throw fail(IDENTITY_NAME_INVALID, `'${node}' is no name for a node: lower-case letters, digits, '.', '-', '_', at most 255`);
-  if (!SERVICE.test(service)) throw fail(IDENTITY_NAME_INVALID, `'${service}' is no name for a service: letters, digits, '.', '-', '_', at most 64`);
+  if (!NODE.test(node))
+    throw fail(
+      IDENTITY_NAME_INVALID,
+      `'${node}' is no name for a node: lower-case letters, digits, '.', '-', '_', at most 255`,
+    );
+  if (!SERVICE.test(service))
+    throw fail(
+      IDENTITY_NAME_INVALID,
+      `'${service}' is no name for a service: letters, digits, '.', '-', '_', at most 64`,
+    );
   return `spiffe://${node}/service/${service}`;
 }
 

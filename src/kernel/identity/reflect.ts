@@ -7,4 +7,3 @@ const none = { getMetadata: () => undefined, getOwnMetadata: () => undefined };
 for (const [name, answer] of Object.entries(none)) {
   if (!(name in Reflect)) Object.defineProperty(Reflect, name, { value: answer, configurable: true, writable: true });
 }
-export {};

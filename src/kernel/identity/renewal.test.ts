@@ -12,7 +12,9 @@ const jumpy = () => {
 };
 
 /** Runs a renewal until `stop` says so, and tells when each attempt came, in milliseconds since the start. */
-async function attempts(options: Partial<RenewalOptions> & { stop: (count: number) => boolean; fails?: (count: number) => boolean }): Promise<{ atMs: number[]; taken: number }> {
+async function attempts(
+  options: Partial<RenewalOptions> & { stop: (count: number) => boolean; fails?: (count: number) => boolean },
+): Promise<{ atMs: number[]; taken: number }> {
   const ending = new AbortController();
   const startMs = performance.now();
   const atMs: number[] = [];
@@ -24,7 +26,14 @@ async function attempts(options: Partial<RenewalOptions> & { stop: (count: numbe
     return certificate;
   };
   const keepAlive = setInterval(() => undefined, 1000);
-  const renewal = keepRenewed({ identity: { update: () => taken++ }, renew, lifetimeMs: 300, clock: systemClock, signal: ending.signal, ...options });
+  const renewal = keepRenewed({
+    identity: { update: () => taken++ },
+    renew,
+    lifetimeMs: 300,
+    clock: systemClock,
+    signal: ending.signal,
+    ...options,
+  });
   await renewal.done;
   clearInterval(keepAlive);
   return { atMs, taken };
@@ -33,14 +42,18 @@ async function attempts(options: Partial<RenewalOptions> & { stop: (count: numbe
 test("a certificate is renewed at a third of its lifetime, again and again, until the signal ends it", async () => {
   const { atMs, taken } = await attempts({ stop: (count) => count === 3 });
   assert.equal(taken, 3);
-  atMs.forEach((ms, at) => assert.ok(ms >= 90 * (at + 1) && ms < 110 * (at + 1) + 100, `attempt ${at + 1} at ${ms} ms`));
+  atMs.forEach((ms, at) =>
+    assert.ok(ms >= 90 * (at + 1) && ms < 110 * (at + 1) + 100, `attempt ${at + 1} at ${ms} ms`),
+  );
 });
 
 test("a failed renewal is tried again soon and less and less often, and success returns to the third", async () => {
   const { atMs, taken } = await attempts({ stop: (count) => count === 5, fails: (count) => count < 4 });
   const gaps = atMs.slice(1).map((ms, at) => ms - (atMs[at] ?? 0));
   // 10, 20, 40 ms (give or take a tenth), then a third of 300 ms.
-  [10, 20, 40, 100].forEach((ms, at) => assert.ok((gaps[at] ?? 0) >= ms * 0.9 - 1 && (gaps[at] ?? 0) < ms * 1.1 + 60, `${gaps.join(" ")}`));
+  [10, 20, 40, 100].forEach((ms, at) =>
+    assert.ok((gaps[at] ?? 0) >= ms * 0.9 - 1 && (gaps[at] ?? 0) < ms * 1.1 + 60, gaps.join(" ")),
+  );
   assert.equal(taken, 2);
 });
 
@@ -61,7 +74,13 @@ test("a wall clock that jumps by years expires nothing: the certificate is renew
     setTimeout(() => (clock.addedMs = years * 365 * 86_400_000), 20);
     const said: string[] = [];
     const log = { info: () => undefined, warn: (_: object, message: string) => said.push(message) };
-    const { atMs } = await attempts({ stop: (count) => count === 1, lifetimeMs: 86_400_000, clock, lookEveryMs: 5, log });
+    const { atMs } = await attempts({
+      stop: (count) => count === 1,
+      lifetimeMs: 86_400_000,
+      clock,
+      lookEveryMs: 5,
+      log,
+    });
     assert.ok((atMs[0] ?? 0) < 1000);
     assert.match(said.join(), /wall clock jumped/);
   }
@@ -71,7 +90,13 @@ test("being asked renews at once, and ending it ends the wait", async () => {
   const ending = new AbortController();
   let count = 0;
   const renew = async (): Promise<Certificate> => (count++, certificate);
-  const renewal = keepRenewed({ identity: { update: () => undefined }, renew, lifetimeMs: 86_400_000, clock: systemClock, signal: ending.signal });
+  const renewal = keepRenewed({
+    identity: { update: () => undefined },
+    renew,
+    lifetimeMs: 86_400_000,
+    clock: systemClock,
+    signal: ending.signal,
+  });
   renewal.now();
   await new Promise((resolve) => setImmediate(resolve));
   assert.equal(count, 1);

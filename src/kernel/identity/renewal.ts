@@ -12,7 +12,11 @@ const RENEW_TIMEOUT_MS = 30_000;
 const SLEEP_MS_MAX = 86_400_000;
 
 /** Calls `onJump` with the jump in milliseconds when the wall clock left the monotonic one by over two minutes, slowly or at once (a sleep of the machine too); returns how to stop. */
-export function watchClockJump(clock: Clock, onJump: (jumpMs: number) => void, options: { toleranceMs?: number; everyMs?: number } = {}): () => void {
+export function watchClockJump(
+  clock: Clock,
+  onJump: (jumpMs: number) => void,
+  options: { toleranceMs?: number; everyMs?: number } = {},
+): () => void {
   const { toleranceMs = JUMP_TOLERANCE_MS, everyMs = LOOK_EVERY_MS } = options;
   const offset = (): number => clock.wallMs() - clock.monotonicMs();
   let known = offset();
@@ -51,9 +55,9 @@ export interface Renewal {
 export function keepRenewed(options: RenewalOptions): Renewal {
   const { clock, signal, lifetimeMs } = options;
   let wake: (() => void) | undefined;
-  let asked = false;
+  const asked = { now: false };
   const now = (): void => {
-    asked = true;
+    asked.now = true;
     wake?.();
   };
   const stopWatch = watchClockJump(
@@ -66,7 +70,7 @@ export function keepRenewed(options: RenewalOptions): Renewal {
   );
   const sleep = async (ms: number): Promise<void> => {
     const dueMs = clock.monotonicMs() + ms;
-    while (!signal.aborted && !asked && clock.monotonicMs() < dueMs) {
+    while (!signal.aborted && !asked.now && clock.monotonicMs() < dueMs) {
       let timer: NodeJS.Timeout | undefined;
       await new Promise<void>((resolve) => {
         wake = resolve;
@@ -74,12 +78,12 @@ export function keepRenewed(options: RenewalOptions): Renewal {
       });
       clearTimeout(timer);
     }
-    asked = false;
+    asked.now = false;
   };
   const onAbort = (): void => wake?.();
   signal.addEventListener("abort", onAbort, { once: true });
   const run = async (): Promise<void> => {
-    for (let failures = 0, waitMs = jittered(lifetimeMs / 3); ; ) {
+    for (let failures = 0, waitMs = jittered(lifetimeMs / 3); ;) {
       await sleep(waitMs);
       if (signal.aborted) break;
       try {
@@ -89,7 +93,10 @@ export function keepRenewed(options: RenewalOptions): Renewal {
         options.log?.info({ nextMs: Math.round(waitMs) }, "the certificate was renewed");
       } catch (error) {
         waitMs = jittered(Math.min(RETRY_MS_MAX, Math.min(1000, lifetimeMs / 30) * 2 ** Math.min(failures++, 20)));
-        options.log?.warn({ err: error, failures, againMs: Math.round(waitMs) }, "the certificate could not be renewed yet");
+        options.log?.warn(
+          { err: error, failures, againMs: Math.round(waitMs) },
+          "the certificate could not be renewed yet",
+        );
       }
     }
     stopWatch();
@@ -104,7 +111,10 @@ const jittered = (ms: number): number => ms * (0.9 + 0.2 * Math.random());
 async function inTime<T>(work: Promise<T>): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(fail(DEADLINE, `the renewal did not answer within ${RENEW_TIMEOUT_MS} ms`)), RENEW_TIMEOUT_MS).unref();
+    timer = setTimeout(
+      () => reject(fail(DEADLINE, `the renewal did not answer within ${RENEW_TIMEOUT_MS} ms`)),
+      RENEW_TIMEOUT_MS,
+    ).unref();
   });
   try {
     return await Promise.race([work, late]);

@@ -19,7 +19,10 @@ export interface KeyAndRequest {
 /** Makes a P-256 key and a request for a certificate of that name (a URI). What is issued is for the authority to say, not for the request. */
 export async function makeKeyAndRequest(name: string): Promise<KeyAndRequest> {
   const { privateKey, publicKey } = await promisify(generateKeyPair)("ec", { namedCurve: "P-256" });
-  return { keyPem: privateKey.export({ type: "pkcs8", format: "pem" }).toString(), csrPem: requestPem(name, privateKey, publicKey) };
+  return {
+    keyPem: privateKey.export({ type: "pkcs8", format: "pem" }),
+    csrPem: requestPem(name, privateKey, publicKey),
+  };
 }
 
 function requestPem(name: string, privateKey: KeyObject, publicKey: KeyObject): string {
@@ -35,6 +38,9 @@ function requestPem(name: string, privateKey: KeyObject, publicKey: KeyObject): 
   );
   const algorithm = der(TAG.sequence, oid(ECDSA_WITH_SHA256));
   const signature = der(TAG.bitString, Buffer.of(0), sign("sha256", info, privateKey));
-  const lines = der(TAG.sequence, info, algorithm, signature).toString("base64").match(/.{1,64}/g) ?? [];
+  const lines =
+    der(TAG.sequence, info, algorithm, signature)
+      .toString("base64")
+      .match(/.{1,64}/g) ?? [];
   return `-----BEGIN CERTIFICATE REQUEST-----\n${lines.join("\n")}\n-----END CERTIFICATE REQUEST-----\n`;
 }

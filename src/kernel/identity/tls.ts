@@ -9,7 +9,15 @@
 import { constants, createPrivateKey, X509Certificate } from "node:crypto";
 import { EventEmitter } from "node:events";
 import type { Agent } from "node:https";
-import { type ConnectionOptions, createSecureContext, type PeerCertificate, type SecureContext, type SecureContextOptions, type Server, type TlsOptions } from "node:tls";
+import {
+  type ConnectionOptions,
+  createSecureContext,
+  type PeerCertificate,
+  type SecureContext,
+  type SecureContextOptions,
+  type Server,
+  type TlsOptions,
+} from "node:tls";
 import { type Clock, systemClock } from "../clock.ts";
 import { Failure, fail } from "../error.ts";
 import { IdentityAgent } from "./agent.ts";
@@ -73,16 +81,22 @@ export class TlsIdentity extends EventEmitter<{ renewed: [] }> {
       const cert = new X509Certificate(certificate.certPem);
       const name = certificateName(cert.raw);
       if (name?.node !== this.node || name.service !== this.service) {
-        throw fail(IDENTITY_CERTIFICATE_INVALID, `the certificate is not one of ${spiffeName(this.node, this.service)}`);
+        throw fail(
+          IDENTITY_CERTIFICATE_INVALID,
+          `the certificate is not one of ${spiffeName(this.node, this.service)}`,
+        );
       }
       // Asked here, since an empty key would make a context without one, which fails only at the first handshake.
-      if (!cert.checkPrivateKey(createPrivateKey(certificate.keyPem))) throw fail(IDENTITY_CERTIFICATE_INVALID, `the key does not belong to the certificate of ${this.service}`);
+      if (!cert.checkPrivateKey(createPrivateKey(certificate.keyPem)))
+        throw fail(IDENTITY_CERTIFICATE_INVALID, `the key does not belong to the certificate of ${this.service}`);
       this.#context = createSecureContext(this.#contextOptions(certificate));
       this.#certificate = certificate;
       this.#name = name;
     } catch (cause) {
       if (cause instanceof Failure) throw cause;
-      throw fail(IDENTITY_CERTIFICATE_INVALID, `the certificate of ${this.service} cannot be used with its key`, { cause });
+      throw fail(IDENTITY_CERTIFICATE_INVALID, `the certificate of ${this.service} cannot be used with its key`, {
+        cause,
+      });
     }
     this.emit("renewed");
   }

@@ -26,10 +26,15 @@ export function sealBytes(key: Uint8Array, plaintext: Uint8Array, aad: string): 
 /** Opens what `sealBytes` made; SEAL_BYTES_REFUSED when key, `aad` or any bit differs. */
 export function openBytes(key: Uint8Array, sealed: Uint8Array, aad: string): Buffer {
   if (sealed.length < SEAL_OVERHEAD_BYTES || sealed[0] !== FORMAT) {
-    throw fail(SEAL_BYTES_REFUSED, `sealed bytes (${sealed.length} of them, for '${aad}') are not of a form that this version knows`);
+    throw fail(
+      SEAL_BYTES_REFUSED,
+      `sealed bytes (${sealed.length} of them, for '${aad}') are not of a form that this version knows`,
+    );
   }
   const tagAt = sealed.length - TAG_BYTES;
-  const decipher = createDecipheriv("aes-256-gcm", key, sealed.subarray(1, 1 + NONCE_BYTES), { authTagLength: TAG_BYTES });
+  const decipher = createDecipheriv("aes-256-gcm", key, sealed.subarray(1, 1 + NONCE_BYTES), {
+    authTagLength: TAG_BYTES,
+  });
   decipher.setAAD(Buffer.from(aad, "utf8"));
   decipher.setAuthTag(sealed.subarray(tagAt));
   const plaintext = decipher.update(sealed.subarray(1 + NONCE_BYTES, tagAt));

@@ -4,7 +4,14 @@ import { open } from "node:fs/promises";
 import { resolve } from "node:path";
 import { Failure, fail } from "../error.ts";
 import { KEY_BYTES, openBytes, sealBytes } from "./bytes.ts";
-import { SEAL_BYTES_REFUSED, SEAL_KEY_FILE_DAMAGED, SEAL_KEY_FILE_MISSING, SEAL_KEY_FILE_PERMISSIONS, SEAL_KEY_FILE_UNWRITABLE, SEAL_KEY_FILE_WRONG } from "./codes.ts";
+import {
+  SEAL_BYTES_REFUSED,
+  SEAL_KEY_FILE_DAMAGED,
+  SEAL_KEY_FILE_MISSING,
+  SEAL_KEY_FILE_PERMISSIONS,
+  SEAL_KEY_FILE_UNWRITABLE,
+  SEAL_KEY_FILE_WRONG,
+} from "./codes.ts";
 import { makeFile } from "./durable-file.ts";
 import type { KeyProvider } from "./provider.ts";
 
@@ -18,7 +25,8 @@ export function keyFileProvider(options: { path: string }): KeyProvider {
   const path = resolve(options.path);
   return {
     name: "key-file",
-    promise: "protects nothing against theft of the disk when the key file is on it; it protects backups and copies of the state directory, and a disk that is thrown away without the key file",
+    promise:
+      "protects nothing against theft of the disk when the key file is on it; it protects backups and copies of the state directory, and a disk that is thrown away without the key file",
     keptAt: path,
     async wrap(key) {
       const fileKey = (await readKey(path)) ?? (await makeKey(path));
@@ -38,7 +46,11 @@ export function keyFileProvider(options: { path: string }): KeyProvider {
         return openBytes(fileKey, blob, PURPOSE);
       } catch (error) {
         if (!(error instanceof Failure) || error.code !== SEAL_BYTES_REFUSED.code) throw error;
-        throw fail(SEAL_KEY_FILE_WRONG, `the key file ${path} is not the one that this node's key ring was sealed with`, { cause: error });
+        throw fail(
+          SEAL_KEY_FILE_WRONG,
+          `the key file ${path} is not the one that this node's key ring was sealed with`,
+          { cause: error },
+        );
       } finally {
         fileKey.fill(0);
       }
@@ -50,7 +62,11 @@ async function makeKey(path: string): Promise<Buffer> {
   try {
     await makeFile(path, randomBytes(KEY_BYTES));
   } catch (cause) {
-    throw fail(SEAL_KEY_FILE_UNWRITABLE, `the key file ${path} cannot be made (${(cause as NodeJS.ErrnoException).code ?? "unknown"})`, { cause });
+    throw fail(
+      SEAL_KEY_FILE_UNWRITABLE,
+      `the key file ${path} cannot be made (${(cause as NodeJS.ErrnoException).code ?? "unknown"})`,
+      { cause },
+    );
   }
   // Read back rather than trusted: where two processes made one at once, the file that is there is the key.
   const made = await readKey(path);
@@ -65,18 +81,29 @@ async function readKey(path: string): Promise<Buffer | undefined> {
   } catch (error) {
     const reason = (error as NodeJS.ErrnoException).code;
     if (reason === "ENOENT") return undefined;
-    if (reason === "EACCES") throw fail(SEAL_KEY_FILE_PERMISSIONS, `the key file ${path} cannot be read: run 'chown ${owner()} ${path}'`, { cause: error });
+    if (reason === "EACCES")
+      throw fail(SEAL_KEY_FILE_PERMISSIONS, `the key file ${path} cannot be read: run 'chown ${owner()} ${path}'`, {
+        cause: error,
+      });
     throw error;
   }
   try {
     // Asked of the open file, not of the name, so that what is checked is what is read.
     const at = await file.stat();
     if (!at.isFile()) throw fail(SEAL_KEY_FILE_DAMAGED, `the key file ${path} is not a plain file`);
-    if (at.uid !== owner()) throw fail(SEAL_KEY_FILE_PERMISSIONS, `the key file ${path} belongs to uid ${at.uid}: run 'chown ${owner()} ${path}'`);
+    if (at.uid !== owner())
+      throw fail(
+        SEAL_KEY_FILE_PERMISSIONS,
+        `the key file ${path} belongs to uid ${at.uid}: run 'chown ${owner()} ${path}'`,
+      );
     if ((at.mode & 0o177) !== 0) {
-      throw fail(SEAL_KEY_FILE_PERMISSIONS, `the key file ${path} has mode 0${(at.mode & 0o777).toString(8)}, wider than 0600: run 'chmod 600 ${path}'`);
+      throw fail(
+        SEAL_KEY_FILE_PERMISSIONS,
+        `the key file ${path} has mode 0${(at.mode & 0o777).toString(8)}, wider than 0600: run 'chmod 600 ${path}'`,
+      );
     }
-    if (at.size !== KEY_BYTES) throw fail(SEAL_KEY_FILE_DAMAGED, `the key file ${path} has ${at.size} bytes instead of ${KEY_BYTES}`);
+    if (at.size !== KEY_BYTES)
+      throw fail(SEAL_KEY_FILE_DAMAGED, `the key file ${path} has ${at.size} bytes instead of ${KEY_BYTES}`);
     return await file.readFile();
   } finally {
     await file.close();

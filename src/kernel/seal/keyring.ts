@@ -7,7 +7,15 @@ import { mkdir, realpath } from "node:fs/promises";
 import { basename, dirname, join, relative, resolve } from "node:path";
 import { fail } from "../error.ts";
 import { KEY_BYTES, openBytes, sealBytes } from "./bytes.ts";
-import { SEAL_KEY_FILE_INSIDE_STATE, SEAL_KEYRING_DAMAGED, SEAL_KEYRING_UNWRITABLE, SEAL_KEYRING_ZEROED, SEAL_PROVIDER_OTHER, SEAL_STORE_NAME_INVALID, SEAL_STORES_TOO_MANY } from "./codes.ts";
+import {
+  SEAL_KEY_FILE_INSIDE_STATE,
+  SEAL_KEYRING_DAMAGED,
+  SEAL_KEYRING_UNWRITABLE,
+  SEAL_KEYRING_ZEROED,
+  SEAL_PROVIDER_OTHER,
+  SEAL_STORE_NAME_INVALID,
+  SEAL_STORES_TOO_MANY,
+} from "./codes.ts";
 import { loadRing, type RingFile, saveRing } from "./ring-file.ts";
 import type { KeyProvider } from "./provider.ts";
 
@@ -50,7 +58,12 @@ export async function openKeyRing(options: KeyRingOptions): Promise<KeyRing> {
   const found = await loadRing(directory, options.log);
   if (!found) {
     const kek = randomBytes(KEY_BYTES);
-    const file: RingFile = { generation: 0, provider: options.provider.name, kek: await options.provider.wrap(kek), stores: new Map() };
+    const file: RingFile = {
+      generation: 0,
+      provider: options.provider.name,
+      kek: await options.provider.wrap(kek),
+      stores: new Map(),
+    };
     const ring = new Ring(directory, stateDirectory, options.provider, kek, file);
     await mkdir(directory, { recursive: true, mode: 0o700 }).catch((cause: unknown) => {
       throw fail(SEAL_KEYRING_UNWRITABLE, `the directory ${directory} cannot be made`, { cause });
@@ -59,10 +72,14 @@ export async function openKeyRing(options: KeyRingOptions): Promise<KeyRing> {
     return ring;
   }
   if (found.provider !== options.provider.name) {
-    throw fail(SEAL_PROVIDER_OTHER, `the key ring in ${directory} is sealed by '${found.provider}', not by '${options.provider.name}'`);
+    throw fail(
+      SEAL_PROVIDER_OTHER,
+      `the key ring in ${directory} is sealed by '${found.provider}', not by '${options.provider.name}'`,
+    );
   }
   const kek = Buffer.from(await options.provider.unwrap(found.kek));
-  if (kek.length !== KEY_BYTES) throw fail(SEAL_KEYRING_DAMAGED, `the key-encryption key has ${kek.length} bytes instead of ${KEY_BYTES}`);
+  if (kek.length !== KEY_BYTES)
+    throw fail(SEAL_KEYRING_DAMAGED, `the key-encryption key has ${kek.length} bytes instead of ${KEY_BYTES}`);
   return new Ring(directory, stateDirectory, options.provider, kek, found);
 }
 
@@ -92,7 +109,8 @@ class Ring implements KeyRing {
       if (!STORE_NAME.test(store)) throw fail(SEAL_STORE_NAME_INVALID, `'${store}' is no name for a store`);
       const wrapped = this.#file.stores.get(store);
       if (wrapped) return openBytes(kek, wrapped, purpose(store));
-      if (this.#file.stores.size >= STORES_MAX) throw fail(SEAL_STORES_TOO_MANY, `the key ring holds ${STORES_MAX} stores, no room for '${store}'`);
+      if (this.#file.stores.size >= STORES_MAX)
+        throw fail(SEAL_STORES_TOO_MANY, `the key ring holds ${STORES_MAX} stores, no room for '${store}'`);
       const key = randomBytes(KEY_BYTES);
       const stores = new Map(this.#file.stores).set(store, sealBytes(kek, key, purpose(store)));
       await this.save({ ...this.#file, stores });
@@ -151,7 +169,10 @@ async function refuseInside(provider: KeyProvider, stateDirectory: string): Prom
   const [file, state] = await Promise.all([truePath(provider.keptAt), truePath(stateDirectory)]);
   const way = relative(state, file);
   if (way !== "" && (way === ".." || way.startsWith("../"))) return;
-  throw fail(SEAL_KEY_FILE_INSIDE_STATE, `the key file ${provider.keptAt} lies inside the state directory ${stateDirectory}, which it is to protect`);
+  throw fail(
+    SEAL_KEY_FILE_INSIDE_STATE,
+    `the key file ${provider.keptAt} lies inside the state directory ${stateDirectory}, which it is to protect`,
+  );
 }
 
 /** Resolves symbolic links of as much of a path as exists: a link into the state directory is inside it. */

@@ -2,7 +2,13 @@
 import { argon2, randomBytes } from "node:crypto";
 import { Failure, fail } from "../error.ts";
 import { KEY_BYTES, openBytes, sealBytes, SEAL_OVERHEAD_BYTES } from "./bytes.ts";
-import { SEAL_BYTES_REFUSED, SEAL_KEYRING_DAMAGED, SEAL_PARAMETERS_INVALID, SEAL_PASSPHRASE_SHORT, SEAL_PASSPHRASE_WRONG } from "./codes.ts";
+import {
+  SEAL_BYTES_REFUSED,
+  SEAL_KEYRING_DAMAGED,
+  SEAL_PARAMETERS_INVALID,
+  SEAL_PASSPHRASE_SHORT,
+  SEAL_PASSPHRASE_WRONG,
+} from "./codes.ts";
 import type { KeyProvider } from "./provider.ts";
 
 /** Below this no argon2 helps: a thief tries all of them. */
@@ -28,15 +34,19 @@ export interface PassphraseOptions {
 export function passphraseProvider(options: PassphraseOptions): KeyProvider {
   const { memoryKiB = 65_536, passes = 3 } = options;
   if (!within(memoryKiB, MEMORY_KIB) || !within(passes, PASSES)) {
-    throw fail(SEAL_PARAMETERS_INVALID, `argon2id with ${memoryKiB} KiB and ${passes} passes is out of bounds: ${bounds}`);
+    throw fail(
+      SEAL_PARAMETERS_INVALID,
+      `argon2id with ${memoryKiB} KiB and ${passes} passes is out of bounds: ${bounds}`,
+    );
   }
   // NFKC, so that the same words typed on another keyboard are the same bytes.
   const passphrase = options.passphrase.normalize("NFKC");
   return {
     name: "passphrase",
-    promise: "protects everything on the disk against whoever has the disk but not the passphrase; somebody must give it at every start",
+    promise:
+      "protects everything on the disk against whoever has the disk but not the passphrase; somebody must give it at every start",
     async wrap(key) {
-      if ([...passphrase].length < PASSPHRASE_CHARACTERS_MIN) {
+      if (passphrase.length < PASSPHRASE_CHARACTERS_MIN) {
         throw fail(SEAL_PASSPHRASE_SHORT, `the passphrase has fewer than ${PASSPHRASE_CHARACTERS_MIN} characters`);
       }
       const header = Buffer.alloc(HEADER_BYTES);
@@ -65,18 +75,25 @@ export function passphraseProvider(options: PassphraseOptions): KeyProvider {
   };
 }
 
-const within = (value: number, range: { min: number; max: number }): boolean => Number.isInteger(value) && value >= range.min && value <= range.max;
+const within = (value: number, range: { min: number; max: number }): boolean =>
+  Number.isInteger(value) && value >= range.min && value <= range.max;
 const bounds = `${MEMORY_KIB.min} to ${MEMORY_KIB.max} KiB, ${PASSES.min} to ${PASSES.max} passes`;
 
 /** The parameters come from the disk, so an altered file must not be able to ask for terabytes or for hours. */
 function checkedHeader(blob: Buffer): Buffer {
   if (blob.length !== HEADER_BYTES + KEY_BYTES + SEAL_OVERHEAD_BYTES || blob[0] !== FORMAT || blob[6] !== LANES) {
-    throw fail(SEAL_KEYRING_DAMAGED, `the key ring's passphrase part (${blob.length} bytes) is not of a form that this version knows`);
+    throw fail(
+      SEAL_KEYRING_DAMAGED,
+      `the key ring's passphrase part (${blob.length} bytes) is not of a form that this version knows`,
+    );
   }
   const memoryKiB = blob.readUInt32BE(1);
   const passes = blob[5] ?? 0;
   if (!within(memoryKiB, MEMORY_KIB) || !within(passes, PASSES)) {
-    throw fail(SEAL_KEYRING_DAMAGED, `the key ring asks for argon2id with ${memoryKiB} KiB and ${passes} passes, out of bounds: ${bounds}`);
+    throw fail(
+      SEAL_KEYRING_DAMAGED,
+      `the key ring asks for argon2id with ${memoryKiB} KiB and ${passes} passes, out of bounds: ${bounds}`,
+    );
   }
   return blob.subarray(0, HEADER_BYTES);
 }
@@ -85,7 +102,14 @@ const derive = (passphrase: string, header: Buffer): Promise<Buffer> =>
   new Promise((resolve, reject) => {
     argon2(
       "argon2id",
-      { message: passphrase, nonce: header.subarray(7), parallelism: LANES, tagLength: KEY_BYTES, memory: header.readUInt32BE(1), passes: header[5] ?? 0 },
+      {
+        message: passphrase,
+        nonce: header.subarray(7),
+        parallelism: LANES,
+        tagLength: KEY_BYTES,
+        memory: header.readUInt32BE(1),
+        passes: header[5] ?? 0,
+      },
       (error, key) => (error ? reject(error) : resolve(key)),
     );
   });

@@ -20,7 +20,10 @@ const VERSION = 1;
 const NAMES = ["keyring.json", "keyring.json.bak"] as const;
 
 /** Loads the newest whole copy and mends the other; undefined where there is none at all. Codes as `openKeyRing`. */
-export async function loadRing(directory: string, log?: { warn(fields: object, message: string): void }): Promise<RingFile | undefined> {
+export async function loadRing(
+  directory: string,
+  log?: { warn(fields: object, message: string): void },
+): Promise<RingFile | undefined> {
   const copies = await Promise.all(NAMES.map((name) => readCopy(join(directory, name))));
   if (copies.every((copy) => copy === "absent")) return undefined;
   const whole = copies.filter((copy) => typeof copy === "object").sort((a, b) => b.generation - a.generation);
@@ -31,7 +34,10 @@ export async function loadRing(directory: string, log?: { warn(fields: object, m
     return typeof copy !== "object" || copy.generation !== best.generation;
   });
   if (spoilt.length > 0) {
-    log?.warn({ directory, files: spoilt }, "a copy of the key ring was torn, missing or old; it was written anew from the whole one");
+    log?.warn(
+      { directory, files: spoilt },
+      "a copy of the key ring was torn, missing or old; it was written anew from the whole one",
+    );
     await saveRing(directory, best);
   }
   return best;
@@ -82,9 +88,19 @@ async function readCopy(path: string): Promise<RingFile | "absent" | "damaged"> 
 }
 
 function decode(text: string, path: string): RingFile | "damaged" {
-  const { sum, ...body } = JSON.parse(text) as { version: number; generation: number; provider: KeyProvider["name"]; kek: string; stores: Record<string, string>; sum: string };
+  const { sum, ...body } = JSON.parse(text) as {
+    version: number;
+    generation: number;
+    provider: KeyProvider["name"];
+    kek: string;
+    stores: Record<string, string>;
+    sum: string;
+  };
   if (Number.isInteger(body.version) && body.version > VERSION) {
-    throw fail(SEAL_KEYRING_NEWER, `${path} is of version ${body.version}; this Holdfast knows versions up to ${VERSION}`);
+    throw fail(
+      SEAL_KEYRING_NEWER,
+      `${path} is of version ${body.version}; this Holdfast knows versions up to ${VERSION}`,
+    );
   }
   if (body.version !== VERSION || sum !== sumOf(body)) return "damaged";
   return {

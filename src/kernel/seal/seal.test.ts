@@ -1,5 +1,19 @@
 import assert from "node:assert/strict";
-import { chmodSync, chownSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  chownSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
@@ -24,14 +38,19 @@ const both = ["keyring.json", "keyring.json.bak"];
 test("a store gets the same key again after a restart, and every store its own", async () => {
   const { directory, path } = place();
   const ring = await openKeyRing({ directory, provider: keyFileProvider({ path }) });
-  const [first, again, other] = await Promise.all([ring.dataKey("core-data"), ring.dataKey("core-data"), ring.dataKey("bus")]);
+  const [first, again, other] = await Promise.all([
+    ring.dataKey("core-data"),
+    ring.dataKey("core-data"),
+    ring.dataKey("bus"),
+  ]);
   assert.equal(first?.length, 32);
   assert.deepEqual(first, again);
   assert.notDeepEqual(first, other);
   const reopened = await openKeyRing({ directory, provider: keyFileProvider({ path }) });
   assert.deepEqual(await reopened.dataKey("core-data"), first);
   assert.deepEqual(reopened.stores(), ["bus", "core-data"]);
-  for (const name of [...both.map((file) => join(directory, file)), path]) assert.equal(statSync(name).mode & 0o777, 0o600, name);
+  for (const name of [...both.map((file) => join(directory, file)), path])
+    assert.equal(statSync(name).mode & 0o777, 0o600, name);
 });
 
 test("no key is found in any file but the key file", async () => {
@@ -41,7 +60,9 @@ test("no key is found in any file but the key file", async () => {
   const fileKey = readFileSync(path);
   for (const name of readdirSync(directory)) {
     const bytes = readFileSync(join(directory, name));
-    for (const secret of [key, fileKey]) for (const form of [secret, secret.toString("hex"), secret.toString("base64")]) assert.ok(!bytes.includes(form), name);
+    for (const secret of [key, fileKey])
+      for (const form of [secret, secret.toString("hex"), secret.toString("base64")])
+        assert.ok(!bytes.includes(form), name);
   }
 });
 
@@ -55,7 +76,10 @@ test("a wrong passphrase is refused and the right one in another keyboard's byte
 
 test("a short passphrase seals nothing", async () => {
   const { directory } = place();
-  await assert.rejects(openKeyRing({ directory, provider: words("kelp") }), coded("SEAL_PASSPHRASE_SHORT", /8 characters/));
+  await assert.rejects(
+    openKeyRing({ directory, provider: words("kelp") }),
+    coded("SEAL_PASSPHRASE_SHORT", /8 characters/),
+  );
   assert.equal(existsSync(directory), false);
 });
 
@@ -70,7 +94,10 @@ test("an altered key ring cannot ask for terabytes of memory or hours of work", 
     await assert.rejects(async () => provider.unwrap(altered), coded("SEAL_KEYRING_DAMAGED"));
   }
   for (const wrong of [{ memoryKiB: 64 }, { memoryKiB: 2 ** 31 }, { passes: 0 }, { passes: 1.5 }]) {
-    assert.throws(() => passphraseProvider({ passphrase: "kelp holds in any storm", ...wrong }), coded("SEAL_PARAMETERS_INVALID", /KiB/));
+    assert.throws(
+      () => passphraseProvider({ passphrase: "kelp holds in any storm", ...wrong }),
+      coded("SEAL_PARAMETERS_INVALID", /KiB/),
+    );
   }
 });
 
@@ -78,7 +105,10 @@ test("a key file that is gone is said to be gone, and none is made in its place"
   const { directory, path } = place();
   await openKeyRing({ directory, provider: keyFileProvider({ path }) });
   rmSync(path);
-  await assert.rejects(openKeyRing({ directory, provider: keyFileProvider({ path }) }), coded("SEAL_KEY_FILE_MISSING", /cannot be read by anybody/));
+  await assert.rejects(
+    openKeyRing({ directory, provider: keyFileProvider({ path }) }),
+    coded("SEAL_KEY_FILE_MISSING", /cannot be read by anybody/),
+  );
   assert.equal(existsSync(path), false);
 });
 
@@ -87,20 +117,32 @@ test("another node's key file, and one of a wrong size, are told apart", async (
   const two = place();
   await openKeyRing({ directory: one.directory, provider: keyFileProvider(one) });
   await openKeyRing({ directory: two.directory, provider: keyFileProvider(two) });
-  await assert.rejects(openKeyRing({ directory: one.directory, provider: keyFileProvider(two) }), coded("SEAL_KEY_FILE_WRONG"));
+  await assert.rejects(
+    openKeyRing({ directory: one.directory, provider: keyFileProvider(two) }),
+    coded("SEAL_KEY_FILE_WRONG"),
+  );
   truncateSync(one.path, 5);
-  await assert.rejects(openKeyRing({ directory: one.directory, provider: keyFileProvider(one) }), coded("SEAL_KEY_FILE_DAMAGED", /5 bytes/));
+  await assert.rejects(
+    openKeyRing({ directory: one.directory, provider: keyFileProvider(one) }),
+    coded("SEAL_KEY_FILE_DAMAGED", /5 bytes/),
+  );
 });
 
 test("a key file that others may read, or that belongs to another user, is refused with the command that mends it", async () => {
   const { directory, path } = place();
   await openKeyRing({ directory, provider: keyFileProvider({ path }) });
   chmodSync(path, 0o640);
-  await assert.rejects(openKeyRing({ directory, provider: keyFileProvider({ path }) }), coded("SEAL_KEY_FILE_PERMISSIONS", /0640.*chmod 600 /));
+  await assert.rejects(
+    openKeyRing({ directory, provider: keyFileProvider({ path }) }),
+    coded("SEAL_KEY_FILE_PERMISSIONS", /0640.*chmod 600 /),
+  );
   chmodSync(path, 0o600);
   if (process.geteuid?.() !== 0) return;
   chownSync(path, 65534, 65534);
-  await assert.rejects(openKeyRing({ directory, provider: keyFileProvider({ path }) }), coded("SEAL_KEY_FILE_PERMISSIONS", /chown 0 /));
+  await assert.rejects(
+    openKeyRing({ directory, provider: keyFileProvider({ path }) }),
+    coded("SEAL_KEY_FILE_PERMISSIONS", /chown 0 /),
+  );
 });
 
 test("a key file inside the state directory is refused, through a symbolic link too", async () => {
@@ -108,13 +150,28 @@ test("a key file inside the state directory is refused, through a symbolic link 
   mkdirSync(directory, { recursive: true });
   const outside = join(base, `link-${count++}`);
   symlinkSync(directory, outside);
-  for (const path of [join(directory, "node.key"), join(directory, "a", "b", "node.key"), join(outside, "node.key"), join(directory, "..", "state", "k")]) {
-    await assert.rejects(openKeyRing({ directory, provider: keyFileProvider({ path }) }), coded("SEAL_KEY_FILE_INSIDE_STATE"), path);
+  for (const path of [
+    join(directory, "node.key"),
+    join(directory, "a", "b", "node.key"),
+    join(outside, "node.key"),
+    join(directory, "..", "state", "k"),
+  ]) {
+    await assert.rejects(
+      openKeyRing({ directory, provider: keyFileProvider({ path }) }),
+      coded("SEAL_KEY_FILE_INSIDE_STATE"),
+      path,
+    );
   }
   const deeper = { directory: join(directory, "seal"), stateDirectory: directory };
-  await assert.rejects(openKeyRing({ ...deeper, provider: keyFileProvider({ path: join(directory, "node.key") }) }), coded("SEAL_KEY_FILE_INSIDE_STATE"));
+  await assert.rejects(
+    openKeyRing({ ...deeper, provider: keyFileProvider({ path: join(directory, "node.key") }) }),
+    coded("SEAL_KEY_FILE_INSIDE_STATE"),
+  );
   const ring = await openKeyRing({ directory, provider: words() });
-  await assert.rejects(ring.changeProvider(keyFileProvider({ path: join(directory, "node.key") })), coded("SEAL_KEY_FILE_INSIDE_STATE"));
+  await assert.rejects(
+    ring.changeProvider(keyFileProvider({ path: join(directory, "node.key") })),
+    coded("SEAL_KEY_FILE_INSIDE_STATE"),
+  );
   // A neighbour whose name only begins the same is outside.
   await openKeyRing({ directory: place().directory, provider: keyFileProvider({ path: `${directory}-key/node.key` }) });
 });
@@ -137,7 +194,11 @@ test("a torn, zeroed or missing copy of the key ring mends itself from the other
     for (const fault of faults) {
       fault();
       const said: string[] = [];
-      const opened = await openKeyRing({ directory, provider: keyFileProvider({ path }), log: { warn: (_, message) => said.push(message) } });
+      const opened = await openKeyRing({
+        directory,
+        provider: keyFileProvider({ path }),
+        log: { warn: (_, message) => said.push(message) },
+      });
       assert.deepEqual(await opened.dataKey("bus"), key);
       assert.match(said.join(), /written anew/);
       assert.deepEqual(readFileSync(file), whole);
@@ -176,7 +237,10 @@ test("a forgotten store's key is in no file any more, and the name gets a new on
   const { directory, path } = place();
   const ring = await openKeyRing({ directory, provider: keyFileProvider({ path }) });
   const key = await ring.dataKey("core-data");
-  const wrapped = (JSON.parse(readFileSync(join(directory, "keyring.json"), "utf8")) as { stores: Record<string, string> }).stores["core-data"] ?? "";
+  const wrapped =
+    (JSON.parse(readFileSync(join(directory, "keyring.json"), "utf8")) as { stores: Record<string, string> }).stores[
+      "core-data"
+    ] ?? "";
   await ring.forget("core-data");
   await ring.forget("never-there");
   for (const name of both) assert.ok(!readFileSync(join(directory, name), "utf8").includes(wrapped));
@@ -190,14 +254,18 @@ test("the provider can be changed without touching the data keys, and the old wa
   assert.match(ring.provider.promise, /protects nothing against theft of the disk/);
   await ring.changeProvider(words());
   assert.equal(ring.provider.name, "passphrase");
-  await assert.rejects(openKeyRing({ directory, provider: keyFileProvider({ path }) }), coded("SEAL_PROVIDER_OTHER", /'passphrase'/));
+  await assert.rejects(
+    openKeyRing({ directory, provider: keyFileProvider({ path }) }),
+    coded("SEAL_PROVIDER_OTHER", /'passphrase'/),
+  );
   assert.deepEqual(await (await openKeyRing({ directory, provider: words() })).dataKey("bus"), key);
 });
 
 test("a ring that was zeroed, and names that are no store's, are refused", async () => {
   const { directory, path } = place();
   const ring = await openKeyRing({ directory, provider: keyFileProvider({ path }) });
-  for (const name of ["", "../etc", "__proto__", "Core Data", "a".repeat(129), "a\n"]) await assert.rejects(ring.dataKey(name), coded("SEAL_STORE_NAME_INVALID"));
+  for (const name of ["", "../etc", "__proto__", "Core Data", "a".repeat(129), "a\n"])
+    await assert.rejects(ring.dataKey(name), coded("SEAL_STORE_NAME_INVALID"));
   assert.equal((await ring.dataKey("constructor")).length, 32);
   ring.zero();
   await assert.rejects(ring.dataKey("bus"), coded("SEAL_KEYRING_ZEROED"));
