@@ -63,6 +63,10 @@ class RegistryResolver implements Resolver {
     for (const [service, at] of Object.entries(options.fixed ?? {})) {
       this.#pools.set(service, { ...emptyPool(), fixed: { ...at, agent: options.identity.agent(service), secure: true } });
     }
+    // Not left to the next pick: how long a service has been gone counts from when it went.
+    options.table.onChange(() => {
+      for (const [service, pool] of this.#pools) if (pool.source && pool.source !== options.table.of(service)) this.#refill(service, pool);
+    });
   }
 
   pick(service: string): Target | Promise<Target> {
@@ -88,8 +92,7 @@ class RegistryResolver implements Resolver {
   }
 
   #choose(service: string, pool: Pool): Target | undefined {
-    const source = this.#options.table.of(service);
-    if (source !== pool.source) this.#refill(service, pool, source);
+    if (!pool.source) this.#refill(service, pool);
     const nowMs = pool.ejections ? this.#clock.monotonicMs() : 0;
     for (const rank of pool.ranks) {
       for (let tried = 0; tried < rank.length; tried++) {
@@ -108,7 +111,8 @@ class RegistryResolver implements Resolver {
     return best?.target;
   }
 
-  #refill(service: string, pool: Pool, source: readonly Entry[]): void {
+  #refill(service: string, pool: Pool): void {
+    const source = this.#options.table.of(service);
     const before = new Map(pool.ranks.flat().map((c) => [c.target.instance, c]));
     const ranks: Candidate[][] = [[], [], [], []];
     for (const entry of source) {
@@ -121,7 +125,7 @@ class RegistryResolver implements Resolver {
     pool.ranks = ranks.filter((r) => r.length > 0);
     pool.ejections = pool.ranks.some((r) => r.some((c) => c.strikes > 0 || c.ejectedUntilMs > 0));
     if (pool.ranks.length > 0) pool.emptySinceMs = Number.POSITIVE_INFINITY;
-    else if (pool.emptySinceMs === Number.POSITIVE_INFINITY || this.#options.table.knows(service)) pool.emptySinceMs = this.#clock.monotonicMs();
+    else if (pool.emptySinceMs === Number.POSITIVE_INFINITY) pool.emptySinceMs = this.#clock.monotonicMs();
     pool.source = source;
   }
 

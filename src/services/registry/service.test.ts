@@ -1,0 +1,204 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { type Call, makeCall } from "../../kernel/call.ts";
+import type { Clock } from "../../kernel/clock.ts";
+import { Failure } from "../../kernel/error.ts";
+import { makeLog } from "../../kernel/log.ts";
+import type { Change, Instance, State } from "./api.ts";
+import { INSTANCES_BYTES_MAX, makeRegistry, type RunningRegistry, WATCHERS_MAX } from "./service.ts";
+import { WATCHER_QUEUE_MAX } from "./watcher.ts";
+
+const log = makeLog("core-keeper", { to: { write: () => {} } });
+
+/** A clock whose hands the test turns. */
+class HandClock implements Clock {
+  nowMs = 1_000;
+  wall = Date.UTC(2026, 0, 1);
+  monotonicMs = () => this.nowMs;
+  wallMs = () => this.wall;
+  wallNs = () => BigInt(this.wall) * 1_000_000n;
+}
+
+const instanceOf = (service: string, instance: string, more: Partial<Instance> = {}): Instance => ({
+  service, instance, host: "127.0.0.1", port: 7000, pid: 1, version: "0", startedAtMs: 0, state: "passing", routes: [], ...more,
+});
+
+/** Holds a lease and collects what the stream brings, until its call ends. */
+class Held {
+  readonly call: Call & { end(abort: boolean): void };
+  readonly changes: Change[] = [];
+  readonly done: Promise<void>;
+
+  constructor(running: RunningRegistry, instance?: Instance, caller = instance?.service ?? "node") {
+    const call = makeCall({ caller, timeoutMs: Number.POSITIVE_INFINITY });
+    this.call = call;
+    // The call's signal exists before anybody ends it.
+    assert.equal(call.signal.aborted, false);
+    const stream = instance ? running.service.hold({ instance }, call) : running.service.watch({}, call);
+    this.done = (async () => {
+      for await (const change of stream) this.changes.push(change);
+    })();
+  }
+
+  get lease(): string {
+    return this.changes[0]!.lease!.id;
+  }
+
+  words(): string[] {
+    return this.changes.map((c) => `${c.kind} ${c.instances.map((i) => `${i.instance}:${i.state}`).join(",")}`.trim());
+  }
+}
+
+const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
+
+function setUp(ttlMs = 3_000, renewMs = 1_000) {
+  const clock = new HandClock();
+  const running = makeRegistry({ clock, log, ttlMs, renewMs });
+  const pass = (ms: number, stepMs = 250) => {
+    for (let left = ms; left > 0; left -= stepMs) {
+      clock.nowMs += Math.min(stepMs, left);
+      running.tick();
+    }
+  };
+  const renew = (held: Held, state: State = "passing", reason?: string) =>
+    running.service.renew({ body: { lease: held.lease, state, ...(reason === undefined ? {} : { reason }) } }, held.call);
+  return { clock, running, pass, renew };
+}
+
+const codeOf = (code: string) => (error: unknown) => error instanceof Failure && error.code === code;
+
+test("a holder gets its lease, then all that is there, then what changes", async () => {
+  const { running, renew } = setUp();
+  const a = new Held(running, instanceOf("core-data", "a"));
+  await turn();
+  const watcher = new Held(running);
+  const b = new Held(running, instanceOf("core-data", "b"));
+  await turn();
+  await renew(b, "draining", "is being stopped");
+  b.call.end(true);
+  await b.done;
+  await turn();
+  assert.deepEqual(a.words(), ["lease", "snapshot a:passing", "up b:passing", "changed b:draining", "down b:draining"]);
+  assert.deepEqual(watcher.words(), ["snapshot a:passing", "up b:passing", "changed b:draining", "down b:draining"]);
+  assert.deepEqual(b.words(), ["lease", "snapshot a:passing,b:passing", "changed b:draining"]);
+  const revisions = a.changes.map((c) => c.revision);
+  assert.deepEqual(revisions, [...revisions].sort((x, y) => x - y));
+  assert.deepEqual(a.changes[0]!.lease, { id: a.lease, ttlMs: 3_000, renewMs: 1_000 });
+});
+
+test("a service registers under the name in its certificate only, and renews nobody else's lease", async () => {
+  const { running, renew } = setUp();
+  assert.throws(() => new Held(running, instanceOf("core-data", "a"), "device-virtual"), codeOf("REGISTRY_NAME_REFUSED"));
+  const a = new Held(running, instanceOf("core-data", "a"));
+  await turn();
+  assert.throws(() => new Held(running, instanceOf("device-virtual", "a")), codeOf("REGISTRY_NAME_REFUSED"), "an instance's name is its own");
+  const stranger = makeCall({ caller: "device-virtual", timeoutMs: 1_000 });
+  await assert.rejects(running.service.renew({ body: { lease: a.lease, state: "critical" } }, stranger), codeOf("REGISTRY_LEASE_UNKNOWN"));
+  await running.service.release({ body: { lease: a.lease } }, stranger);
+  await renew(a);
+  assert.equal(running.counts().instances, 1);
+});
+
+test("missed renewals warn first and end the lease after its time; renewing takes the warning back", async () => {
+  const { running, pass, renew } = setUp();
+  const a = new Held(running, instanceOf("core-data", "a"));
+  await turn();
+  pass(2_100);
+  assert.equal((await running.service.instances({}, a.call)).instances[0]!.state, "warning");
+  await renew(a);
+  assert.equal((await running.service.instances({}, a.call)).instances[0]!.state, "passing");
+  pass(2_900);
+  assert.equal(running.counts().instances, 1);
+  pass(200);
+  await a.done;
+  assert.equal(running.counts().instances, 0);
+  await assert.rejects(renew(a), codeOf("REGISTRY_LEASE_UNKNOWN"));
+});
+
+test("a clock that jumps ten years expires nothing", async () => {
+  const { clock, running, pass, renew } = setUp();
+  const a = new Held(running, instanceOf("core-data", "a"));
+  await turn();
+  for (const years of [10, -20]) {
+    clock.wall += years * 365 * 86_400_000;
+    pass(1_000);
+    await renew(a);
+  }
+  assert.equal(running.counts().instances, 1);
+  assert.deepEqual(a.words(), ["lease", "snapshot a:passing"]);
+});
+
+test("a registry that was itself held up gives everybody the whole time again", async () => {
+  const { clock, running, pass } = setUp();
+  const a = new Held(running, instanceOf("core-data", "a"));
+  await turn();
+  pass(1_000);
+  clock.nowMs += 60_000;
+  running.tick();
+  pass(2_900);
+  assert.equal(running.counts().instances, 1);
+  pass(200);
+  await a.done;
+  assert.equal(running.counts().instances, 0);
+});
+
+test("an instance that registers again takes the place of its first registration", async () => {
+  const { running } = setUp();
+  const first = new Held(running, instanceOf("core-data", "a"));
+  const watcher = new Held(running);
+  await turn();
+  const second = new Held(running, instanceOf("core-data", "a", { port: 7001 }));
+  await first.done;
+  await turn();
+  assert.equal(running.counts().instances, 1);
+  assert.deepEqual(watcher.changes.at(-1)?.instances[0]?.port, 7001);
+  second.call.end(true);
+  await second.done;
+  await turn();
+  assert.equal(watcher.changes.at(-1)?.kind, "down");
+});
+
+test("releasing ends a lease at once, and twice is no error", async () => {
+  const { running } = setUp();
+  const a = new Held(running, instanceOf("core-data", "a"));
+  await turn();
+  await running.service.release({ body: { lease: a.lease } }, a.call);
+  await a.done;
+  await running.service.release({ body: { lease: a.lease } }, a.call);
+  assert.equal(running.counts().instances, 0);
+});
+
+test("a watcher that falls behind gets a fresh snapshot instead of an endless queue", async () => {
+  const { running, renew } = setUp();
+  const a = new Held(running, instanceOf("core-data", "a"));
+  await turn();
+  const call = makeCall({ caller: "node", timeoutMs: Number.POSITIVE_INFINITY });
+  const slow = running.service.watch({}, call)[Symbol.asyncIterator]();
+  assert.equal((await slow.next()).value.kind, "snapshot");
+  for (let n = 0; n <= WATCHER_QUEUE_MAX; n++) await renew(a, "warning", `reason ${n}`);
+  const { value } = await slow.next();
+  assert.equal(value.kind, "snapshot");
+  assert.equal(value.instances[0].reason, `reason ${WATCHER_QUEUE_MAX}`);
+  await renew(a, "passing");
+  assert.equal((await slow.next()).value.kind, "changed");
+  await slow.return?.();
+  assert.equal(running.counts().watchers, 0);
+});
+
+test("registrations and watchers have limits, and say so", async () => {
+  const { running } = setUp();
+  const large = Array.from({ length: 1024 }, (_, n) => ({ method: "GET" as const, path: `/${"p".repeat(1_000)}${n}`, scope: "s", timeoutMs: 1, safe: true, operation: "o" }));
+  const held: Held[] = [];
+  assert.throws(() => {
+    for (let n = 0; n < INSTANCES_BYTES_MAX / 1_000_000 + 1; n++) held.push(new Held(running, instanceOf("big", `big-${n}`, { routes: large })));
+  }, codeOf("REGISTRY_FULL"));
+  for (const h of held) h.call.end(true);
+  await Promise.all(held.map((h) => h.done));
+  const watchers: Held[] = [];
+  assert.throws(() => {
+    for (let n = 0; n <= WATCHERS_MAX; n++) watchers.push(new Held(running));
+  }, codeOf("REGISTRY_FULL"));
+  for (const w of watchers) w.call.end(true);
+  await Promise.all(watchers.map((w) => w.done));
+  assert.deepEqual({ instances: 0, watchers: 0 }, { instances: running.counts().instances, watchers: running.counts().watchers });
+});
