@@ -1,6 +1,6 @@
 /** EdgeX v3's data on the wire, as schemas: what several rooms speak of. Field names are EdgeX's (core-contracts DTOs). */
 import { type Static, Type } from "typebox";
-import { VALUE_TYPES } from "./events/model.ts";
+import { VALUE_TYPES, type ValueType } from "./events/model.ts";
 import { Nanos } from "./nanos.ts";
 
 /** Longest name of a device, profile, resource or service that is taken. */
@@ -49,7 +49,7 @@ export const Device = Type.Object({ id: Type.Optional(Text), name: Name, created
 export type Device = Static<typeof Device>;
 
 export const ResourceProperties = Type.Object({
-  valueType: Type.Union(VALUE_TYPES.map((t) => Type.Literal(t))),
+  valueType: Type.Unsafe<ValueType>({ type: "string", enum: [...VALUE_TYPES] }),
   readWrite: Type.String({ pattern: "^(R|W|RW|WR)$" }),
   units: Type.Optional(Text),
   minimum: Type.Optional(Type.Union([Type.Number(), Type.Null()])),

@@ -73,6 +73,8 @@ export interface ServiceMain<C extends Contract = Contract, S extends TObject = 
   /** Owns state in its directory (then it runs as one instance). */
   readonly stateful: boolean;
   readonly doors?: readonly Door[];
+  /** Files and folders of the machine that it reads (device-host: /proc/stat); the sandbox opens these beside its own. */
+  readonly reads?: readonly string[];
   /** Makes its own certificate (identity, cloud) instead of joining the node's authority. */
   readonly ownIdentity?: boolean;
   start(context: Context<Static<S>>): Promise<Started<C>>;

@@ -2,8 +2,16 @@
 import { isUtf8 } from "node:buffer";
 import { code, fail } from "../error.ts";
 
-export const EVENTS_MALFORMED = code("EVENTS_MALFORMED", "invalid", "Send events in the form of src/kernel/events; these bytes are damaged or of another program.");
-export const EVENTS_TOO_LARGE = code("EVENTS_TOO_LARGE", "too-large", "Send fewer or smaller events at once; the message names the limit.");
+export const EVENTS_MALFORMED = code(
+  "EVENTS_MALFORMED",
+  "invalid",
+  "Send events in the form of src/kernel/events; these bytes are damaged or of another program.",
+);
+export const EVENTS_TOO_LARGE = code(
+  "EVENTS_TOO_LARGE",
+  "too-large",
+  "Send fewer or smaller events at once; the message names the limit.",
+);
 
 /** Bytes of one encoded message of events; more is EVENTS_TOO_LARGE when written and EVENTS_MALFORMED when read. */
 export const EVENTS_BYTES_MAX = 4 * 1024 * 1024;
@@ -54,7 +62,7 @@ export class Writer {
     this.room(8);
     let rest = value;
     while (rest >= DIGIT) {
-      this.bytes[this.at++] = rest % DIGIT | DIGIT;
+      this.bytes[this.at++] = (rest % DIGIT) | DIGIT;
       rest = Math.floor(rest / DIGIT);
     }
     this.bytes[this.at++] = rest;
@@ -139,7 +147,7 @@ export class Reader {
 
   byte(): number {
     if (this.at >= this.end) throw malformed("they end too early");
-    return this.bytes[this.at++] as number;
+    return this.bytes[this.at++];
   }
 
   varint(): number {
@@ -184,7 +192,7 @@ export class Reader {
       let text = "";
       let i = from;
       for (; i < this.at; i++) {
-        const char = this.bytes[i] as number;
+        const char = this.bytes[i];
         if (char >= DIGIT) break;
         text += String.fromCharCode(char);
       }
@@ -212,7 +220,7 @@ export class Reader {
     let bits = this.#pendingBits;
     while (bits < width) {
       if (this.at >= this.end) throw malformed("they end too early");
-      pending |= (this.bytes[this.at++] as number) << bits;
+      pending |= this.bytes[this.at++] << bits;
       bits += 8;
     }
     this.#pending = pending >>> width;

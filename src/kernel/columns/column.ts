@@ -4,64 +4,43 @@
  * comes back as it went in, wherever it stands.
  */
 import { malformed, Reader, Writer } from "./bytes.ts";
-import { chooseScale, digitsAfterPoint, fixedText, nudged, nudgeOf, POWER, SCALE_MAX } from "./decimal.ts";
+import { fixedText, nudged, POWER, SCALE_MAX } from "./decimal.ts";
 import { readInt64s, writeInt64s } from "./int64.ts";
-import { INTEGER_MAX, readIntegers, writeIntegers } from "./integers.ts";
+import { readIntegers, writeIntegers } from "./integers.ts";
 import { readJsons, writeJsons } from "./jsons.ts";
+import {
+  ABSENT,
+  BIGINT,
+  BLOB,
+  DOUBLE,
+  FALSE,
+  INT64,
+  JSON_VALUE,
+  KINDS,
+  LARGE,
+  NULL,
+  NUMBER,
+  pointed,
+  scratch,
+  sortValues,
+  TEXT,
+  TEXT_FIXED,
+  TEXT_POINTED,
+  TEXT_SHORTEST,
+  TRUE,
+} from "./kinds.ts";
 import { readBlobs, readTexts, writeBlobs, writeTexts } from "./texts.ts";
 import type { Value } from "../events/model.ts";
 
 /** Values of one column, at most. */
 export const COLUMN_VALUES_MAX = 65_536;
 
-// The first four are numbers in the decimal stream, and how they are written when they are texts.
-const NUMBER = 0;
-const TEXT_SHORTEST = 1; // as String() prints the number
-const TEXT_FIXED = 2; // with all digits of the column's scale: 12.50
-const TEXT_POINTED = 3; // as String(), and .0 after a whole number, as Python does
-const ABSENT = 4;
-const NULL = 5;
-const DOUBLE = 6; // NaN, infinities, -0 and what is no short decimal
-const INT64 = 7;
-const BIGINT = 8; // beyond an int64, as text
-const TEXT = 9;
-const FALSE = 10;
-const TRUE = 11;
-const BLOB = 12;
-const JSON_VALUE = 13;
-const KINDS = 14;
-// In the place of a kind in the first byte: booleans of both sorts; several kinds, listed.
-const BOOLEANS = 14;
+// In the place of a kind in the first byte: several kinds, which are listed.
 const MIXED = 15;
 
 // Scales to 14 fit beside the kind; else, or when there are nudges, a byte of its own follows.
 const SCALE_BYTE = 15;
 const NUDGES = 0x80;
-
-/** What one column needs while it is encoded or decoded; all is synchronous, so that one set serves all, growing with use. */
-class Scratch {
-  kinds = new Uint8Array(0);
-  numbers = new Float64Array(0);
-  nudges = new Float64Array(0);
-  counts = new Int32Array(KINDS);
-
-  fit(count: number): void {
-    this.counts.fill(0);
-    if (count <= this.kinds.length) return;
-    const size = Math.max(256, count);
-    this.kinds = new Uint8Array(size);
-    this.numbers = new Float64Array(size);
-    this.nudges = new Float64Array(size);
-  }
-}
-const scratch = new Scratch();
-
-interface Decimals {
-  scale: number;
-  textKind: number;
-  count: number;
-  nudged: boolean;
-}
 
 /** Encodes a column by itself; `decodeColumn` wants the same count. */
 export function encodeColumn(values: readonly Value[]): Uint8Array {
@@ -83,14 +62,14 @@ export function writeColumn(w: Writer, values: readonly Value[]): void {
   const count = values.length;
   scratch.fit(count);
   const { kinds, counts } = scratch;
-  const decimals = sort(values);
-  let first = kinds[0] as number;
-  if (counts[first] !== count) first = (counts[TRUE] as number) + (counts[FALSE] as number) === count ? BOOLEANS : MIXED;
+  const decimals = sortValues(values);
+  let first = kinds[0];
+  if (counts[first] !== count) first = MIXED;
   const scaled = decimals.count > 0;
   const scaleInHead = scaled && !decimals.nudged && decimals.scale < SCALE_BYTE;
   w.byte(first | ((scaleInHead ? decimals.scale : scaled ? SCALE_BYTE : 0) << 4));
   if (scaled && !scaleInHead) w.byte(decimals.scale | (decimals.nudged ? NUDGES : 0));
-  if (first === MIXED || first === BOOLEANS) {
+  if (first === MIXED) {
     // The decimals wait in the scratch, so that the kinds take a copy.
     writeIntegers(w, new Float64Array(kinds.subarray(0, count)), count);
   }
@@ -98,103 +77,7 @@ export function writeColumn(w: Writer, values: readonly Value[]): void {
     writeIntegers(w, scratch.numbers, decimals.count);
     if (decimals.nudged) writeIntegers(w, scratch.nudges, decimals.count);
   }
-  if ((counts[NUMBER] as number) < count) writeOthers(w, values);
-}
-
-/** Gives every value its kind, and fills the decimal stream. */
-function sort(values: readonly Value[]): Decimals {
-  const { kinds, numbers, nudges, counts } = scratch;
-  const decimals = planDecimals(values);
-  const power = POWER[decimals.scale] as number;
-  let at = 0;
-  for (let i = 0; i < values.length; i++) {
-    const value = values[i];
-    let kind = DOUBLE;
-    if (typeof value === "number") {
-      const whole = Math.round(value * power);
-      if (whole <= INTEGER_MAX && whole >= -INTEGER_MAX && (whole !== 0 || Object.is(value, 0))) {
-        let nudge = 0;
-        if (whole / power !== value) {
-          nudge = nudgeOf(value, whole / power);
-          decimals.nudged ||= nudge === nudge;
-        }
-        if (nudge === nudge) {
-          kind = NUMBER;
-          nudges[at] = nudge;
-          numbers[at++] = whole;
-        }
-      }
-    } else if (typeof value === "string") {
-      kind = decimals.textKind === TEXT ? TEXT : textKind(value, decimals, at);
-      if (kind !== TEXT) at++;
-    } else kind = otherKind(value);
-    kinds[i] = kind;
-    counts[kind] = (counts[kind] as number) + 1;
-  }
-  decimals.count = at;
-  return decimals;
-}
-
-/** Chooses the scale of the decimals, and whether texts are worth being read as such. */
-function planDecimals(values: readonly Value[]): Decimals {
-  const decimals: Decimals = { scale: 0, textKind: TEXT, count: 0, nudged: false };
-  const first = values[0];
-  if (typeof first === "boolean" || (typeof first === "object" && first !== null)) return decimals;
-  const texts: string[] = [];
-  const step = Math.max(1, values.length / 32);
-  for (let at = 0; at < values.length; at += step) {
-    const value = values[Math.floor(at)];
-    if (typeof value === "string") texts.push(value);
-  }
-  if (texts.length === 0) {
-    decimals.scale = chooseScale(values);
-    return decimals;
-  }
-  const digits = texts.map(digitsAfterPoint);
-  const plain = digits.filter((n) => n >= 0).length;
-  // Texts that are mostly words are words: only a column of numbers gains by being one.
-  if (plain * 10 < texts.length * 9) return decimals;
-  const scale = digits.find((n) => n >= 0) as number;
-  const fixed = scale > 0 && scale < SCALE_MAX && digits.every((n) => n < 0 || n === scale);
-  if (fixed && texts.some((text) => text.endsWith("0"))) return { ...decimals, scale, textKind: TEXT_FIXED };
-  decimals.textKind = texts.some((text) => text.endsWith(".0")) ? TEXT_POINTED : TEXT_SHORTEST;
-  decimals.scale = chooseScale(texts.map(Number));
-  return decimals;
-}
-
-/** Tells how a text can be made of a number again, to the character, and puts that number into the stream at `at`. */
-function textKind(text: string, decimals: Decimals, at: number): number {
-  if (text.length > 24 || text.length === 0) return TEXT;
-  const { scale } = decimals;
-  const power = POWER[scale] as number;
-  const value = Number(text);
-  const whole = Math.round(value * power);
-  if (!(whole <= INTEGER_MAX && whole >= -INTEGER_MAX) || (whole === 0 && !Object.is(value, 0))) return TEXT;
-  if (decimals.textKind === TEXT_FIXED) {
-    if (fixedText(whole, scale) !== text) return TEXT;
-    scratch.numbers[at] = whole;
-    scratch.nudges[at] = 0;
-    return TEXT_FIXED;
-  }
-  const nudge = whole / power === value ? 0 : nudgeOf(value, whole / power);
-  if (nudge !== nudge) return TEXT;
-  const shortest = String(value);
-  const kind = shortest === text ? (decimals.textKind === TEXT_POINTED && Number.isInteger(value) ? TEXT_SHORTEST : decimals.textKind) : TEXT_POINTED;
-  if (kind === TEXT_POINTED && pointed(value) !== text) return TEXT;
-  scratch.numbers[at] = whole;
-  scratch.nudges[at] = nudge;
-  decimals.nudged ||= nudge !== 0;
-  return kind;
-}
-
-const pointed = (value: number) => (Number.isInteger(value) ? `${value}.0` : String(value));
-
-function otherKind(value: Value): number {
-  if (value === undefined) return ABSENT;
-  if (value === null) return NULL;
-  if (typeof value === "boolean") return value ? TRUE : FALSE;
-  if (typeof value === "bigint") return BigInt.asIntN(64, value) === value ? INT64 : BIGINT;
-  return value instanceof Uint8Array ? BLOB : JSON_VALUE;
+  if (counts[NUMBER] < count) writeOthers(w, values);
 }
 
 function writeOthers(w: Writer, values: readonly Value[]): void {
@@ -211,6 +94,7 @@ function writeOthers(w: Writer, values: readonly Value[]): void {
   if (counts[TEXT]) writeTexts(w, of(TEXT) as string[]);
   if (counts[BLOB]) writeBlobs(w, of(BLOB) as Uint8Array[]);
   if (counts[JSON_VALUE]) writeJsons(w, of(JSON_VALUE));
+  if (counts[LARGE]) writeInt64s(w, BigInt64Array.from(of(LARGE) as number[], BigInt));
 }
 
 /** Writes doubles as they are, by halves: of those that were floats, or few, one half costs next to nothing. */
@@ -218,7 +102,7 @@ function writeDoubles(w: Writer, doubles: readonly number[]): void {
   const halves = new Int32Array(new Float64Array(doubles).buffer);
   const half = new Float64Array(doubles.length);
   for (const offset of [HIGH, LOW]) {
-    for (let i = 0; i < half.length; i++) half[i] = offset === HIGH ? (halves[2 * i + HIGH] as number) : (halves[2 * i + LOW] as number) >>> 0;
+    for (let i = 0; i < half.length; i++) half[i] = offset === HIGH ? halves[2 * i + HIGH] : halves[2 * i + LOW] >>> 0;
     writeIntegers(w, half, half.length);
   }
 }
@@ -232,7 +116,7 @@ function readDoubles(r: Reader, count: number): Float64Array {
   const half = new Float64Array(count);
   for (const offset of [HIGH, LOW]) {
     readIntegers(r, half, count);
-    for (let i = 0; i < count; i++) halves[2 * i + offset] = half[i] as number;
+    for (let i = 0; i < count; i++) halves[2 * i + offset] = half[i];
   }
   return doubles;
 }
@@ -257,7 +141,7 @@ export function readColumn(r: Reader, count: number): Value[] {
     readIntegers(r, scratch.numbers, decimals);
     if (nudges) readNudges(r, decimals);
   }
-  const power = POWER[scale] as number;
+  const power = POWER[scale];
   return first === NUMBER ? decimalsOnly(count, power, nudges) : assemble(r, count, scale, nudges);
 }
 
@@ -271,22 +155,22 @@ function readKinds(r: Reader, first: number, count: number): void {
   const listed = scratch.numbers.subarray(0, count);
   readIntegers(r, listed, count);
   for (let i = 0; i < count; i++) {
-    const kind = listed[i] as number;
+    const kind = listed[i];
     if (!(kind >= 0 && kind < KINDS)) throw malformed(`an unknown kind of value ${kind}`);
     kinds[i] = kind;
-    counts[kind] = (counts[kind] as number) + 1;
+    counts[kind] = counts[kind] + 1;
   }
 }
 
 const countDecimals = () => {
   let sum = 0;
-  for (let kind = NUMBER; kind <= TEXT_POINTED; kind++) sum += scratch.counts[kind] as number;
+  for (let kind = NUMBER; kind <= TEXT_POINTED; kind++) sum += scratch.counts[kind];
   return sum;
 };
 
 function readNudges(r: Reader, count: number): void {
   readIntegers(r, scratch.nudges, count);
-  for (let i = 0; i < count; i++) if (Math.abs(scratch.nudges[i] as number) > 2 ** 31) throw malformed("a decimal moved too far");
+  for (let i = 0; i < count; i++) if (Math.abs(scratch.nudges[i]) > 2 ** 31) throw malformed("a decimal moved too far");
 }
 
 function decimalsOnly(count: number, power: number, withNudges: boolean): Value[] {
@@ -294,11 +178,11 @@ function decimalsOnly(count: number, power: number, withNudges: boolean): Value[
   const values = new Array<Value>(count);
   if (withNudges) {
     for (let i = 0; i < count; i++) {
-      const decimal = (numbers[i] as number) / power;
-      values[i] = nudges[i] === 0 ? decimal : nudged(decimal, nudges[i] as number);
+      const decimal = numbers[i] / power;
+      values[i] = nudges[i] === 0 ? decimal : nudged(decimal, nudges[i]);
     }
-  } else if (power === 1) for (let i = 0; i < count; i++) values[i] = numbers[i] as number;
-  else for (let i = 0; i < count; i++) values[i] = (numbers[i] as number) / power;
+  } else if (power === 1) for (let i = 0; i < count; i++) values[i] = numbers[i];
+  else for (let i = 0; i < count; i++) values[i] = numbers[i] / power;
   return values;
 }
 
@@ -308,7 +192,7 @@ type Streams = readonly { readonly [index: number]: Value }[];
 function readStreams(r: Reader): Streams {
   const { counts } = scratch;
   const streams: { readonly [index: number]: Value }[] = new Array(KINDS).fill([]);
-  const of = (kind: number) => counts[kind] as number;
+  const of = (kind: number) => counts[kind];
   // The counts are of one scratch: nothing below reads a column.
   if (of(DOUBLE)) streams[DOUBLE] = readDoubles(r, of(DOUBLE));
   if (of(INT64)) streams[INT64] = readInt64s(r, of(INT64));
@@ -316,6 +200,7 @@ function readStreams(r: Reader): Streams {
   if (of(TEXT)) streams[TEXT] = readTexts(r, of(TEXT));
   if (of(BLOB)) streams[BLOB] = readBlobs(r, of(BLOB));
   if (of(JSON_VALUE)) streams[JSON_VALUE] = readJsons(r, of(JSON_VALUE));
+  if (of(LARGE)) streams[LARGE] = Array.from(readInt64s(r, of(LARGE)), Number);
   return streams;
 }
 
@@ -326,16 +211,16 @@ function toBigInt(text: string): bigint {
 
 function assemble(r: Reader, count: number, scale: number, nudges: boolean): Value[] {
   const { kinds, numbers } = scratch;
-  const power = POWER[scale] as number;
+  const power = POWER[scale];
   const streams = readStreams(r);
   const next = new Int32Array(KINDS);
   const values = new Array<Value>(count);
   let at = 0;
   for (let i = 0; i < count; i++) {
-    const kind = kinds[i] as number;
+    const kind = kinds[i];
     if (kind <= TEXT_POINTED) {
-      const whole = numbers[at] as number;
-      const nudge = nudges ? (scratch.nudges[at] as number) : 0;
+      const whole = numbers[at];
+      const nudge = nudges ? scratch.nudges[at] : 0;
       at++;
       const number = nudge === 0 ? whole / power : nudged(whole / power, nudge);
       if (kind === NUMBER) values[i] = number;
@@ -346,8 +231,8 @@ function assemble(r: Reader, count: number, scale: number, nudges: boolean): Val
     // Written, not left out: an array with holes is another thing.
     else if (kind === ABSENT) values[i] = undefined;
     else {
-      const index = next[kind] as number;
-      values[i] = (streams[kind] as { [index: number]: Value })[index];
+      const index = next[kind];
+      values[i] = streams[kind][index];
       next[kind] = index + 1;
     }
   }

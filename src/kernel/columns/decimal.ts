@@ -21,24 +21,24 @@ const TWO_32 = 2 ** 32;
 export function nudgeOf(value: number, decimal: number): number {
   pair[0] = value;
   pair[1] = decimal;
-  const nudge = ((halves[HIGH] as number) - (halves[2 + HIGH] as number)) * TWO_32 + ((halves[LOW] as number) >>> 0) - ((halves[2 + LOW] as number) >>> 0);
+  const nudge = (halves[HIGH] - halves[2 + HIGH]) * TWO_32 + (halves[LOW] >>> 0) - (halves[2 + LOW] >>> 0);
   return nudge >= -NUDGE_MAX && nudge <= NUDGE_MAX ? nudge : NaN;
 }
 
 /** Moves a decimal by so many doubles. */
 export function nudged(decimal: number, nudge: number): number {
   pair[0] = decimal;
-  const low = ((halves[LOW] as number) >>> 0) + nudge;
+  const low = (halves[LOW] >>> 0) + nudge;
   const carry = Math.floor(low / TWO_32);
   halves[LOW] = low - carry * TWO_32;
-  halves[HIGH] = (halves[HIGH] as number) + carry;
-  return pair[0] as number;
+  halves[HIGH] = halves[HIGH] + carry;
+  return pair[0];
 }
 
 /** Finds the digits after the point that `value` needs, from `from` on; -1 when it is no decimal of a fitting size. */
 export function scaleOf(value: number, from = 0): number {
   for (let scale = from; scale <= SCALE_MAX; scale++) {
-    const power = POWER[scale] as number;
+    const power = POWER[scale];
     const whole = Math.round(value * power);
     if (!(whole <= INTEGER_MAX && whole >= -INTEGER_MAX)) return -1;
     if (whole / power === value) return scale;
@@ -72,14 +72,17 @@ export function chooseScale(values: readonly unknown[]): number {
   let bestCost = Infinity;
   for (let scale = 0; scale <= SCALE_MAX; scale++) {
     if (!(tried & (1 << (scale + 1)))) continue;
-    const power = POWER[scale] as number;
+    const power = POWER[scale];
     let cost = sample.length * scale * BITS_PER_DIGIT;
     for (let i = 0; i < sample.length; i++) {
-      const need = needs[i] as number;
+      const need = needs[i];
       if (need >= 0 && need <= scale) continue;
-      const value = sample[i] as number;
+      const value = sample[i];
       const whole = Math.round(value * power);
-      cost += Math.abs(whole) <= INTEGER_MAX && nudgeOf(value, whole / power) === nudgeOf(value, whole / power) ? BITS_NUDGED : BITS_RAW;
+      cost +=
+        Math.abs(whole) <= INTEGER_MAX && nudgeOf(value, whole / power) === nudgeOf(value, whole / power)
+          ? BITS_NUDGED
+          : BITS_RAW;
     }
     if (cost < bestCost) {
       bestCost = cost;

@@ -28,8 +28,8 @@ export function writeInt64s(w: Writer, numbers: BigInt64Array): void {
   const deltas = new Float64Array(count - 1);
   let max = 0;
   for (let i = 2; i < words.length; i += 2) {
-    const low = ((words[i + LOW] as number) >>> 0) - ((words[i - 2 + LOW] as number) >>> 0);
-    const delta = ((words[i + HIGH] as number) - (words[i - 2 + HIGH] as number)) * TWO_32 + low;
+    const low = (words[i + LOW] >>> 0) - (words[i - 2 + LOW] >>> 0);
+    const delta = (words[i + HIGH] - words[i - 2 + HIGH]) * TWO_32 + low;
     deltas[(i >> 1) - 1] = delta;
     const size = Math.abs(delta);
     if (size > max) max = size;
@@ -41,15 +41,15 @@ export function writeInt64s(w: Writer, numbers: BigInt64Array): void {
     factor = max >= 2 ** 53 ? 0 : deltas.reduce((known, delta) => gcd(Math.abs(delta), known), 0);
     if (factor > 0 && max / factor <= INTEGER_MAX) {
       form |= FACTOR;
-      for (let i = 0; i < deltas.length; i++) deltas[i] = (deltas[i] as number) / factor;
+      for (let i = 0; i < deltas.length; i++) deltas[i] = deltas[i] / factor;
     } else form |= WORDS;
   }
-  writeFirst(w, numbers[0] as bigint, form);
+  writeFirst(w, numbers[0], form);
   if (form & FACTOR) w.varint(factor);
   if (!(form & WORDS)) writeIntegers(w, deltas, count - 1);
   else {
     for (const half of [HIGH, LOW]) {
-      for (let i = 1; i < count; i++) deltas[i - 1] = half === HIGH ? (words[2 * i + half] as number) : (words[2 * i + half] as number) >>> 0;
+      for (let i = 1; i < count; i++) deltas[i - 1] = half === HIGH ? words[2 * i + half] : words[2 * i + half] >>> 0;
       writeIntegers(w, deltas, count - 1);
     }
   }
@@ -76,21 +76,22 @@ export function readInt64s(r: Reader, count: number): BigInt64Array {
   if (form >= FACTOR * 2) throw malformed(`an unknown form of 64-bit numbers ${form}`);
   const numbers = new BigInt64Array(count);
   const words = new Int32Array(numbers.buffer);
-  numbers[0] = form & FIRST_RAW ? r.raw(8).readBigInt64LE(0) : BigInt(r.signed()) * (UNITS[(form >> ZEROS_SHIFT) & 3] as bigint);
+  numbers[0] =
+    form & FIRST_RAW ? r.raw(8).readBigInt64LE(0) : BigInt(r.signed()) * (UNITS[(form >> ZEROS_SHIFT) & 3] as bigint);
   const factor = form & FACTOR ? r.varint() : 1;
   if (count === 1) return numbers;
   const deltas = new Float64Array(count - 1);
   readIntegers(r, deltas, count - 1);
   if (form & WORDS) {
-    for (let i = 1; i < count; i++) words[2 * i + HIGH] = deltas[i - 1] as number;
+    for (let i = 1; i < count; i++) words[2 * i + HIGH] = deltas[i - 1];
     readIntegers(r, deltas, count - 1);
-    for (let i = 1; i < count; i++) words[2 * i + LOW] = deltas[i - 1] as number;
+    for (let i = 1; i < count; i++) words[2 * i + LOW] = deltas[i - 1];
     return numbers;
   }
-  let low = (words[LOW] as number) >>> 0;
-  let high = words[HIGH] as number;
+  let low = words[LOW] >>> 0;
+  let high = words[HIGH];
   for (let i = 1; i < count; i++) {
-    low += (deltas[i - 1] as number) * factor;
+    low += deltas[i - 1] * factor;
     const carry = Math.floor(low / TWO_32);
     low -= carry * TWO_32;
     high += carry;

@@ -4,10 +4,9 @@
  * measures smallest: as bits of one width, as classes, or as letters of a small alphabet, foretold or not.
  */
 import { malformed, type Reader, type Writer } from "./bytes.ts";
+import { ALPHABET_MAX, alphabetOf, foretell, newAlphabet, readAlphabet, writeAlphabet } from "./letters.ts";
 import { readRans, ransCost, STREAM_MAX, SYMBOLS_MAX, writeRans } from "./rans.ts";
-import {
-  ALPHABET_MAX, alphabetOf, bitLength, bitsBelow, classCounts, classOf, classStart, foretell, middle, newAlphabet, spread, weighClasses,
-} from "./residuals.ts";
+import { bitLength, bitsBelow, classCounts, classOf, classStart, middle, spread, weighClasses } from "./residuals.ts";
 
 /** Largest magnitude of a number to pack: what is derived from it stays exact in a double. */
 export const INTEGER_MAX = 2 ** 50;
@@ -42,8 +41,9 @@ const foretold = new Uint16Array(SEGMENT);
 
 /** Packs `count` whole numbers, each within INTEGER_MAX of 0. */
 export function writeIntegers(w: Writer, numbers: Float64Array, count: number): void {
-  if (count === 1) w.signed(numbers[0] as number);
-  else for (let from = 0; from < count; from += SEGMENT) writeSegment(w, numbers, from, Math.min(SEGMENT, count - from));
+  if (count === 1) w.signed(numbers[0]);
+  else
+    for (let from = 0; from < count; from += SEGMENT) writeSegment(w, numbers, from, Math.min(SEGMENT, count - from));
 }
 
 function gcd(a: number, b: number): number {
@@ -52,10 +52,10 @@ function gcd(a: number, b: number): number {
 }
 
 function writeSegment(w: Writer, numbers: Float64Array, from: number, count: number): void {
-  const base = numbers[from] as number;
+  const base = numbers[from];
   let factor = 0;
   for (let i = 0; i < count; i++) {
-    const value = (numbers[from + i] as number) - base;
+    const value = numbers[from + i] - base;
     values[i] = value;
     if (factor === 1 || value === 0) continue;
     const quotient = value / factor;
@@ -66,9 +66,9 @@ function writeSegment(w: Writer, numbers: Float64Array, from: number, count: num
     w.signed(base);
     return;
   }
-  if (factor > 1) for (let i = 0; i < count; i++) values[i] = (values[i] as number) / factor;
+  if (factor > 1) for (let i = 0; i < count; i++) values[i] = values[i] / factor;
   deltas[0] = 0;
-  for (let i = 1; i < count; i++) deltas[i] = (values[i] as number) - (values[i - 1] as number);
+  for (let i = 1; i < count; i++) deltas[i] = values[i] - values[i - 1];
   const flags = factor > 1 ? FACTOR : 0;
   const head = (prediction: number, coding: number) => {
     w.byte(prediction | (coding << 2) | flags);
@@ -81,13 +81,13 @@ function writeSegment(w: Writer, numbers: Float64Array, from: number, count: num
 type Head = (prediction: number, coding: number) => void;
 
 const least = (of: Float64Array, from: number, to: number) => {
-  let min = of[from] as number;
-  for (let i = from + 1; i < to; i++) if ((of[i] as number) < min) min = of[i] as number;
+  let min = of[from];
+  for (let i = from + 1; i < to; i++) if (of[i] < min) min = of[i];
   return min;
 };
 const most = (of: Float64Array, from: number, to: number) => {
-  let max = of[from] as number;
-  for (let i = from + 1; i < to; i++) if ((of[i] as number) > max) max = of[i] as number;
+  let max = of[from];
+  for (let i = from + 1; i < to; i++) if (of[i] > max) max = of[i];
   return max;
 };
 
@@ -101,8 +101,8 @@ function writePacked(w: Writer, count: number, head: Head): void {
   head(byDelta ? DELTA : PLAIN, PACKED);
   w.signed(byDelta ? minDelta : min);
   w.byte(byDelta ? deltaWidth : width);
-  if (byDelta) for (let i = 1; i < count; i++) w.bits((deltas[i] as number) - minDelta, deltaWidth);
-  else for (let i = 0; i < count; i++) w.bits((values[i] as number) - min, width);
+  if (byDelta) for (let i = 1; i < count; i++) w.bits(deltas[i] - minDelta, deltaWidth);
+  else for (let i = 0; i < count; i++) w.bits(values[i] - min, width);
   w.endBits();
 }
 
@@ -114,7 +114,7 @@ function writeDense(w: Writer, count: number, head: Head): boolean {
   const deltaSpread = spread(deltas, 1, count, deltaCenter);
   let lineSpread = 0;
   residuals[0] = residuals[1] = 0;
-  for (let i = 2; i < count; i++) residuals[i] = (deltas[i] as number) - (deltas[i - 1] as number);
+  for (let i = 2; i < count; i++) residuals[i] = deltas[i] - deltas[i - 1];
   lineSpread = spread(residuals, 2, count, 0);
   const smallest = Math.min(plainSpread, deltaSpread, lineSpread);
   const prediction = plainSpread === smallest ? PLAIN : deltaSpread === smallest ? DELTA : LINE;
@@ -129,7 +129,7 @@ function writeDense(w: Writer, count: number, head: Head): boolean {
     return true;
   }
   head(prediction, CLASSES + classes.keep);
-  w.signed(prediction === PLAIN ? center : prediction === DELTA ? deltaCenter : (deltas[1] as number));
+  w.signed(prediction === PLAIN ? center : prediction === DELTA ? deltaCenter : deltas[1]);
   writeClasses(w, count - prediction, classes.keep, classes.symbols);
   return true;
 }
@@ -137,18 +137,18 @@ function writeDense(w: Writer, count: number, head: Head): boolean {
 /** Fills `residuals`, from 0, with what the prediction leaves, small numbers of either sign made small. */
 function fillResiduals(count: number, prediction: number, center: number): void {
   for (let i = prediction; i < count; i++) {
-    const left = prediction === LINE ? (residuals[i] as number) : ((prediction === PLAIN ? values : deltas)[i] as number) - center;
+    const left = prediction === LINE ? residuals[i] : (prediction === PLAIN ? values : deltas)[i] - center;
     residuals[i - prediction] = left < 0 ? -2 * left - 1 : 2 * left;
   }
 }
 
 function writeClasses(w: Writer, count: number, keep: number, alphabet: number): void {
-  for (let i = 0; i < count; i++) symbols[i] = classOf(residuals[i] as number, keep);
-  writeRans(w, symbols, count, classCounts[keep] as Int32Array, alphabet);
+  for (let i = 0; i < count; i++) symbols[i] = classOf(residuals[i], keep);
+  writeRans(w, symbols, count, classCounts[keep], alphabet);
   for (let i = 0; i < count; i++) {
-    const symbol = symbols[i] as number;
+    const symbol = symbols[i];
     const below = bitsBelow(symbol, keep);
-    if (below > 0) w.bits((residuals[i] as number) - (symbol - (below << keep)) * 2 ** below, below);
+    if (below > 0) w.bits(residuals[i] - (symbol - (below << keep)) * 2 ** below, below);
   }
   w.endBits();
 }
@@ -169,8 +169,8 @@ function weighLetters(count: number): LettersPlan {
     if (!alphabetOf(prediction === PLAIN ? values : deltas, prediction, count, limit, alphabet)) continue;
     const n = count - prediction;
     const { size } = alphabet;
-    const range = (alphabet.values[size - 1] as number) - (alphabet.values[0] as number);
-    const table = 40 + size * (bitLength(Math.round(range / size)) + 1);
+    const range = alphabet.values[size - 1] - alphabet.values[0];
+    const table = 40 + size * (bitLength(Math.round(range / size)) + 6);
     countLetters(alphabet.indexes, n, letterCounts, size);
     const bits = table + ransCost(letterCounts, size, n);
     if (bits < plan.bits) plan = { bits, prediction, coding: LETTERS };
@@ -184,7 +184,7 @@ function weighLetters(count: number): LettersPlan {
 
 function countLetters(of: Uint16Array, count: number, into: Int32Array, size: number): void {
   into.fill(0, 0, size);
-  for (let i = 0; i < count; i++) into[of[i] as number] = (into[of[i] as number] as number) + 1;
+  for (let i = 0; i < count; i++) into[of[i]] = into[of[i]] + 1;
 }
 
 function writeLetters(w: Writer, count: number, plan: LettersPlan): void {
@@ -199,37 +199,12 @@ function writeLetters(w: Writer, count: number, plan: LettersPlan): void {
   writeRans(w, told ? foretold : indexes, n, letterCounts, told ? size + 1 : size);
 }
 
-/** Writes letters, which are in order, as their differences: with the least width, or each in classes of its own length. */
-function writeAlphabet(w: Writer, of: Float64Array, size: number): void {
-  w.signed(of[0] as number);
-  for (let i = 1; i < size; i++) {
-    const gap = (of[i] as number) - (of[i - 1] as number) - 1;
-    const length = bitLength(gap);
-    w.bits(length, 6);
-    if (length > 1) w.bits(gap - 2 ** (length - 1), length - 1);
-  }
-  w.endBits();
-}
-
-function readAlphabet(r: Reader, size: number): Float64Array {
-  const of = new Float64Array(size);
-  let last = r.signed();
-  for (let i = 0; i < size; i++) {
-    if (i > 0) {
-      const length = r.bits(6);
-      if (length > 53) throw malformed("a letter beyond 2^53");
-      last += 1 + (length > 1 ? 2 ** (length - 1) + r.bits(length - 1) : length);
-    }
-    of[i] = last;
-  }
-  r.endBits();
-  return of;
-}
-
 /** Unpacks `count` whole numbers into `into`. Fails EVENTS_MALFORMED. */
 export function readIntegers(r: Reader, into: Float64Array, count: number): void {
   if (count === 1) into[0] = r.signed();
-  else for (let from = 0; from < count; from += SEGMENT) readSegment(r, into.subarray(from, Math.min(from + SEGMENT, count)));
+  else
+    for (let from = 0; from < count; from += SEGMENT)
+      readSegment(r, into.subarray(from, Math.min(from + SEGMENT, count)));
 }
 
 function readSegment(r: Reader, into: Float64Array): void {
@@ -237,7 +212,8 @@ function readSegment(r: Reader, into: Float64Array): void {
   const head = r.byte();
   const prediction = head & 3;
   const coding = (head >> 2) & 7;
-  if (prediction > LINE || coding > FORETOLD || head > 63) throw malformed(`an unknown packing ${head} at byte ${r.at - 1}`);
+  if (prediction > LINE || coding > FORETOLD || head > 63)
+    throw malformed(`an unknown packing ${head} at byte ${r.at - 1}`);
   const base = r.signed();
   const factor = head & FACTOR ? r.varint() : 1;
   if (coding === CONSTANT) {
@@ -251,12 +227,12 @@ function readSegment(r: Reader, into: Float64Array): void {
     else readClasses(r, into, prediction, coding - CLASSES);
     restore(into, prediction, first, coding === PACKED);
   }
-  if (prediction === PLAIN) for (let i = 0; i < count; i++) into[i] = base + (into[i] as number) * factor;
+  if (prediction === PLAIN) for (let i = 0; i < count; i++) into[i] = base + into[i] * factor;
   else {
     // The slots before the first residual stand for what the base says: differences sum up from it.
     let last = 0;
     for (let i = 0; i < count; i++) {
-      last += into[i] as number;
+      last += into[i];
       into[i] = base + last * factor;
     }
   }
@@ -266,17 +242,17 @@ function readSegment(r: Reader, into: Float64Array): void {
 function restore(into: Float64Array, prediction: number, first: number, above: boolean): void {
   const count = into.length;
   if (above) {
-    for (let i = prediction; i < count; i++) into[i] = (into[i] as number) + first;
+    for (let i = prediction; i < count; i++) into[i] = into[i] + first;
     return;
   }
   for (let i = prediction; i < count; i++) {
-    const z = into[i] as number;
+    const z = into[i];
     into[i] = z % 2 === 1 ? -(z + 1) / 2 : z / 2;
   }
   if (prediction === LINE) {
     let slope = (into[1] = first);
-    for (let i = 2; i < count; i++) into[i] = slope += into[i] as number;
-  } else for (let i = prediction; i < count; i++) into[i] = (into[i] as number) + first;
+    for (let i = 2; i < count; i++) into[i] = slope += into[i];
+  } else for (let i = prediction; i < count; i++) into[i] = into[i] + first;
 }
 
 function readPacked(r: Reader, into: Float64Array, prediction: number): void {
@@ -292,7 +268,7 @@ function readClasses(r: Reader, into: Float64Array, prediction: number, keep: nu
   const count = into.length - prediction;
   readRans(r, symbols, count);
   for (let i = 0; i < count; i++) {
-    const symbol = symbols[i] as number;
+    const symbol = symbols[i];
     const below = bitsBelow(symbol, keep);
     if (below > 53) throw malformed("numbers of more than 53 bits");
     into[i + prediction] = below === 0 ? symbol : classStart(symbol, keep) + r.bits(below);
@@ -310,8 +286,8 @@ function readLetters(r: Reader, into: Float64Array, prediction: number, coding: 
   const indexes = coding === FORETOLD ? foretold : symbols;
   into[0] = 0;
   for (let i = 0; i < count; i++) {
-    const index = indexes[i] as number;
+    const index = indexes[i];
     if (index >= size) throw malformed("a letter that its alphabet has not");
-    into[i + prediction] = letters[index] as number;
+    into[i + prediction] = letters[index];
   }
 }

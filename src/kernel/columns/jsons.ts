@@ -26,7 +26,8 @@ function exactText(value: unknown): string {
   return isOdd(value) ? writeExact(value) : stringifyJson(value);
 }
 
-const isOddNumber = (value: number) => Object.is(value, -0) || (Math.abs(value) > Number.MAX_SAFE_INTEGER && value - value === 0);
+const isOddNumber = (value: number) =>
+  Object.is(value, -0) || (Math.abs(value) > Number.MAX_SAFE_INTEGER && value - value === 0);
 
 function isOdd(value: unknown): boolean {
   if (typeof value === "number") return isOddNumber(value);

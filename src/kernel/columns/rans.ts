@@ -25,15 +25,15 @@ const tableBits = (count: number) => (count <= 512 ? 10 : count <= 2048 ? 11 : B
 /** Bits that the table of `counts` (of `total` symbols) and the symbols' code take, about; at least one count is above 0. */
 export function ransCost(counts: Int32Array, symbols: number, total: number): number {
   const scale = 2 ** tableBits(total) / total;
-  let bits = weighted[total] as number;
+  let bits = weighted[total];
   let gaps = 0;
   for (let s = 0; s < symbols; s++) {
-    const n = counts[s] as number;
+    const n = counts[s];
     if (n === 0) {
       gaps++;
       continue;
     }
-    bits -= weighted[n] as number;
+    bits -= weighted[n];
     bits += gaps + 2 * (32 - Math.clz32(n * scale + 1)) - 1;
     gaps = 0;
   }
@@ -46,27 +46,27 @@ function share(counts: Int32Array, symbols: number, total: number, bits: number)
   let left = whole;
   let largest = 0;
   for (let s = 0; s < symbols; s++) {
-    const n = counts[s] as number;
+    const n = counts[s];
     const given = n === 0 ? 0 : Math.max(1, Math.round((n * whole) / total));
     shares[s] = given;
     left -= given;
-    if (given > (shares[largest] as number)) largest = s;
+    if (given > shares[largest]) largest = s;
   }
   // What rounding left over or overspent goes to the largest; if that is too little to give, to the next largest.
   while (left < 0) {
-    const given = Math.min(-left, (shares[largest] as number) >> 1);
-    shares[largest] = (shares[largest] as number) - given;
+    const given = Math.min(-left, shares[largest] >> 1);
+    shares[largest] = shares[largest] - given;
     left += given;
-    for (let s = 0; s < symbols; s++) if ((shares[s] as number) > (shares[largest] as number)) largest = s;
+    for (let s = 0; s < symbols; s++) if (shares[s] > shares[largest]) largest = s;
   }
-  shares[largest] = (shares[largest] as number) + left;
+  shares[largest] = shares[largest] + left;
 }
 
 function sum(symbols: number): number {
   let at = 0;
   for (let s = 0; s < symbols; s++) {
     starts[s] = at;
-    at += shares[s] as number;
+    at += shares[s];
   }
   return at;
 }
@@ -79,7 +79,7 @@ export function writeRans(w: Writer, stream: Uint16Array, total: number, counts:
   w.varint(symbols);
   for (let s = 0; s < symbols; s++) {
     // Elias gamma of share + 1: a gap costs one bit.
-    const n = (shares[s] as number) + 1;
+    const n = shares[s] + 1;
     const length = 32 - Math.clz32(n);
     w.bits(1 << (length - 1), length);
     w.bits(n & ((1 << (length - 1)) - 1), length - 1);
@@ -88,15 +88,15 @@ export function writeRans(w: Writer, stream: Uint16Array, total: number, counts:
   let at = out.length;
   let x = LOW;
   for (let i = total - 1; i >= 0; i--) {
-    const s = stream[i] as number;
-    const part = shares[s] as number;
+    const s = stream[i];
+    const part = shares[s];
     const max = ((LOW >> bits) << 8) * part;
     while (x >= max) {
       out[--at] = x;
       x >>>= 8;
     }
     const q = (x / part) | 0;
-    x = (q << bits) + (x - q * part) + (starts[s] as number);
+    x = (q << bits) + (x - q * part) + starts[s];
   }
   for (let shift = 0; shift < 32; shift += 8) out[--at] = x >>> shift;
   w.varint(out.length - at - 4);
@@ -114,20 +114,20 @@ export function readRans(r: Reader, stream: Uint16Array, total: number): void {
   }
   r.endBits();
   if (sum(symbols) !== 2 ** bits) throw malformed("shares that are not a whole");
-  for (let s = 0; s < symbols; s++) symbolOf.fill(s, starts[s], (starts[s] as number) + (shares[s] as number));
+  for (let s = 0; s < symbols; s++) symbolOf.fill(s, starts[s], starts[s] + shares[s]);
   const bytes = r.raw(r.varint() + 4);
   let at = 4;
-  let x = ((bytes[0] as number) << 24) | ((bytes[1] as number) << 16) | ((bytes[2] as number) << 8) | (bytes[3] as number);
+  let x = (bytes[0] << 24) | (bytes[1] << 16) | (bytes[2] << 8) | bytes[3];
   if (x < LOW) throw malformed("a code without a start");
   const mask = 2 ** bits - 1;
   for (let i = 0; i < total; i++) {
     const slot = x & mask;
-    const s = symbolOf[slot] as number;
+    const s = symbolOf[slot];
     stream[i] = s;
-    x = (shares[s] as number) * (x >>> bits) + slot - (starts[s] as number);
+    x = shares[s] * (x >>> bits) + slot - starts[s];
     while (x < LOW) {
       if (at >= bytes.length) throw malformed("a code that ends too early");
-      x = (x << 8) | (bytes[at++] as number);
+      x = (x << 8) | bytes[at++];
     }
   }
   if (x !== LOW || at !== bytes.length) throw malformed("a code with a wrong end");

@@ -2,7 +2,7 @@
  * What is left of a run of whole numbers after prediction, and what coding it would cost. A residual is coded as a
  * class (its magnitude, with some leading bits), which the entropy coder takes, and the bits below, which nobody can.
  */
-import { ransCost, STREAM_MAX, SYMBOLS_MAX } from "./rans.ts";
+import { ransCost, SYMBOLS_MAX } from "./rans.ts";
 
 const view = new Float64Array(1);
 const words = new Int32Array(view.buffer);
@@ -13,7 +13,7 @@ const ZERO_EXPONENT = 1022;
 /** Counts the bits of a whole number from 0 to 2^53. */
 export function bitLength(value: number): number {
   view[0] = value;
-  const exponent = (words[HIGH] as number) >>> 20;
+  const exponent = words[HIGH] >>> 20;
   return exponent > ZERO_EXPONENT ? exponent - ZERO_EXPONENT : 0;
 }
 
@@ -21,8 +21,8 @@ export function bitLength(value: number): number {
 export function spread(values: Float64Array, from: number, to: number, center: number): number {
   let sum = 0;
   for (let i = from; i < to; i++) {
-    view[0] = (values[i] as number) - center;
-    const exponent = ((words[HIGH] as number) >>> 20) & 0x7ff;
+    view[0] = values[i] - center;
+    const exponent = (words[HIGH] >>> 20) & 0x7ff;
     if (exponent > ZERO_EXPONENT) sum += exponent - ZERO_EXPONENT + 1;
   }
   return sum;
@@ -36,12 +36,12 @@ export function middle(values: Float64Array, from: number, to: number): number {
   const count = Math.min(SAMPLE, to - from);
   const step = (to - from) / count;
   for (let i = 0; i < count; i++) {
-    const value = values[from + Math.floor(i * step)] as number;
+    const value = values[from + Math.floor(i * step)];
     let at = i;
-    for (; at > 0 && (sample[at - 1] as number) > value; at--) sample[at] = sample[at - 1] as number;
+    for (; at > 0 && sample[at - 1] > value; at--) sample[at] = sample[at - 1];
     sample[at] = value;
   }
-  return sample[count >> 1] as number;
+  return sample[count >> 1];
 }
 
 /** Leading bits after the first that a class keeps, at most. */
@@ -66,22 +66,31 @@ export const classStart = (symbol: number, keep: number) => {
 
 // A coarser class of a finer: index [keep][class that keeps one more bit].
 const coarser = [0, 1].map((keep) =>
-  Uint8Array.from({ length: SYMBOLS_MAX }, (_, fine) => (bitsBelow(fine, keep + 1) > 52 ? 0 : classOf(classStart(fine, keep + 1), keep))),
+  Uint8Array.from({ length: SYMBOLS_MAX }, (_, fine) =>
+    bitsBelow(fine, keep + 1) > 52 ? 0 : classOf(classStart(fine, keep + 1), keep),
+  ),
 );
 
 /** Counts of the symbols of the coding last weighed, per kept bits. */
-export const classCounts = [new Int32Array(SYMBOLS_MAX), new Int32Array(SYMBOLS_MAX), new Int32Array(SYMBOLS_MAX)] as const;
+export const classCounts = [
+  new Int32Array(SYMBOLS_MAX),
+  new Int32Array(SYMBOLS_MAX),
+  new Int32Array(SYMBOLS_MAX),
+] as const;
 
 /** Tells the cheapest way to code residuals (0 to 2^53) as classes. `classCounts[keep]` and `symbols` stay for the writer. */
-export function weighClasses(residuals: Float64Array, count: number): { keep: number; bits: number; symbols: number; width: number } {
+export function weighClasses(
+  residuals: Float64Array,
+  count: number,
+): { keep: number; bits: number; symbols: number; width: number } {
   for (const counts of classCounts) counts.fill(0);
   const finest = classCounts[CLASS_BITS_MAX];
   let max = 0;
   for (let i = 0; i < count; i++) {
-    const value = residuals[i] as number;
+    const value = residuals[i];
     if (value > max) max = value;
     const symbol = value < FINEST ? value : classOf(value, CLASS_BITS_MAX);
-    finest[symbol] = (finest[symbol] as number) + 1;
+    finest[symbol] = finest[symbol] + 1;
   }
   let best = { keep: 0, bits: Infinity, symbols: 0, width: bitLength(max) };
   for (let keep = CLASS_BITS_MAX; keep >= 0; keep--) {
@@ -91,78 +100,11 @@ export function weighClasses(residuals: Float64Array, count: number): { keep: nu
       const finer = classCounts[keep + 1] as Int32Array;
       const map = coarser[keep] as Uint8Array;
       const finerSymbols = classOf(max, keep + 1) + 1;
-      for (let s = 0; s < finerSymbols; s++) counts[map[s] as number] = (counts[map[s] as number] as number) + (finer[s] as number);
+      for (let s = 0; s < finerSymbols; s++) counts[map[s]] = counts[map[s]] + finer[s];
     }
     let bits = ransCost(counts, symbols, count);
-    for (let s = 2 << keep; s < symbols; s++) bits += (counts[s] as number) * bitsBelow(s, keep);
+    for (let s = 2 << keep; s < symbols; s++) bits += counts[s] * bitsBelow(s, keep);
     if (bits < best.bits) best = { keep, bits, symbols, width: best.width };
   }
   return best;
 }
-
-/** The few different values of a run, its alphabet: `values` in order, `indexes` per position. */
-export interface Alphabet {
-  values: Float64Array;
-  indexes: Uint16Array;
-  size: number;
-}
-
-/** Letters of an alphabet, at most. */
-export const ALPHABET_MAX = 256;
-const SLOTS = 1024;
-const slotValue = new Float64Array(SLOTS);
-const slotLetter = new Int16Array(SLOTS);
-const slotRun = new Int32Array(SLOTS);
-const letters = new Float64Array(ALPHABET_MAX);
-const place = new Uint16Array(ALPHABET_MAX);
-let run = 0;
-
-function slotOf(value: number): number {
-  view[0] = value;
-  let slot = (Math.imul(words[0] as number, 0x9e3779b1) ^ Math.imul(words[1] as number, 0x85ebca6b)) >>> 22;
-  while (slotRun[slot] === run && slotValue[slot] !== value) slot = (slot + 1) & (SLOTS - 1);
-  return slot;
-}
-
-/** Collects the alphabet of values[from..to) into `into`; false, soon, when it has more than `most` letters. */
-export function alphabetOf(values: Float64Array, from: number, to: number, most: number, into: Alphabet): boolean {
-  run = (run + 1) | 0;
-  let size = 0;
-  for (let i = from; i < to; i++) {
-    const value = values[i] as number;
-    const slot = slotOf(value);
-    if (slotRun[slot] !== run) {
-      if (size === most) return false;
-      slotRun[slot] = run;
-      slotValue[slot] = value;
-      slotLetter[slot] = size;
-      letters[size++] = value;
-    }
-    into.indexes[i - from] = slotLetter[slot] as number;
-  }
-  const sorted = letters.slice(0, size).sort();
-  for (let i = 0; i < size; i++) place[slotLetter[slotOf(sorted[i] as number)] as number] = i;
-  for (let i = 0; i < to - from; i++) into.indexes[i] = place[into.indexes[i] as number] as number;
-  into.values = sorted;
-  into.size = size;
-  return true;
-}
-
-const guesses = new Int16Array(SLOTS);
-
-/** Turns letters into 0 where the last two letters foretold it (they were followed by it before), else letter + 1; or back. */
-export function foretell(letters: Uint16Array, count: number, into: Uint16Array, back: boolean): void {
-  guesses.fill(-1);
-  let context = 0;
-  for (let i = 0; i < count; i++) {
-    const read = letters[i] as number;
-    const guess = guesses[context] as number;
-    let letter = read;
-    if (!back) into[i] = read === guess ? 0 : read + 1;
-    else into[i] = letter = read === 0 ? Math.max(guess, 0) : read - 1;
-    guesses[context] = letter;
-    context = ((context << 5) ^ letter) & (SLOTS - 1);
-  }
-}
-
-export const newAlphabet = (): Alphabet => ({ values: letters, indexes: new Uint16Array(STREAM_MAX), size: 0 });

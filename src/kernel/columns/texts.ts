@@ -70,7 +70,7 @@ function readJoined(r: Reader): string {
 /** Writes texts, to the character whatever they hold. */
 export function writeTexts(w: Writer, texts: readonly string[]): void {
   if (texts.length === 1) {
-    writeJoined(w, texts[0] as string);
+    writeJoined(w, texts[0]);
     return;
   }
   const dictionary = texts.length < DICTIONARY_MIN_TEXTS ? undefined : dictionaryOf(texts);
@@ -90,7 +90,7 @@ function dictionaryOf(texts: readonly string[]): { texts: string[]; indexes: Flo
   const indexes = new Float64Array(texts.length);
   const most = texts.length >> 1;
   for (let i = 0; i < texts.length; i++) {
-    const text = texts[i] as string;
+    const text = texts[i];
     let index = known.get(text);
     if (index === undefined) {
       index = known.size;
@@ -104,7 +104,7 @@ function dictionaryOf(texts: readonly string[]): { texts: string[]; indexes: Flo
 
 function writePlain(w: Writer, texts: readonly string[]): void {
   const lengths = new Float64Array(texts.length);
-  for (let i = 0; i < texts.length; i++) lengths[i] = (texts[i] as string).length;
+  for (let i = 0; i < texts.length; i++) lengths[i] = texts[i].length;
   writeIntegers(w, lengths, texts.length);
   // Cut by UTF-16 units again: a pair that only the joining makes does no harm.
   writeJoined(w, texts.join(""));
@@ -122,7 +122,7 @@ export function readTexts(r: Reader, count: number): string[] {
   readIntegers(r, indexes, count);
   const texts = new Array<string>(count);
   for (let i = 0; i < count; i++) {
-    const text = words[indexes[i] as number];
+    const text = words[indexes[i]];
     if (text === undefined) throw malformed("a text that its dictionary has not");
     texts[i] = text;
   }
@@ -135,7 +135,7 @@ function readPlain(r: Reader, count: number): string[] {
   const texts = new Array<string>(count);
   let at = 0;
   for (let i = 0; i < count; i++) {
-    const end = at + (lengths[i] as number);
+    const end = at + lengths[i];
     texts[i] = joined.slice(at, end);
     at = end;
   }
@@ -146,14 +146,14 @@ function readPlain(r: Reader, count: number): string[] {
 function readLengths(r: Reader, count: number): Float64Array {
   const lengths = new Float64Array(count);
   readIntegers(r, lengths, count);
-  for (let i = 0; i < count; i++) if (!((lengths[i] as number) >= 0)) throw malformed("a length below 0");
+  for (let i = 0; i < count; i++) if (!(lengths[i] >= 0)) throw malformed("a length below 0");
   return lengths;
 }
 
 /** Writes byte strings. */
 export function writeBlobs(w: Writer, blobs: readonly Uint8Array[]): void {
   if (blobs.length > 1) writeIntegers(w, new Float64Array(blobs.map((blob) => blob.length)), blobs.length);
-  writeBody(w, blobs.length === 1 ? (blobs[0] as Uint8Array) : Buffer.concat(blobs));
+  writeBody(w, blobs.length === 1 ? blobs[0] : Buffer.concat(blobs));
 }
 
 /** Reads `count` byte strings, each its own copy. Fails EVENTS_MALFORMED. */
@@ -164,7 +164,7 @@ export function readBlobs(r: Reader, count: number): Uint8Array[] {
   const blobs: Uint8Array[] = [];
   let at = 0;
   for (let i = 0; i < count; i++) {
-    const end = at + (lengths[i] as number);
+    const end = at + lengths[i];
     if (end > bytes.length) throw malformed("byte strings of other lengths than said");
     blobs.push(new Uint8Array(bytes.subarray(at, end)));
     at = end;

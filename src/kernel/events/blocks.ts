@@ -47,9 +47,14 @@ export class BlockBuilder {
   add(series: Series, sequence: number, origin: bigint, values: readonly Value[], extra?: Extra): boolean {
     const block = this.#bySeries.get(series) ?? this.#blockOf(series);
     const { sequences, columns } = block;
-    if (values.length !== columns.length) throw new RangeError(`an event of '${series.sourceName}' has ${values.length} values for ${columns.length} resources`);
-    if (sequences.length > 0 && sequence <= (sequences[sequences.length - 1] as number)) {
-      throw new RangeError(`sequence ${sequence} of '${series.deviceName}' is not after ${sequences[sequences.length - 1]}`);
+    if (values.length !== columns.length)
+      throw new RangeError(
+        `an event of '${series.sourceName}' has ${values.length} values for ${columns.length} resources`,
+      );
+    if (sequences.length > 0 && sequence <= sequences[sequences.length - 1]) {
+      throw new RangeError(
+        `sequence ${sequence} of '${series.deviceName}' is not after ${sequences[sequences.length - 1]}`,
+      );
     }
     if (extra) {
       block.extras.set(sequences.length, extra);
@@ -60,7 +65,7 @@ export class BlockBuilder {
     this.#bytes += ROW_BYTES;
     for (let k = 0; k < values.length; k++) {
       const value = values[k];
-      (columns[k] as Value[]).push(value);
+      columns[k].push(value);
       this.#bytes += typeof value === "number" ? NUMBER_BYTES : sizeOf(value, 0);
     }
     this.#rows++;
@@ -68,11 +73,19 @@ export class BlockBuilder {
   }
 
   #blockOf(series: Series): Block {
-    if (series.resources.length > COLUMNS_MAX) throw new RangeError(`source '${series.sourceName}' has more than ${COLUMNS_MAX} resources`);
+    if (series.resources.length > COLUMNS_MAX)
+      throw new RangeError(`source '${series.sourceName}' has more than ${COLUMNS_MAX} resources`);
     const key = seriesKey(series);
     let block = this.#byContent.get(key);
     if (!block) {
-      block = { publisher: this.publisher, series, sequences: [], origins: [], columns: series.resources.map(() => []), extras: new Map() };
+      block = {
+        publisher: this.publisher,
+        series,
+        sequences: [],
+        origins: [],
+        columns: series.resources.map(() => []),
+        extras: new Map(),
+      };
       this.#byContent.set(key, block);
       this.#bytes += SERIES_BYTES + key.length;
       // Only the first object of a content is remembered: a stranger's events bring a new one each.
@@ -103,13 +116,16 @@ function sizeOf(value: unknown, depth: number): number {
   let size = 2;
   if (depth > DEPTH_MAX) return size;
   if (Array.isArray(value)) for (const item of value) size += sizeOf(item, depth + 1) + 10;
-  else for (const name of Object.keys(value)) size += name.length * 3 + 4 + sizeOf((value as Record<string, unknown>)[name], depth + 1) + 10;
+  else
+    for (const name of Object.keys(value))
+      size += name.length * 3 + 4 + sizeOf((value as Record<string, unknown>)[name], depth + 1) + 10;
   return size;
 }
 
 function extraSize(extra: Extra): number {
   let size = 8 + (extra.requestId === undefined ? 0 : Math.max(UUID_BYTES, extra.requestId.length * 3));
-  for (const id of extra.ids ?? []) size += id === undefined ? 1 : Math.max(UUID_BYTES, id.length === 36 ? 0 : id.length * 3);
+  for (const id of extra.ids ?? [])
+    size += id === undefined ? 1 : Math.max(UUID_BYTES, id.length === 36 ? 0 : id.length * 3);
   size += (extra.origins?.length ?? 0) * (NUMBER_BYTES + 1);
   return size + sizeOf(extra.tags, 0) + sizeOf(extra.readingTags, 0);
 }
@@ -142,7 +158,7 @@ export function mergeBlocks(blocks: readonly Block[]): Block[] {
     if (seriesText === undefined) keys.set(block.series, (seriesText = seriesKey(block.series)));
     const key = `${block.publisher.epoch} ${block.publisher.name.length} ${block.publisher.name}${seriesText}`;
     const known = latest.get(key);
-    if (!known || (known.sequences[known.sequences.length - 1] as number) >= (block.sequences[0] as number)) {
+    if (!known || known.sequences[known.sequences.length - 1] >= block.sequences[0]) {
       latest.set(key, block);
       merged.push(block);
       continue;
@@ -165,7 +181,7 @@ function append(target: Block, block: Block): void {
   for (const [row, extra] of block.extras) target.extras.set(offset + row, extra);
   pushAll(target.sequences, block.sequences);
   pushAll(target.origins, block.origins);
-  block.columns.forEach((column, k) => pushAll(target.columns[k] as Value[], column));
+  block.columns.forEach((column, k) => pushAll(target.columns[k], column));
 }
 
 function pushAll<T>(to: T[], from: readonly T[]): void {
@@ -187,7 +203,7 @@ export function* rowsInOrder(blocks: readonly Block[]): Generator<Row> {
     if (group) group.push(block);
     else groups.set(key, [block]);
   }
-  const ordered = [...groups.values()].sort(([a], [b]) => comparePublishers((a as Block).publisher, (b as Block).publisher));
+  const ordered = [...groups.values()].sort(([a], [b]) => comparePublishers(a.publisher, b.publisher));
   for (const group of ordered) yield* mergeRows(group);
 }
 
@@ -203,14 +219,14 @@ interface Cursor {
 
 /** Merges blocks, each in order: a heap of cursors, that of the least sequence on top. */
 function* mergeRows(blocks: readonly Block[]): Generator<Row> {
-  const heap: Cursor[] = blocks.map((block) => ({ block, row: 0, sequence: block.sequences[0] as number }));
+  const heap: Cursor[] = blocks.map((block) => ({ block, row: 0, sequence: block.sequences[0] }));
   for (let i = (heap.length >> 1) - 1; i >= 0; i--) sink(heap, i);
   while (heap.length > 0) {
-    const top = heap[0] as Cursor;
+    const top = heap[0];
     const { block, row } = top;
     yield { block, row };
     top.row = row + 1;
-    if (top.row < block.sequences.length) top.sequence = block.sequences[top.row] as number;
+    if (top.row < block.sequences.length) top.sequence = block.sequences[top.row];
     else {
       const last = heap.pop() as Cursor;
       if (heap.length === 0) return;
@@ -221,14 +237,14 @@ function* mergeRows(blocks: readonly Block[]): Generator<Row> {
 }
 
 function sink(heap: Cursor[], from: number): void {
-  const cursor = heap[from] as Cursor;
+  const cursor = heap[from];
   let at = from;
   for (;;) {
     let child = at * 2 + 1;
     if (child >= heap.length) break;
-    if (child + 1 < heap.length && (heap[child + 1] as Cursor).sequence < (heap[child] as Cursor).sequence) child++;
-    if ((heap[child] as Cursor).sequence >= cursor.sequence) break;
-    heap[at] = heap[child] as Cursor;
+    if (child + 1 < heap.length && heap[child + 1].sequence < heap[child].sequence) child++;
+    if (heap[child].sequence >= cursor.sequence) break;
+    heap[at] = heap[child];
     at = child;
   }
   heap[at] = cursor;

@@ -55,7 +55,8 @@ export function encodeBlocks(blocks: readonly Block[]): Uint8Array {
     head = part.bytes.subarray(0, part.at);
   }
   const size = 1 + head.length + body.at;
-  if (size > EVENTS_BYTES_MAX) throw fail(EVENTS_TOO_LARGE, `the events take ${size} bytes; at most ${EVENTS_BYTES_MAX} are allowed`);
+  if (size > EVENTS_BYTES_MAX)
+    throw fail(EVENTS_TOO_LARGE, `the events take ${size} bytes; at most ${EVENTS_BYTES_MAX} are allowed`);
   const bytes = new Uint8Array(size);
   bytes[0] = form;
   bytes.set(head, 1);
@@ -70,13 +71,20 @@ function checkSizes(blocks: readonly Block[]): void {
     const count = sequences.length;
     rows += count;
     values += count * columns.length;
-    if (count === 0 || origins.length !== count || columns.length !== series.resources.length || columns.some((column) => column.length !== count)) {
+    if (
+      count === 0 ||
+      origins.length !== count ||
+      columns.length !== series.resources.length ||
+      columns.some((column) => column.length !== count)
+    ) {
       throw new RangeError(`a block of '${series.deviceName}' has columns of different lengths, or no row`);
     }
     let last = 0;
     for (const sequence of sequences) {
       if (!(sequence > last && sequence < SEQUENCE_END && Number.isInteger(sequence))) {
-        throw new RangeError(`sequence ${sequence} of '${series.deviceName}' after ${last}: sequences grow, from 1 to below 2^42`);
+        throw new RangeError(
+          `sequence ${sequence} of '${series.deviceName}' after ${last}: sequences grow, from 1 to below 2^42`,
+        );
       }
       last = sequence;
     }
@@ -88,9 +96,9 @@ function checkSizes(blocks: readonly Block[]): void {
 function writeBlock(block: Block): void {
   const { sequences, columns } = block;
   const rows = sequences.length;
-  if ((sequences[rows - 1] as number) - (sequences[0] as number) !== rows - 1) {
+  if (sequences[rows - 1] - sequences[0] !== rows - 1) {
     const gaps = new Float64Array(rows - 1);
-    for (let i = 1; i < rows; i++) gaps[i - 1] = (sequences[i] as number) - (sequences[i - 1] as number) - 1;
+    for (let i = 1; i < rows; i++) gaps[i - 1] = sequences[i] - sequences[i - 1] - 1;
     writeIntegers(body, gaps, rows - 1);
   }
   writeInt64s(body, toInt64s(block.origins, block.series.deviceName));
@@ -112,7 +120,7 @@ function writeBlock(block: Block): void {
 function toInt64s(origins: readonly bigint[], device: string): BigInt64Array {
   const numbers = new BigInt64Array(origins.length);
   for (let i = 0; i < origins.length; i++) {
-    numbers[i] = origins[i] as bigint;
+    numbers[i] = origins[i];
     if (numbers[i] !== origins[i]) throw new RangeError(`origin ${origins[i]} of '${device}' is beyond 64 bits`);
   }
   return numbers;
@@ -122,7 +130,8 @@ function toInt64s(origins: readonly bigint[], device: string): BigInt64Array {
 function readHeads(r: Reader): FullHead[] {
   if (r.end > EVENTS_BYTES_MAX) throw malformed(`they have ${r.end} bytes; at most ${EVENTS_BYTES_MAX} are allowed`);
   const form = r.byte();
-  if (form < FORM_ONE || form > FORM_HEADS_COMPRESSED) throw malformed(`form ${form} is unknown; this version reads ${FORM_ONE} to ${FORM_HEADS_COMPRESSED}`);
+  if (form < FORM_ONE || form > FORM_HEADS_COMPRESSED)
+    throw malformed(`form ${form} is unknown; this version reads ${FORM_ONE} to ${FORM_HEADS_COMPRESSED}`);
   const inner = form === FORM_HEADS_COMPRESSED ? new Reader(readBody(r).bytes) : r;
   const count = form === FORM_ONE ? 1 : inner.count(ROWS_MAX, "blocks");
   if (count === 0) throw malformed("no blocks");
@@ -136,7 +145,11 @@ function readHeads(r: Reader): FullHead[] {
 /** Reads only the heads of encoded blocks, without decoding a value. Fails EVENTS_MALFORMED. */
 export function headOfBlocks(bytes: Uint8Array): BlockHead[] {
   return readHeads(new Reader(bytes)).map(({ publisher, series, rows, firstSequence, lastSequence }) => ({
-    publisher, series, rows, firstSequence, lastSequence,
+    publisher,
+    series,
+    rows,
+    firstSequence,
+    lastSequence,
   }));
 }
 
@@ -150,7 +163,8 @@ export function decodeBlocks(bytes: Uint8Array, wanted?: (resource: Resource) =>
     const end = head.bodyBytes === undefined ? r.end : r.at + head.bodyBytes;
     if (end > r.end) throw malformed("they end too early");
     const block = readBlock(r, head, wanted);
-    if (r.at !== end) throw malformed(`a block of '${head.series.deviceName}' is ${r.at - end} bytes longer than it says`);
+    if (r.at !== end)
+      throw malformed(`a block of '${head.series.deviceName}' is ${r.at - end} bytes longer than it says`);
     return block;
   });
   return blocks;
@@ -192,7 +206,7 @@ function readSequences(r: Reader, head: FullHead): number[] {
   readIntegers(r, gaps, rows - 1);
   let last = firstSequence;
   for (let i = 1; i < rows; i++) {
-    const gap = gaps[i - 1] as number;
+    const gap = gaps[i - 1];
     if (!(gap >= 0)) throw malformed("sequences that do not grow");
     sequences[i] = last += gap + 1;
   }

@@ -33,100 +33,287 @@ const goE = (x: number) => (Object.is(x, -0) ? "-0e+00" : pad(x.toExponential())
 const float = fc.double({ noNaN: true, noDefaultInfinity: true });
 const integer = (type: string) => {
   const bits = BigInt(type.replace(/\D/g, ""));
-  return type.startsWith("U") ? fc.bigInt({ min: 0n, max: 2n ** bits - 1n }) : fc.bigInt({ min: -(2n ** (bits - 1n)), max: 2n ** (bits - 1n) - 1n });
+  return type.startsWith("U")
+    ? fc.bigInt({ min: 0n, max: 2n ** bits - 1n })
+    : fc.bigInt({ min: -(2n ** (bits - 1n)), max: 2n ** (bits - 1n) - 1n });
 };
 const scalar = (type: ValueType): fc.Arbitrary<string> =>
-  type === "Bool" ? fc.constantFrom("true", "false", "True", "1", "t", "F") :
-  type === "Binary" || type === "Object" ? fc.constant("") : // these have fields of their own
-  type === "String" ? fc.string({ unit: "binary" }) :
-  type === "Float64" ? fc.oneof(float.map(goE), float.map(String), float.map((x) => Math.min(Math.abs(x), 1e20).toFixed(2)), fc.constantFrom("NaN", "+Inf", "-Inf", "inf", "0x1p-2", "1.", ".5", "-0", "00.10", "1E5")) :
-  type === "Float32" ? fc.oneof(fc.float({ noNaN: true, noDefaultInfinity: true }).map((x) => goE(Number(x.toPrecision(7)))), fc.integer().map((n) => String(n / 1000))).filter((text) => Number.isFinite(Math.fround(Number(text)))) :
-  fc.oneof(integer(type).map(String), integer(type).filter((n) => n >= 0n).map((n) => `0${n}`));
+  type === "Bool"
+    ? fc.constantFrom("true", "false", "True", "1", "t", "F")
+    : type === "Binary" || type === "Object"
+      ? fc.constant("") // these have fields of their own
+      : type === "String"
+        ? fc.string({ unit: "binary" })
+        : type === "Float64"
+          ? fc.oneof(
+              float.map(goE),
+              float.map(String),
+              float.map((x) => Math.min(Math.abs(x), 1e20).toFixed(2)),
+              fc.constantFrom("NaN", "+Inf", "-Inf", "inf", "0x1p-2", "1.", ".5", "-0", "00.10", "1E5"),
+            )
+          : type === "Float32"
+            ? fc
+                .oneof(
+                  fc.float({ noNaN: true, noDefaultInfinity: true }).map((x) => goE(Number(x.toPrecision(7)))),
+                  fc.integer().map((n) => String(n / 1000)),
+                )
+                .filter((text) => Number.isFinite(Math.fround(Number(text))))
+            : fc.oneof(
+                integer(type).map(String),
+                integer(type)
+                  .filter((n) => n >= 0n)
+                  .map((n) => `0${n}`),
+              );
 const valueText = (type: ValueType): fc.Arbitrary<string> =>
-  type.endsWith("Array") ? fc.tuple(fc.array(scalar(type.slice(0, -5) as ValueType), { maxLength: 4 }), fc.constantFrom(", ", ",")).map(([items, comma]) => `[${items.join(comma)}]`) : scalar(type);
+  type.endsWith("Array")
+    ? fc
+        .tuple(fc.array(scalar(type.slice(0, -5) as ValueType), { maxLength: 4 }), fc.constantFrom(", ", ","))
+        .map(([items, comma]) => `[${items.join(comma)}]`)
+    : scalar(type);
 
-const json = fc.dictionary(fc.string(), fc.oneof(fc.string(), fc.double({ noNaN: true, noDefaultInfinity: true }), fc.boolean(), fc.constant(null), fc.bigInt({ min: 2n ** 53n, max: 2n ** 80n }),
-  fc.array(fc.integer())), { maxKeys: 4, noNullPrototype: true });
+const json = fc.dictionary(
+  fc.string(),
+  fc.oneof(
+    fc.string(),
+    fc.double({ noNaN: true, noDefaultInfinity: true }),
+    fc.boolean(),
+    fc.constant(null),
+    fc.bigInt({ min: 2n ** 53n, max: 2n ** 80n }),
+    fc.array(fc.integer()),
+  ),
+  { maxKeys: 4, noNullPrototype: true },
+);
 const label = fc.string({ unit: "grapheme", minLength: 1, maxLength: 8 }).filter((text) => text.trim() !== "");
 const origin = fc.bigInt({ min: 1n, max: 2n ** 63n - 1n });
 const reading = (event: { deviceName: string; profileName: string; origin: bigint }): fc.Arbitrary<EdgexReading> =>
   fc.constantFrom(...VALUE_TYPES).chain((valueType) =>
-    fc.tuple(fc.record({ id: fc.uuid(), origin: fc.oneof(fc.constant(event.origin), origin), resourceName: label }), valueText(valueType), json, fc.uint8Array({ minLength: 1, maxLength: 9 }),
-      fc.record({ units: label, tags: json.filter((tags) => Object.keys(tags).length > 0) }, { requiredKeys: [], noNullPrototype: true }), fc.boolean()).map(([own, value, objectValue, bytes, optional, isNull]) => ({
-        id: own.id, origin: own.origin, deviceName: event.deviceName, resourceName: own.resourceName, profileName: event.profileName, valueType, ...optional,
-        ...(isNull ? { value: null, binaryValue: null, objectValue: null } :
-          valueType === "Binary" ? { binaryValue: Buffer.from(bytes).toString("base64"), mediaType: "image/png" } :
-          valueType === "Object" ? { objectValue } : valueType === "ObjectArray" ? { objectValue: [objectValue] } : { value }),
-      })));
-const event: fc.Arbitrary<EdgexEvent> = fc.record({ id: fc.uuid(), deviceName: label, profileName: label, sourceName: label, origin, tags: fc.option(json.filter((tags) => Object.keys(tags).length > 0), { nil: undefined }) })
-  .chain((base) => fc.array(reading(base), { minLength: 1, maxLength: 5 }).map((readings) => {
-    const made: EdgexEvent = { apiVersion: "v3", id: base.id, deviceName: base.deviceName, profileName: base.profileName, sourceName: base.sourceName, origin: base.origin, readings };
-    if (base.tags) made.tags = base.tags;
-    return made;
-  }));
+    fc
+      .tuple(
+        fc.record({ id: fc.uuid(), origin: fc.oneof(fc.constant(event.origin), origin), resourceName: label }),
+        valueText(valueType),
+        json,
+        fc.uint8Array({ minLength: 1, maxLength: 9 }),
+        fc.record(
+          { units: label, tags: json.filter((tags) => Object.keys(tags).length > 0) },
+          { requiredKeys: [], noNullPrototype: true },
+        ),
+        fc.boolean(),
+      )
+      .map(([own, value, objectValue, bytes, optional, isNull]) => ({
+        id: own.id,
+        origin: own.origin,
+        deviceName: event.deviceName,
+        resourceName: own.resourceName,
+        profileName: event.profileName,
+        valueType,
+        ...optional,
+        ...(isNull
+          ? { value: null, binaryValue: null, objectValue: null }
+          : valueType === "Binary"
+            ? { binaryValue: Buffer.from(bytes).toString("base64"), mediaType: "image/png" }
+            : valueType === "Object"
+              ? { objectValue }
+              : valueType === "ObjectArray"
+                ? { objectValue: [objectValue] }
+                : { value }),
+      })),
+  );
+const event: fc.Arbitrary<EdgexEvent> = fc
+  .record({
+    id: fc.uuid(),
+    deviceName: label,
+    profileName: label,
+    sourceName: label,
+    origin,
+    tags: fc.option(
+      json.filter((tags) => Object.keys(tags).length > 0),
+      { nil: undefined },
+    ),
+  })
+  .chain((base) =>
+    fc.array(reading(base), { minLength: 1, maxLength: 5 }).map((readings) => {
+      const made: EdgexEvent = {
+        apiVersion: "v3",
+        id: base.id,
+        deviceName: base.deviceName,
+        profileName: base.profileName,
+        sourceName: base.sourceName,
+        origin: base.origin,
+        readings,
+      };
+      if (base.tags) made.tags = base.tags;
+      return made;
+    }),
+  );
 
 test("an EdgeX event comes back to the character, whatever its values and however they are written", () => {
-  fc.assert(fc.property(event, (one) => {
-    const back = through(one);
-    assert.deepEqual(back, one);
-    assert.deepEqual(Object.keys(back), Object.keys(one));
-  }), { seed: SEED, numRuns: 150 });
+  fc.assert(
+    fc.property(event, (one) => {
+      const back = through(one);
+      assert.deepEqual(back, one);
+      assert.deepEqual(Object.keys(back), Object.keys(one));
+    }),
+    { seed: SEED, numRuns: 150 },
+  );
 });
 
 test("numbers are printed as Go prints them", () => {
   const pairs: [Value, ValueType, string][] = [
-    [12.5, "Float64", "1.25e+01"], [0, "Float64", "0e+00"], [-0, "Float64", "-0e+00"], [1e100, "Float64", "1e+100"], [-1.5e-7, "Float64", "-1.5e-07"],
-    [0.1, "Float32", "1e-01"], [Math.fround(0.1), "Float32", "1e-01"], [16777216, "Float32", "1.6777216e+07"], [3.4028234663852886e38, "Float32", "3.4028235e+38"],
-    [1e-45, "Float32", "1e-45"], [-12, "Int8", "-12"], [2n ** 64n - 1n, "Uint64", "18446744073709551615"], [true, "Bool", "true"], ["x y", "String", "x y"],
-    [[1, 2, 3], "Int32Array", "[1, 2, 3]"], [[1.5, -2], "Float64Array", "[1.5e+00, -2e+00]"], [[true, false], "BoolArray", "[true, false]"], [["a", "b c"], "StringArray", "[a, b, c]"],
+    [12.5, "Float64", "1.25e+01"],
+    [0, "Float64", "0e+00"],
+    [-0, "Float64", "-0e+00"],
+    [1e100, "Float64", "1e+100"],
+    [-1.5e-7, "Float64", "-1.5e-07"],
+    [0.1, "Float32", "1e-01"],
+    [Math.fround(0.1), "Float32", "1e-01"],
+    [16777216, "Float32", "1.6777216e+07"],
+    [3.4028234663852886e38, "Float32", "3.4028235e+38"],
+    [1e-45, "Float32", "1e-45"],
+    [-12, "Int8", "-12"],
+    [2n ** 64n - 1n, "Uint64", "18446744073709551615"],
+    [true, "Bool", "true"],
+    ["x y", "String", "x y"],
+    [[1, 2, 3], "Int32Array", "[1, 2, 3]"],
+    [[1.5, -2], "Float64Array", "[1.5e+00, -2e+00]"],
+    [[true, false], "BoolArray", "[true, false]"],
+    [["a", "b c"], "StringArray", "[a, b, c]"],
   ];
   for (const [value, type, text] of pairs) assert.equal(valueToText(value as number, type), text);
 });
 
 test("a canonical text becomes a number, any other that EdgeX takes stays as it is", () => {
   const pairs: [string, ValueType, Value][] = [
-    ["1.25e+01", "Float64", 12.5], ["12.5", "Float64", "12.5"], ["1e-01", "Float32", 0.1], ["NaN", "Float64", NaN], ["-Inf", "Float32", -Infinity], ["nan", "Float64", "nan"],
-    ["-128", "Int8", -128], ["007", "Int8", "007"], ["+5", "Int64", "+5"], ["9223372036854775807", "Int64", 2n ** 63n - 1n], ["9007199254740991", "Int64", 2 ** 53 - 1],
-    ["false", "Bool", false], ["0", "Bool", "0"], ["[1, 2]", "Uint8Array", [1, 2]], ["[1,2]", "Uint8Array", "[1,2]"], ["[]", "Int8Array", []], ["[a, b]", "StringArray", ["a", "b"]],
+    ["1.25e+01", "Float64", 12.5],
+    ["12.5", "Float64", "12.5"],
+    ["1e-01", "Float32", 0.1],
+    ["NaN", "Float64", NaN],
+    ["-Inf", "Float32", -Infinity],
+    ["nan", "Float64", "nan"],
+    ["-128", "Int8", -128],
+    ["007", "Int8", "007"],
+    ["+5", "Int64", "+5"],
+    ["9223372036854775807", "Int64", 2n ** 63n - 1n],
+    ["9007199254740991", "Int64", 2 ** 53 - 1],
+    ["false", "Bool", false],
+    ["0", "Bool", "0"],
+    ["[1, 2]", "Uint8Array", [1, 2]],
+    ["[1,2]", "Uint8Array", "[1,2]"],
+    ["[]", "Int8Array", []],
+    ["[a, b]", "StringArray", ["a", "b"]],
   ];
   for (const [text, type, value] of pairs) assert.deepEqual(textToValue(text, type), value, text);
 });
 
 test("a value beyond its type is refused, naming resource and value", () => {
-  const bad: [string, ValueType][] = [["abc", "Int8"], ["300", "Int8"], ["-1", "Uint8"], ["+1", "Uint8"], ["1.5", "Int32"], ["0x10", "Int32"], ["1e2", "Int32"], [" 5", "Int32"], ["", "Int32"],
-    ["18446744073709551616", "Uint64"], ["", "Float64"], ["1e400", "Float64"], ["1e39", "Float32"], ["0x10", "Float64"], ["+nan", "Float64"], ["1_0", "Float64"], [" 1", "Float64"], ["yes", "Bool"],
-    ["1, 2", "Int8Array"], ["[1, x]", "Int8Array"], ["[300]", "Uint8Array"], ["9".repeat(500), "Int64"]];
-  for (const [text, type] of bad) assert.throws(() => textToValue(text, type, "Temp"), refused("EVENTS_VALUE_INVALID", /^resource 'Temp': '.*/));
+  const bad: [string, ValueType][] = [
+    ["abc", "Int8"],
+    ["300", "Int8"],
+    ["-1", "Uint8"],
+    ["+1", "Uint8"],
+    ["1.5", "Int32"],
+    ["0x10", "Int32"],
+    ["1e2", "Int32"],
+    [" 5", "Int32"],
+    ["", "Int32"],
+    ["18446744073709551616", "Uint64"],
+    ["", "Float64"],
+    ["1e400", "Float64"],
+    ["1e39", "Float32"],
+    ["0x10", "Float64"],
+    ["+nan", "Float64"],
+    ["1_0", "Float64"],
+    [" 1", "Float64"],
+    ["yes", "Bool"],
+    ["1, 2", "Int8Array"],
+    ["[1, x]", "Int8Array"],
+    ["[300]", "Uint8Array"],
+    ["9".repeat(500), "Int64"],
+  ];
+  for (const [text, type] of bad)
+    assert.throws(() => textToValue(text, type, "Temp"), refused("EVENTS_VALUE_INVALID", /^resource 'Temp': '.*/));
 });
 
 test("a value of our own devices is made canonical, or refused", () => {
-  const good: [ValueType, Value, Value][] = [["Int8", 5, 5], ["Int8", -0, 0], ["Int64", 5n, 5], ["Int64", "-7", -7], ["Uint64", 2n ** 63n, 2n ** 63n], ["Float32", Math.fround(12.3), 12.3], ["Float64", "1.5", 1.5],
-    ["Float64", null, null], ["Uint8Array", [1n, 2], [1, 2]], ["Object", { a: [1n] }, { a: [1n] }], ["String", "", ""]];
+  const good: [ValueType, Value, Value][] = [
+    ["Int8", 5, 5],
+    ["Int8", -0, 0],
+    ["Int64", 5n, 5],
+    ["Int64", "-7", -7],
+    ["Uint64", 2n ** 63n, 2n ** 63n],
+    ["Float32", Math.fround(12.3), 12.3],
+    ["Float64", "1.5", 1.5],
+    ["Float64", null, null],
+    ["Uint8Array", [1n, 2], [1, 2]],
+    ["Object", { a: [1n] }, { a: [1n] }],
+    ["String", "", ""],
+  ];
   for (const [type, value, made] of good) assert.deepEqual(checkValue(type, value, "R"), made);
   const circle: { [key: string]: unknown } = {};
   circle["self"] = circle;
-  const bad: [ValueType, Value][] = [["Int8", 300], ["Int8", 1.5], ["Int64", 2 ** 53], ["Uint8", -1n], ["Float64", NaN], ["Float64", Infinity], ["Float32", 1e39], ["Bool", 1], ["String", 5], ["Binary", "AA=="],
-    ["Object", [1]], ["ObjectArray", {}], ["Object", { a: NaN }], ["Object", { a: undefined }], ["Object", circle], ["Int8Array", [1, null]], ["Int8Array", [300]], ["Float32Array", 5]];
-  for (const [type, value] of bad) assert.throws(() => checkValue(type, value, "R"), refused("EVENTS_VALUE_INVALID", /resource 'R'/));
+  const bad: [ValueType, Value][] = [
+    ["Int8", 300],
+    ["Int8", 1.5],
+    ["Int64", 2 ** 53],
+    ["Uint8", -1n],
+    ["Float64", NaN],
+    ["Float64", Infinity],
+    ["Float32", 1e39],
+    ["Bool", 1],
+    ["String", 5],
+    ["Binary", "AA=="],
+    ["Object", [1]],
+    ["ObjectArray", {}],
+    ["Object", { a: NaN }],
+    ["Object", { a: undefined }],
+    ["Object", circle],
+    ["Int8Array", [1, null]],
+    ["Int8Array", [300]],
+    ["Float32Array", 5],
+  ];
+  for (const [type, value] of bad)
+    assert.throws(() => checkValue(type, value, "R"), refused("EVENTS_VALUE_INVALID", /resource 'R'/));
 });
 
 test("what our own services say about a value prints and reads as the same value", () => {
-  const of = fc.constantFrom<ValueType>("Float64", "Float32").chain((type) => fc.tuple(fc.constant(type), type === "Float64" ? float : fc.float({ noNaN: true, noDefaultInfinity: true })));
-  fc.assert(fc.property(of, ([type, value]) => {
-    const made = checkValue(type, value) as number;
-    assert.deepEqual(textToValue(valueToText(made, type), type), made);
-    assert.ok(type === "Float64" ? Object.is(made, value) : Object.is(Math.fround(made), Math.fround(value)));
-  }), { seed: SEED, numRuns: 2000 });
+  const of = fc
+    .constantFrom<ValueType>("Float64", "Float32")
+    .chain((type) =>
+      fc.tuple(fc.constant(type), type === "Float64" ? float : fc.float({ noNaN: true, noDefaultInfinity: true })),
+    );
+  fc.assert(
+    fc.property(of, ([type, value]) => {
+      const made = checkValue(type, value) as number;
+      assert.deepEqual(textToValue(valueToText(made, type), type), made);
+      assert.ok(type === "Float64" ? Object.is(made, value) : Object.is(Math.fround(made), Math.fround(value)));
+    }),
+    { seed: SEED, numRuns: 2000 },
+  );
 });
 
 const minimal = (change: object, readingChange: object = {}): EdgexEvent => ({
-  id: "8c0f4b62-32ce-4b9c-8d6b-0a6a5f4b2c11", deviceName: "D", profileName: "P", sourceName: "S", origin: 7n,
-  readings: [{ origin: 7n, deviceName: "D", resourceName: "R", profileName: "P", valueType: "Int8", value: "1", ...readingChange }], ...change,
+  id: "8c0f4b62-32ce-4b9c-8d6b-0a6a5f4b2c11",
+  deviceName: "D",
+  profileName: "P",
+  sourceName: "S",
+  origin: 7n,
+  readings: [
+    {
+      origin: 7n,
+      deviceName: "D",
+      resourceName: "R",
+      profileName: "P",
+      valueType: "Int8",
+      value: "1",
+      ...readingChange,
+    },
+  ],
+  ...change,
 });
 
 test("an event that breaks EdgeX's rules is refused, naming the field", () => {
   const invalid = (text: RegExp) => refused("EVENTS_EVENT_INVALID", text);
-  for (const field of ["deviceName", "profileName", "sourceName"]) assert.throws(() => eventToRow(minimal({ [field]: " " })), invalid(new RegExp(field)));
+  for (const field of ["deviceName", "profileName", "sourceName"])
+    assert.throws(() => eventToRow(minimal({ [field]: " " })), invalid(new RegExp(field)));
   assert.throws(() => eventToRow(minimal({ id: "" })), invalid(/no id/));
   assert.throws(() => eventToRow(minimal({ readings: [] })), invalid(/no readings/));
   assert.throws(() => eventToRow(minimal({ origin: 1.5 })), invalid(/origin/));
@@ -134,14 +321,23 @@ test("an event that breaks EdgeX's rules is refused, naming the field", () => {
   assert.throws(() => eventToRow(minimal({}, { valueType: "Int9" })), invalid(/'R'.*'Int9'/));
   assert.throws(() => eventToRow(minimal({}, { deviceName: "E" })), invalid(/'E'/));
   assert.throws(() => eventToRow(minimal({}, { valueType: "Binary", binaryValue: "AAAA" })), invalid(/mediaType/));
-  assert.throws(() => eventToRow(minimal({}, { valueType: "Binary", binaryValue: "A", mediaType: "x" })), refused("EVENTS_VALUE_INVALID", /base64/));
+  assert.throws(
+    () => eventToRow(minimal({}, { valueType: "Binary", binaryValue: "A", mediaType: "x" })),
+    refused("EVENTS_VALUE_INVALID", /base64/),
+  );
   assert.throws(() => eventToRow(minimal({}, { value: 5 })), refused("EVENTS_VALUE_INVALID", /'R'/));
 });
 
 test("an optimised payload (ADR 0031) is filled in, and ids that nobody chose are derived", () => {
-  const short = minimal({ sourceName: "R" }, { deviceName: "", profileName: "", resourceName: "", origin: 0, valueType: "int8" });
+  const short = minimal(
+    { sourceName: "R" },
+    { deviceName: "", profileName: "", resourceName: "", origin: 0, valueType: "int8" },
+  );
   const back = through(short);
   const [filled] = back.readings;
-  assert.deepEqual({ ...filled, id: "" }, { id: "", origin: 7n, deviceName: "D", resourceName: "R", profileName: "P", valueType: "Int8", value: "1" });
+  assert.deepEqual(
+    { ...filled, id: "" },
+    { id: "", origin: 7n, deviceName: "D", resourceName: "R", profileName: "P", valueType: "Int8", value: "1" },
+  );
   assert.deepEqual(parseId(filled?.id ?? ""), { tag: TAG, epoch: 5, sequence: 1, index: 1 });
 });

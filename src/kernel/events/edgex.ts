@@ -4,13 +4,25 @@ import { code, fail } from "../error.ts";
 import { isNanos } from "../nanos.ts";
 import { COLUMNS_MAX, NAME_LENGTH_MAX } from "./heads.ts";
 import { eventId, readingId } from "./ids.ts";
-import { type Block, type Extra, type Resource, type Series, type Value, VALUE_TYPES, type ValueType } from "./model.ts";
+import {
+  type Block,
+  type Extra,
+  type Resource,
+  type Series,
+  type Value,
+  VALUE_TYPES,
+  type ValueType,
+} from "./model.ts";
 import { bytesOf, checkJson, textToValue, VALUE_INVALID, valueToText } from "./values.ts";
 
 export type EdgexEvent = Event;
 export type EdgexReading = Reading;
 
-export const EVENT_INVALID = code("EVENTS_EVENT_INVALID", "invalid", "Send an event as EdgeX v3 defines it; the message names the field.");
+export const EVENT_INVALID = code(
+  "EVENTS_EVENT_INVALID",
+  "invalid",
+  "Send an event as EdgeX v3 defines it; the message names the field.",
+);
 
 /** An event as a builder of blocks takes it. */
 export interface EventRow {
@@ -32,13 +44,17 @@ const refuse = (message: string) => fail(EVENT_INVALID, message);
 function nameOf(value: unknown, field: string): string {
   // core-contracts, edgex-dto-none-empty-string: not empty, nor of white space only.
   if (typeof value !== "string" || value.trim() === "") throw refuse(`the event's ${field} is empty`);
-  if (value.length > NAME_LENGTH_MAX) throw refuse(`the event's ${field} '${value.slice(0, 32)}...' has ${value.length} characters; at most ${NAME_LENGTH_MAX} are allowed`);
+  if (value.length > NAME_LENGTH_MAX)
+    throw refuse(
+      `the event's ${field} '${value.slice(0, 32)}...' has ${value.length} characters; at most ${NAME_LENGTH_MAX} are allowed`,
+    );
   return value;
 }
 
 function optionalText(value: unknown, field: string): string | undefined {
   if (value === undefined || value === null || value === "") return undefined;
-  if (typeof value !== "string" || value.length > NAME_LENGTH_MAX) throw refuse(`the ${field} is no text of at most ${NAME_LENGTH_MAX} characters`);
+  if (typeof value !== "string" || value.length > NAME_LENGTH_MAX)
+    throw refuse(`the ${field} is no text of at most ${NAME_LENGTH_MAX} characters`);
   return value;
 }
 
@@ -70,8 +86,12 @@ export function eventToRow(event: EdgexEvent): EventRow {
   // core-contracts: validate:"required", which a 0 is not.
   if (origin === 0n) throw refuse(`the event of device '${deviceName}' has no origin`);
   const { readings } = event;
-  if (!Array.isArray(readings) || readings.length === 0) throw refuse(`the event of device '${deviceName}' has no readings`);
-  if (readings.length > COLUMNS_MAX) throw refuse(`the event of device '${deviceName}' has ${readings.length} readings; at most ${COLUMNS_MAX} are allowed`);
+  if (!Array.isArray(readings) || readings.length === 0)
+    throw refuse(`the event of device '${deviceName}' has no readings`);
+  if (readings.length > COLUMNS_MAX)
+    throw refuse(
+      `the event of device '${deviceName}' has ${readings.length} readings; at most ${COLUMNS_MAX} are allowed`,
+    );
 
   const resources: Resource[] = [];
   const values: Value[] = [];
@@ -80,8 +100,9 @@ export function eventToRow(event: EdgexEvent): EventRow {
   const tags = tagsOf(event.tags, "the event");
   if (tags) extra.tags = tags;
   for (let k = 0; k < readings.length; k++) {
-    const reading = readings[k] as EdgexReading;
-    if (typeof reading !== "object" || reading === null) throw refuse(`reading ${k} of device '${deviceName}' is no object`);
+    const reading = readings[k];
+    if (typeof reading !== "object" || reading === null)
+      throw refuse(`reading ${k} of device '${deviceName}' is no object`);
     const resource = resourceOf(reading, event, readings.length);
     resources.push(resource);
     values.push(valueOf(reading, resource));
@@ -105,7 +126,8 @@ function resourceOf(reading: EdgexReading, event: EdgexEvent, count: number): Re
   const resource: { -readonly [K in keyof Resource]: Resource[K] } = { name, valueType };
   const units = optionalText(reading.units, `units of resource '${name}'`);
   if (units !== undefined) resource.units = units;
-  const mediaType = valueType === "Binary" ? optionalText(reading.mediaType, `mediaType of resource '${name}'`) : undefined;
+  const mediaType =
+    valueType === "Binary" ? optionalText(reading.mediaType, `mediaType of resource '${name}'`) : undefined;
   if (mediaType !== undefined) resource.mediaType = mediaType;
   return resource;
 }
@@ -116,7 +138,8 @@ function valueOf(reading: EdgexReading, resource: Resource): Value {
     const { binaryValue } = reading;
     if (binaryValue === undefined || binaryValue === null) return null;
     // core-contracts: required_with=BinaryValue.
-    if (resource.mediaType === undefined && binaryValue.length > 0) throw refuse(`resource '${name}' has a binaryValue without a mediaType`);
+    if (resource.mediaType === undefined && binaryValue.length > 0)
+      throw refuse(`resource '${name}' has a binaryValue without a mediaType`);
     // JSON brings base64, CBOR the bytes.
     return binaryValue instanceof Uint8Array ? binaryValue : bytesOf(binaryValue, name);
   }
@@ -128,7 +151,8 @@ function valueOf(reading: EdgexReading, resource: Resource): Value {
   }
   const { value } = reading;
   if (value === undefined || value === null) return null;
-  if (typeof value !== "string") throw fail(VALUE_INVALID, `resource '${name}': its value is no text; EdgeX writes ${valueType} as text`);
+  if (typeof value !== "string")
+    throw fail(VALUE_INVALID, `resource '${name}': its value is no text; EdgeX writes ${valueType} as text`);
   return textToValue(value, valueType, name);
 }
 
@@ -153,17 +177,18 @@ function addExtras(extra: Fields, reading: EdgexReading, name: string, column: n
 /** Makes the EdgeX event of a row; `tag` is that of the block's publisher (`publisherTag`), for ids that nobody else chose. */
 export function rowToEvent(block: Block, row: number, tag: number): EdgexEvent {
   const { series, columns, publisher } = block;
-  const sequence = block.sequences[row] as number;
+  const sequence = block.sequences[row];
   const extra = block.extras.get(row);
   const readings: EdgexReading[] = [];
-  for (let k = 0; k < columns.length; k++) if ((columns[k] as Value[])[row] !== undefined) readings.push(readingOf(block, row, k, tag));
+  for (let k = 0; k < columns.length; k++)
+    if (columns[k][row] !== undefined) readings.push(readingOf(block, row, k, tag));
   const event: EdgexEvent = {
     apiVersion: "v3",
     id: extra?.ids?.[0] ?? eventId(tag, publisher.epoch, sequence),
     deviceName: series.deviceName,
     profileName: series.profileName,
     sourceName: series.sourceName,
-    origin: block.origins[row] as bigint,
+    origin: block.origins[row],
     readings,
   };
   if (extra?.tags) event.tags = extra.tags;
@@ -173,12 +198,12 @@ export function rowToEvent(block: Block, row: number, tag: number): EdgexEvent {
 /** Makes the EdgeX reading of column `column` of a row, which has a value or null there. */
 export function readingOf(block: Block, row: number, column: number, tag: number): EdgexReading {
   const { series, publisher } = block;
-  const { name, valueType, units, mediaType } = series.resources[column] as Resource;
-  const value = (block.columns[column] as Value[])[row];
+  const { name, valueType, units, mediaType } = series.resources[column];
+  const value = block.columns[column][row];
   const extra = block.extras.get(row);
   const reading: EdgexReading = {
-    id: extra?.ids?.[column + 1] ?? readingId(tag, publisher.epoch, block.sequences[row] as number, column),
-    origin: extra?.origins?.[column] ?? (block.origins[row] as bigint),
+    id: extra?.ids?.[column + 1] ?? readingId(tag, publisher.epoch, block.sequences[row], column),
+    origin: extra?.origins?.[column] ?? block.origins[row],
     deviceName: series.deviceName,
     resourceName: name,
     profileName: series.profileName,

@@ -28,8 +28,11 @@ const NIBBLE = new Int8Array(128).fill(-1);
 for (let n = 0; n < 16; n++) NIBBLE[n.toString(16).charCodeAt(0)] = n;
 
 const maskOf = (extra: Extra) =>
-  (extra.requestId === undefined ? 0 : REQUEST_ID) | (extra.ids ? IDS : 0) | (extra.tags ? TAGS : 0) |
-  (extra.origins ? ORIGINS : 0) | (extra.readingTags ? READING_TAGS : 0);
+  (extra.requestId === undefined ? 0 : REQUEST_ID) |
+  (extra.ids ? IDS : 0) |
+  (extra.tags ? TAGS : 0) |
+  (extra.origins ? ORIGINS : 0) |
+  (extra.readingTags ? READING_TAGS : 0);
 
 /** Writes the extras of a block (at least one); rows in order of their number. */
 export function writeExtras(w: Writer, extras: ReadonlyMap<number, Extra>, origins: readonly bigint[]): void {
@@ -39,20 +42,43 @@ export function writeExtras(w: Writer, extras: ReadonlyMap<number, Extra>, origi
   w.varint(rows.length);
   writeNumbers(w, rows);
   writeNumbers(w, masks);
-  const having = (mask: number) => all.filter((_, i) => (masks[i] as number) & mask);
+  const having = (mask: number) => all.filter((_, i) => masks[i] & mask);
   const some = masks.reduce((known, mask) => known | mask, 0);
-  if (some & REQUEST_ID) writeIds(w, having(REQUEST_ID).map((extra) => extra.requestId));
-  if (some & IDS) writeIds(w, flatten(w, having(IDS).map((extra) => extra.ids ?? [])));
-  if (some & TAGS) writeJsons(w, having(TAGS).map((extra) => extra.tags));
+  if (some & REQUEST_ID)
+    writeIds(
+      w,
+      having(REQUEST_ID).map((extra) => extra.requestId),
+    );
+  if (some & IDS)
+    writeIds(
+      w,
+      flatten(
+        w,
+        having(IDS).map((extra) => extra.ids ?? []),
+      ),
+    );
+  if (some & TAGS)
+    writeJsons(
+      w,
+      having(TAGS).map((extra) => extra.tags),
+    );
   if (some & ORIGINS) {
-    const base = rows.filter((_, i) => (masks[i] as number) & ORIGINS).map((row) => origins[row] as bigint);
+    const base = rows.filter((_, i) => masks[i] & ORIGINS).map((row) => origins[row]);
     // The distance to the event's own origin is small; should it wrap around 64 bits, so it does back.
-    const lists = having(ORIGINS).map((extra, i) => (extra.origins ?? []).map((at) => (at === undefined ? at : BigInt.asIntN(64, at - (base[i] as bigint)))));
+    const lists = having(ORIGINS).map((extra, i) =>
+      (extra.origins ?? []).map((at) => (at === undefined ? at : BigInt.asIntN(64, at - base[i]))),
+    );
     const present = writePresence(w, flatten(w, lists));
     if (present.length > 0) writeInt64s(w, new BigInt64Array(present));
   }
   if (some & READING_TAGS) {
-    const present = writePresence(w, flatten(w, having(READING_TAGS).map((extra) => extra.readingTags ?? [])));
+    const present = writePresence(
+      w,
+      flatten(
+        w,
+        having(READING_TAGS).map((extra) => extra.readingTags ?? []),
+      ),
+    );
     if (present.length > 0) writeJsons(w, present);
   }
 }
@@ -62,12 +88,18 @@ function writeNumbers(w: Writer, numbers: readonly number[]): void {
 }
 
 function flatten<T>(w: Writer, lists: readonly (readonly T[])[]): T[] {
-  writeNumbers(w, lists.map((list) => list.length));
+  writeNumbers(
+    w,
+    lists.map((list) => list.length),
+  );
   return lists.flat() as T[];
 }
 
 function writePresence<T>(w: Writer, slots: readonly (T | undefined)[]): T[] {
-  writeNumbers(w, slots.map((slot) => (slot === undefined ? 0 : 1)));
+  writeNumbers(
+    w,
+    slots.map((slot) => (slot === undefined ? 0 : 1)),
+  );
   return slots.filter((slot): slot is T => slot !== undefined);
 }
 
@@ -105,7 +137,7 @@ function unpackUuid(bytes: Uint8Array, at: number): string {
   let text = "";
   for (let i = 0; i < UUID_BYTES; i++) {
     if (i === 4 || i === 6 || i === 8 || i === 10) text += "-";
-    text += HEX[bytes[at + i] as number] as string;
+    text += HEX[bytes[at + i]];
   }
   return text;
 }
@@ -120,13 +152,13 @@ export function readExtras(r: Reader, origins: readonly bigint[], columns: numbe
     if (found.has(row)) throw malformed(`row ${row} has two extras`);
     found.set(row, {});
   }
-  const having = (mask: number) => rows.filter((_, i) => (masks[i] as number) & mask);
+  const having = (mask: number) => rows.filter((_, i) => masks[i] & mask);
   const set = <K extends keyof Extra>(mask: number, field: K, read: (of: number[]) => Extra[K][]) => {
     const of = having(mask);
     if (of.length === 0) return;
     const values = read(of);
     of.forEach((row, i) => {
-      (found.get(row) as Fields)[field] = values[i] as Extra[K];
+      (found.get(row) as Fields)[field] = values[i];
     });
   };
   const listed = <T>(of: number[], read: (count: number) => T[]): T[][] => {
@@ -140,23 +172,27 @@ export function readExtras(r: Reader, origins: readonly bigint[], columns: numbe
   set(TAGS, "tags", (of) => tagsOf(readJsons(r, of.length)));
   set(ORIGINS, "origins", (of) =>
     listed(of, (slots) => readPresent(r, slots, (present) => [...readInt64s(r, present)])).map((list, i) => {
-      const base = origins[of[i] as number] as bigint;
+      const base = origins[of[i]];
       return list.map((distance) => (distance === undefined ? distance : BigInt.asIntN(64, base + distance)));
     }),
   );
-  set(READING_TAGS, "readingTags", (of) => listed(of, (slots) => readPresent(r, slots, (present) => tagsOf(readJsons(r, present)))));
+  set(READING_TAGS, "readingTags", (of) =>
+    listed(of, (slots) => readPresent(r, slots, (present) => tagsOf(readJsons(r, present)))),
+  );
   return found;
 }
 
 function tagsOf(values: unknown[]): Tags[] {
-  for (const value of values) if (typeof value !== "object" || value === null || Array.isArray(value)) throw malformed("tags that are no object");
+  for (const value of values)
+    if (typeof value !== "object" || value === null || Array.isArray(value)) throw malformed("tags that are no object");
   return values as Tags[];
 }
 
 function readNumbers(r: Reader, count: number, max: number, what: string): number[] {
   const numbers = new Float64Array(count);
   readIntegers(r, numbers, count);
-  for (const number of numbers) if (!(number >= 0 && number <= max)) throw malformed(`${what} ${number}; at most ${max} is possible here`);
+  for (const number of numbers)
+    if (!(number >= 0 && number <= max)) throw malformed(`${what} ${number}; at most ${max} is possible here`);
   return [...numbers];
 }
 
@@ -175,5 +211,7 @@ function readIds(r: Reader, count: number): (string | undefined)[] {
   const others = otherCount > 0 ? readTexts(r, otherCount) : [];
   let uuids = 0;
   let at = 0;
-  return kinds.map((kind) => (kind === NONE ? undefined : kind === UUID ? unpackUuid(bytes, UUID_BYTES * uuids++) : others[at++]));
+  return kinds.map((kind) =>
+    kind === NONE ? undefined : kind === UUID ? unpackUuid(bytes, UUID_BYTES * uuids++) : others[at++],
+  );
 }

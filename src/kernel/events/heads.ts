@@ -60,8 +60,8 @@ export class HeadWriter {
   /** Writes one head; `bodyBytes` is left out for the last block, whose body ends with the message. */
   write(block: Block, bodyBytes: number | undefined): void {
     const rows = block.sequences.length;
-    const first = block.sequences[0] as number;
-    const gaps = (block.sequences[rows - 1] as number) - first - (rows - 1);
+    const first = block.sequences[0];
+    const gaps = block.sequences[rows - 1] - first - (rows - 1);
     this.#publisher(block.publisher);
     this.#writeSeries(block.series);
     this.#w.varint(rows * ROW_FLAGS + (gaps > 0 ? GAPS : 0) + (block.extras.size > 0 ? EXTRAS : 0));
@@ -91,7 +91,10 @@ export class HeadWriter {
     if (this.#series.size > 0) this.#w.varint(known ?? 0);
     if (known !== undefined) return;
     if (series.resources.length > COLUMNS_MAX) {
-      throw fail(EVENTS_TOO_LARGE, `source '${series.sourceName}' has ${series.resources.length} resources; at most ${COLUMNS_MAX} are allowed`);
+      throw fail(
+        EVENTS_TOO_LARGE,
+        `source '${series.sourceName}' has ${series.resources.length} resources; at most ${COLUMNS_MAX} are allowed`,
+      );
     }
     this.#series.set(series, this.#series.size + 1);
     this.#seriesByContent.set(content || seriesKey(series), this.#series.size);
@@ -104,9 +107,12 @@ export class HeadWriter {
 
   #resource(resource: Resource): void {
     const type = typeIndex.get(resource.valueType);
-    if (type === undefined) throw new RangeError(`'${resource.valueType}' of resource '${resource.name}' is no value type`);
+    if (type === undefined)
+      throw new RangeError(`'${resource.valueType}' of resource '${resource.name}' is no value type`);
     this.#name(resource.name, "resource");
-    this.#w.byte(type | (resource.units === undefined ? 0 : UNITS) | (resource.mediaType === undefined ? 0 : MEDIA_TYPE));
+    this.#w.byte(
+      type | (resource.units === undefined ? 0 : UNITS) | (resource.mediaType === undefined ? 0 : MEDIA_TYPE),
+    );
     if (resource.units !== undefined) this.#name(resource.units, "units");
     if (resource.mediaType !== undefined) this.#name(resource.mediaType, "media type");
   }
@@ -118,7 +124,10 @@ export class HeadWriter {
       return;
     }
     if (name.length > NAME_LENGTH_MAX) {
-      throw fail(EVENTS_TOO_LARGE, `the name of ${what} '${name.slice(0, 32)}...' has ${name.length} characters; at most ${NAME_LENGTH_MAX} are allowed`);
+      throw fail(
+        EVENTS_TOO_LARGE,
+        `the name of ${what} '${name.slice(0, 32)}...' has ${name.length} characters; at most ${NAME_LENGTH_MAX} are allowed`,
+      );
     }
     this.#names.set(name, this.#names.size);
     if (!this.#writeAscii(name)) {
@@ -181,7 +190,8 @@ export class HeadReader {
     if (this.#values > VALUES_MAX) throw malformed(`more than ${VALUES_MAX} values`);
     const firstSequence = r.varint();
     const lastSequence = firstSequence + rows - 1 + (flags & GAPS ? r.varint() : 0);
-    if (firstSequence === 0 || lastSequence >= SEQUENCE_END) throw malformed(`sequences ${firstSequence} to ${lastSequence}; 1 to 2^42 - 1 are allowed`);
+    if (firstSequence === 0 || lastSequence >= SEQUENCE_END)
+      throw malformed(`sequences ${firstSequence} to ${lastSequence}; 1 to 2^42 - 1 are allowed`);
     const bodyBytes = last ? undefined : r.varint();
     return { publisher, series, rows, firstSequence, lastSequence, hasExtras: (flags & EXTRAS) > 0, bodyBytes };
   }
@@ -218,7 +228,8 @@ export class HeadReader {
     const name = this.#name();
     const flags = this.#r.byte();
     const valueType = VALUE_TYPES[flags & (UNITS - 1)];
-    if (valueType === undefined || flags >= MEDIA_TYPE * 2) throw malformed(`resource '${name}' has an unknown value type ${flags}`);
+    if (valueType === undefined || flags >= MEDIA_TYPE * 2)
+      throw malformed(`resource '${name}' has an unknown value type ${flags}`);
     const resource: { -readonly [K in keyof Resource]: Resource[K] } = { name, valueType };
     if (flags & UNITS) resource.units = this.#name();
     if (flags & MEDIA_TYPE) resource.mediaType = this.#name();
@@ -232,7 +243,8 @@ export class HeadReader {
     if (flags === KNOWN) return this.#names[length] ?? unknown("name", length);
     if (flags > WIDE || length > NAME_LENGTH_MAX * 3) throw malformed(`a name of ${length} bytes`);
     const name = flags === WIDE ? this.#r.raw(length).toString("utf16le") : this.#r.text(length);
-    if (name.length > NAME_LENGTH_MAX) throw malformed(`a name of ${name.length} characters; at most ${NAME_LENGTH_MAX} are allowed`);
+    if (name.length > NAME_LENGTH_MAX)
+      throw malformed(`a name of ${name.length} characters; at most ${NAME_LENGTH_MAX} are allowed`);
     this.#names.push(name);
     return name;
   }

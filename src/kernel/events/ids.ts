@@ -35,9 +35,10 @@ export function publisherTag(node: string, publisher: string): number {
 export const eventId = (tag: number, epoch: number, sequence: number): string => makeId(tag, epoch, sequence, 0);
 
 /** Makes the id of the reading in column `column` (below 4095) of an event. */
-export const readingId = (tag: number, epoch: number, sequence: number, column: number): string => makeId(tag, epoch, sequence, column + 1);
+export const readingId = (tag: number, epoch: number, sequence: number, column: number): string =>
+  makeId(tag, epoch, sequence, column + 1);
 
-const hex3 = (bits: number) => HEX3[bits & (TWELVE - 1)] as string;
+const hex3 = (bits: number) => HEX3[bits & (TWELVE - 1)];
 
 function makeId(tag: number, epoch: number, sequence: number, index: number): string {
   const tagHigh = Math.floor(tag / TWELVE);
@@ -53,7 +54,13 @@ function makeId(tag: number, epoch: number, sequence: number, index: number): st
 
 /** Reads an id that eventId or readingId made; undefined for any other text, be it a UUID or not. */
 export function parseId(uuid: string): DerivedId | undefined {
-  if (uuid.length !== 36 || uuid.charCodeAt(8) !== DASH || uuid.charCodeAt(13) !== DASH || uuid.charCodeAt(18) !== DASH || uuid.charCodeAt(23) !== DASH) {
+  if (
+    uuid.length !== 36 ||
+    uuid.charCodeAt(8) !== DASH ||
+    uuid.charCodeAt(13) !== DASH ||
+    uuid.charCodeAt(18) !== DASH ||
+    uuid.charCodeAt(23) !== DASH
+  ) {
     return undefined;
   }
   if (uuid.charCodeAt(14) !== 0x38) return undefined;

@@ -3,13 +3,20 @@ import { code, fail } from "../error.ts";
 import { parseJson, stringifyJson } from "../json.ts";
 import type { Value, ValueType } from "./model.ts";
 
-export const VALUE_INVALID = code("EVENTS_VALUE_INVALID", "invalid", "Send a value of the resource's value type and within its range.");
+export const VALUE_INVALID = code(
+  "EVENTS_VALUE_INVALID",
+  "invalid",
+  "Send a value of the resource's value type and within its range.",
+);
 
 /** Bits and sign of the integer types. */
 const INTEGERS: { readonly [type: string]: { readonly min: bigint; readonly max: bigint } } = {};
 for (const bits of [8, 16, 32, 64]) {
   (INTEGERS as Record<string, object>)[`Uint${bits}`] = { min: 0n, max: 2n ** BigInt(bits) - 1n };
-  (INTEGERS as Record<string, object>)[`Int${bits}`] = { min: -(2n ** BigInt(bits - 1)), max: 2n ** BigInt(bits - 1) - 1n };
+  (INTEGERS as Record<string, object>)[`Int${bits}`] = {
+    min: -(2n ** BigInt(bits - 1)),
+    max: 2n ** BigInt(bits - 1) - 1n,
+  };
 }
 /** The type of an array's items; undefined for what is no array of simple values. */
 const itemType = (type: ValueType): ValueType | undefined =>
@@ -28,12 +35,20 @@ const DEPTH_MAX = 64;
 const FLOAT32_DIGITS = 6;
 
 const shown = (value: unknown) => {
-  const text = typeof value === "string" ? `'${value}'` : typeof value === "object" && value !== null ? `a value of ${value.constructor?.name ?? "no class"}` : String(value);
+  const text =
+    typeof value === "string"
+      ? `'${value}'`
+      : typeof value === "object" && value !== null
+        ? `a value of ${value.constructor?.name ?? "no class"}`
+        : String(value);
   return text.length > 80 ? `${text.slice(0, 77)}...` : text;
 };
 
 const invalid = (value: unknown, type: ValueType, resource: string | undefined, why = "") =>
-  fail(VALUE_INVALID, `${resource === undefined ? "the value" : `resource '${resource}':`} ${shown(value)} is no ${type}${why && `: ${why}`}`);
+  fail(
+    VALUE_INVALID,
+    `${resource === undefined ? "the value" : `resource '${resource}':`} ${shown(value)} is no ${type}${why && `: ${why}`}`,
+  );
 
 /** Prints a double as Go's FormatFloat does with 'e' and the shortest digits: 1.25e+01. */
 function goFloat(value: number): string {
@@ -53,7 +68,8 @@ function goExponent(text: string): string {
 function goFloat32(value: number): string {
   const text = value.toExponential();
   // Few digits, and not so small that a float has fewer of its own: they name the float, too.
-  if (text.indexOf("e") <= FLOAT32_DIGITS + 1 && Math.abs(value) > 1.2e-38 && value - value === 0) return goExponent(text);
+  if (text.indexOf("e") <= FLOAT32_DIGITS + 1 && Math.abs(value) > 1.2e-38 && value - value === 0)
+    return goExponent(text);
   return goFloat(shortestFloat32(value));
 }
 
@@ -73,8 +89,10 @@ function shortestFloat32(value: number): number {
 /** Prints a value as EdgeX's `value` (Binary: base64; Object: JSON). A text that is not the canonical one is itself. */
 export function valueToText(value: Exclude<Value, undefined | null>, type: ValueType): string {
   if (typeof value === "string") return value;
-  if (value instanceof Uint8Array) return Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString("base64");
-  if (typeof value === "number") return type === "Float64" ? goFloat(value) : type === "Float32" ? goFloat32(value) : String(value);
+  if (value instanceof Uint8Array)
+    return Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString("base64");
+  if (typeof value === "number")
+    return type === "Float64" ? goFloat(value) : type === "Float32" ? goFloat32(value) : String(value);
   if (typeof value === "boolean" || typeof value === "bigint") return String(value);
   const item = itemType(type);
   if (item === undefined || !Array.isArray(value)) return stringifyJson(value);
@@ -114,7 +132,8 @@ function jsonOf(text: string, type: ValueType, resource: string | undefined): Va
 function readFloat(text: string, type: "Float32" | "Float64", resource: string | undefined): Value {
   const value = Number(text);
   if (value - value === 0 && text.length > 0) {
-    if (type === "Float32" && Math.fround(value) - Math.fround(value) !== 0) throw invalid(text, type, resource, "beyond its range");
+    if (type === "Float32" && Math.fround(value) - Math.fround(value) !== 0)
+      throw invalid(text, type, resource, "beyond its range");
     if ((type === "Float64" ? goFloat(value) : goFloat32(value)) === text) return value;
     if (FLOAT.test(text)) return text;
   }
@@ -149,13 +168,18 @@ export function bytesOf(text: string, resource?: string): Uint8Array {
 }
 
 function readArray(text: string, type: ValueType, item: ValueType, resource: string | undefined): Value {
-  if (!text.startsWith("[") || !text.endsWith("]") || text.length < 2) throw invalid(text, type, resource, "an array is written as [1, 2, 3]");
+  if (!text.startsWith("[") || !text.endsWith("]") || text.length < 2)
+    throw invalid(text, type, resource, "an array is written as [1, 2, 3]");
   const inner = text.slice(1, -1);
   if (inner.trim() === "") return text === "[]" ? [] : text;
   // ", " splits what Go wrote; what it did not write need not be split right, as its text stays.
-  const values = inner.split(item === "String" ? ", " : ",").map((part) => textToValue(item === "String" ? part : part.trim(), item, resource));
+  const values = inner
+    .split(item === "String" ? ", " : ",")
+    .map((part) => textToValue(item === "String" ? part : part.trim(), item, resource));
   // JSON, as which arrays are kept, has no NaN; and an item that stayed a text is not canonical.
-  const exact = values.every((value) => item === "String" || (typeof value !== "string" && (typeof value !== "number" || value - value === 0)));
+  const exact = values.every(
+    (value) => item === "String" || (typeof value !== "string" && (typeof value !== "number" || value - value === 0)),
+  );
   return exact && valueToText(values, type) === text ? values : text;
 }
 
@@ -184,7 +208,8 @@ export function checkValue(type: ValueType, value: Value, resource?: string): Va
   if (item !== undefined) {
     if (!Array.isArray(value)) throw invalid(value, type, resource, "give an array");
     return value.map((one) => {
-      if (one === null || one === undefined) throw invalid(value, type, resource, "an array of simple values has no empty item");
+      if (one === null || one === undefined)
+        throw invalid(value, type, resource, "an array of simple values has no empty item");
       return checkValue(item, one as Value, resource);
     });
   }
@@ -210,10 +235,12 @@ function checkFloat(type: "Float32" | "Float64", value: Value, resource: string 
 function checkInteger(type: ValueType, value: Value, resource: string | undefined): Value {
   const { min, max } = INTEGERS[type] as { min: bigint; max: bigint };
   let whole = value;
-  if (typeof whole === "string" && /^[+-]?\d{1,20}$/.test(whole)) whole = BigInt(whole.startsWith("+") ? whole.slice(1) : whole);
+  if (typeof whole === "string" && /^[+-]?\d{1,20}$/.test(whole))
+    whole = BigInt(whole.startsWith("+") ? whole.slice(1) : whole);
   if (typeof whole === "number") {
     if (!Number.isInteger(whole)) throw invalid(value, type, resource);
-    if (!Number.isSafeInteger(whole)) throw invalid(value, type, resource, "beyond 2^53 a number is not exact: give a bigint");
+    if (!Number.isSafeInteger(whole))
+      throw invalid(value, type, resource, "beyond 2^53 a number is not exact: give a bigint");
   } else if (typeof whole !== "bigint") throw invalid(value, type, resource);
   if (whole < min || whole > max) throw invalid(value, type, resource, `beyond ${min} to ${max}`);
   if (typeof whole === "number") return whole === 0 ? 0 : whole;
@@ -228,6 +255,7 @@ export function checkJson(value: unknown, type: ValueType, resource: string | un
     if (value - value !== 0) throw invalid(value, type, resource, "a number in it is not finite");
     return;
   }
-  if (typeof value !== "object" || value instanceof Uint8Array) throw invalid(value, type, resource, `it holds ${shown(value)}, which JSON cannot`);
+  if (typeof value !== "object" || value instanceof Uint8Array)
+    throw invalid(value, type, resource, `it holds ${shown(value)}, which JSON cannot`);
   for (const member of Object.values(value)) checkJson(member, type, resource, depth + 1);
 }
