@@ -25,11 +25,11 @@ export class LibcError extends Error {
   /** The symbol of the errno, such as EACCES. */
   readonly symbol: string;
 
-  constructor(call: string, errno: number) {
+  constructor(name: string, errno: number) {
     const [symbol, words] = getSystemErrorMap().get(-errno) ?? [`errno ${errno}`, "unknown error"];
-    super(`${call}: ${words} (${symbol})`);
+    super(`${name}: ${words} (${symbol})`);
     this.name = "LibcError";
-    this.call = call;
+    this.call = name;
     this.errno = errno;
     this.symbol = symbol;
   }

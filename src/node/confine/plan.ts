@@ -48,16 +48,16 @@ export interface Report {
   service: string;
   landlockAbi: number;
   missing: Missing[];
-  /** Paths of the plan that are not there (or not for this user); they stay forbidden. */
+  /** Paths that the plan itself names and that are not there (or not for this user); they stay forbidden. */
   absent: string[];
   failed?: string;
 }
 
 /** What Node itself reads, with the reason. The shared libraries are found by the launcher: those that map Node there. */
-export const basics: { path: string; why: string; write?: true; optional?: true }[] = [
-  { path: "/etc/ld.so.cache", why: "the loader finds the shared libraries in it", optional: true },
-  { path: "/etc/ssl/openssl.cnf", why: "OpenSSL ends the process if the file is there and cannot be read", optional: true },
-  { path: "/etc/localtime", why: "the time zone of the machine", optional: true },
+export const basics: { path: string; why: string; write?: true }[] = [
+  { path: "/etc/ld.so.cache", why: "the loader finds the shared libraries in it" },
+  { path: "/etc/ssl/openssl.cnf", why: "OpenSSL ends the process if the file is there and cannot be read" },
+  { path: "/etc/localtime", why: "the time zone of the machine" },
   { path: "/dev/null", why: "programs and libraries throw output away there", write: true },
   { path: "/dev/urandom", why: "randomness where a library does not use getrandom" },
   { path: "/proc/self", why: "its own memory use (process.memoryUsage, metrics) and its cgroup; of no other process" },
@@ -182,6 +182,9 @@ export function spawnConfined({ plan, stdio, launcherPath, cwd = "/", detached =
   return child;
 }
 
+/** What every plan names just in case; its absence is nothing to report. */
+const expected = (path: string): boolean => path.startsWith("/sys/fs/cgroup") || [...basics, ...nameBasics].some((it) => it.path === path);
+
 function readReport(pipe: Readable | null, service: string, onReport: SpawnInput["onReport"]): void {
   if (!pipe) return;
   let text = "";
@@ -192,5 +195,8 @@ function readReport(pipe: Readable | null, service: string, onReport: SpawnInput
   const nothing: Report = { service, landlockAbi: 0, missing: [], absent: [], failed: "the launcher ended without a word" };
   // The pipe ends at the exec or with the launcher; an error of it is its end.
   pipe.once("error", () => pipe.destroy());
-  pipe.once("close", () => onReport?.(text.endsWith("\n") ? (JSON.parse(text) as Report) : nothing));
+  pipe.once("close", () => {
+    const report = text.endsWith("\n") ? (JSON.parse(text) as Report) : nothing;
+    onReport?.({ ...report, absent: report.absent.filter((path) => !expected(path)) });
+  });
 }

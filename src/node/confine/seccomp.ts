@@ -65,7 +65,10 @@ function assemble(steps: readonly Step[], errno: number = EPERM): Instruction[] 
   const all: Step[] = [...steps, "refuse", [RET, RET_ERRNO | errno], "allow", [RET, RET_ALLOW]];
   const places = new Map<string, number>();
   const code: Exclude<Step, string>[] = [];
-  for (const step of all) typeof step === "string" ? places.set(step, code.length) : code.push(step);
+  for (const step of all) {
+    if (typeof step === "string") places.set(step, code.length);
+    else code.push(step);
+  }
   return code.map(([op, k, yes, no], at) => {
     const distance = (label: string | undefined): number => (label === undefined ? 0 : (places.get(label) ?? Number.NaN) - at - 1);
     return [op, distance(yes), distance(no), k];
