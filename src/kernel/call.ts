@@ -82,6 +82,7 @@ class CallValue implements Call {
   #upstream?: AbortSignal;
   #timer?: NodeJS.Timeout;
   #aborted = false;
+  #onUpstream?: () => void;
 
   constructor(from: CallOptions) {
     this.requestId = from.requestId ?? newRequestId();
@@ -97,7 +98,10 @@ class CallValue implements Call {
     if (!this.#controller) {
       const controller = (this.#controller = new AbortController());
       if (this.#aborted || this.#upstream?.aborted) controller.abort();
-      this.#upstream?.addEventListener("abort", () => controller.abort(), { once: true, signal: controller.signal });
+      if (this.#upstream) {
+        this.#onUpstream = () => controller.abort();
+        this.#upstream.addEventListener("abort", this.#onUpstream, { once: true, signal: controller.signal });
+      }
       const left = this.deadlineMs - performance.now();
       // A call without end (a stream, a service's own loop) has no timer: setTimeout takes at most 2^31-1.
       if (left < 2 ** 31) this.#timer = setTimeout(() => controller.abort(fail(DEADLINE, "the deadline passed")), Math.max(0, left)).unref();
@@ -108,6 +112,8 @@ class CallValue implements Call {
   /** Stops the clock (the call ended) or, with `abort`, the work (the caller hung up). */
   end(abort: boolean): void {
     clearTimeout(this.#timer);
+    // What is upstream may live as long as the process: each call would leave it a listener.
+    if (this.#onUpstream) this.#upstream?.removeEventListener("abort", this.#onUpstream);
     this.#aborted = abort;
     if (abort) this.#controller?.abort();
   }
