@@ -84,9 +84,10 @@ async function* openStream(contract: Contract, op: Operation, options: ConnectOp
 /** Sends the request and waits for the head of the answer; an answer that is a failure is thrown. */
 async function exchange(contract: Contract, op: Operation, options: ConnectOptions, input: Record<string, unknown>, call: Call, timeoutMs: number): Promise<IncomingMessage> {
   for (let tries = 1; ; tries++) {
-    const target = await options.resolver.pick(contract.name);
+    const picked = options.resolver.pick(contract.name);
+    const target = picked instanceof Promise ? await pickInTime(contract, picked, call, timeoutMs) : picked;
     try {
-      const response = await sendOnce(contract, op, options, input, call, target, timeoutMs);
+      const response = await sendOnce(contract, op, options, input, call, target, Math.min(timeoutMs, leftMs(call)));
       if ((response.statusCode ?? 500) < 300) return response;
       throw await failureOf(response);
     } catch (error) {
@@ -95,6 +96,25 @@ async function exchange(contract: Contract, op: Operation, options: ConnectOptio
       if (failure.code === UNAVAILABLE.code || elsewhere) options.resolver.failed(contract.name, target);
       if (!elsewhere || tries === TRIES_MAX || call.signal.aborted) throw failure;
     }
+  }
+}
+
+/** Waits for an instance to come up, no longer than the call may last. */
+async function pickInTime(contract: Contract, picked: Promise<Target>, call: Call, timeoutMs: number): Promise<Target> {
+  let stop: (() => void) | undefined;
+  const late = new Promise<never>((_, reject) => {
+    const end = () => reject(fail(DEADLINE, `no instance of ${contract.name} came up in time`));
+    const timer = Number.isFinite(timeoutMs) ? setTimeout(end, Math.max(1, timeoutMs)) : undefined;
+    call.signal.addEventListener("abort", end, { once: true });
+    stop = () => {
+      clearTimeout(timer);
+      call.signal.removeEventListener("abort", end);
+    };
+  });
+  try {
+    return await Promise.race([picked, late]);
+  } finally {
+    stop?.();
   }
 }
 
