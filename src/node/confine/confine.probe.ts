@@ -90,7 +90,7 @@ function files(): void {
   const { supervisor, shadow } = { supervisor: `/proc/${process.ppid}/environ`, shadow: "/etc/shadow" };
   for (const path of [input.neighbourFile, shadow, "/proc/1/environ", supervisor, "/etc/passwd"]) tryOut(`read ${path === supervisor ? "the supervisor's environ" : path === input.neighbourFile ? "the neighbour's file" : path}`, () => readFileSync(path));
   tryOut("list /", () => readdirSync("/"));
-  tryOut("write outside", () => writeFileSync("/tmp/holdfast-was-here", ""));
+  tryOut("write outside", () => writeFileSync(`${input.neighbourFile}.made`, ""));
   tryOut("write the neighbour's file", () => writeFileSync(input.neighbourFile, ""));
   tryCall("truncate the neighbour's file", "truncate", input.neighbourFile, 0);
   tryCall("chmod the neighbour's file", "chmod", input.neighbourFile, 0o777);
