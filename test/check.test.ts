@@ -52,7 +52,7 @@ const FAULTS: { readonly [rule: string]: string } = {
   "typescript(no-misused-promises)": "export const all = [1].filter(async (one) => Promise.resolve(one > 0));\n",
   "typescript(no-explicit-any)": "export const value: unknown = 1 as any;\n",
   "typescript(no-unsafe-assignment)": 'export const value: string = JSON.parse("1");\n',
-  "typescript(ban-ts-comment)": "// @ts-ignore\nexport const value = 1;\n",
+  "typescript(ban-ts-comment)": "// @ts-" + "ignore\nexport const value = 1;\n",
   "eslint(no-unused-vars)": "const unused = 1;\nexport {};\n",
   "eslint(eqeqeq)": "export const same = (a: number, b: number): boolean => a == b;\n",
   "eslint(no-empty)": "try {\n  process.emitWarning('');\n} catch {}\nexport {};\n",
