@@ -114,7 +114,7 @@ export const bus = contract("bus", {
       losses: Type.Array(Type.Object({ reason: Type.String(), firstPosition: Type.Integer(), lastPosition: Type.Optional(Type.Integer()), bytes: Type.Integer() })),
       mqttClients: Type.Integer(),
     }),
-    callers: ["trace"],
+    callers: ["core-data", "pipeline", "trace"],
     public: { scope: "node:read" },
   }),
 });

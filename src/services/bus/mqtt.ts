@@ -13,7 +13,7 @@ import { Framing } from "./framing.ts";
 import type { Packet } from "./hub.ts";
 import { Occasional } from "./occasional.ts";
 import type { BusService, Sender } from "./service.ts";
-import { Sessions } from "./sessions.ts";
+import { Sessions, type Stored } from "./sessions.ts";
 import { isJournalled, mayUse, TOPIC_LEVELS_MAX } from "./topics.ts";
 
 /** Connections of one door; a further one is closed at once. */
@@ -181,6 +181,7 @@ export class MqttDoors {
   }
 
   #forward(client: Client, packet: AedesPublishPacket): AedesPublishPacket | null {
+    if (packet.qos > 0 && !client.clean && this.#sessions.waitsForReplay(client.id, packet as unknown as Stored)) return null;
     if ((client.conn as Socket).writableLength <= SOCKET_BYTES_MAX) return packet;
     const unsaid = this.#slow.mayHappen();
     if (unsaid !== undefined) this.#options.log.warn({ client: client.id, unsaid }, "an MQTT client reads too slowly");

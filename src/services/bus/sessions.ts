@@ -26,7 +26,7 @@ interface Subscription {
   rap?: boolean;
   nl?: boolean;
 }
-interface Stored {
+export interface Stored {
   cmd?: string;
   topic: string;
   payload: Buffer;
@@ -40,7 +40,12 @@ interface Stored {
 interface Session {
   readonly id: string;
   readonly subscriptions: Map<string, Subscription>;
-  queue: Stored[];
+  /** By the broker's counter, which grows: in order. */
+  readonly queue: Map<number, Stored>;
+  /** Counter of a message by the packet id that it was sent with. */
+  readonly sent: Map<number, number>;
+  /** The client is back and gets what waited; until all is sent, what comes waits behind it. */
+  replay: { next: () => void } | undefined;
 }
 type Refused = { sessions: number; messages: number; retained: number };
 
@@ -106,7 +111,7 @@ export class Sessions {
       this.#drop(away ?? this.#sessions.keys().next().value ?? "");
       this.refused.sessions++;
     }
-    session = { id, subscriptions: new Map(), queue: [] };
+    session = { id, subscriptions: new Map(), queue: new Map(), sent: new Map(), replay: undefined };
     this.#sessions.set(id, session);
     return session;
   }
@@ -115,7 +120,7 @@ export class Sessions {
     const session = this.#sessions.get(id);
     if (!session) return;
     for (const topic of session.subscriptions.keys()) this.#byTopic.remove(topic, session);
-    for (const packet of session.queue) this.#queuedBytes -= sizeOf(packet);
+    for (const packet of session.queue.values()) this.#queuedBytes -= sizeOf(packet);
     this.#sessions.delete(id);
   }
 
@@ -134,6 +139,7 @@ export class Sessions {
     // Seen again: moves to the end of those that may be pushed out.
     this.#sessions.delete(client.id);
     this.#sessions.set(client.id, session);
+    session.replay = { next: noop };
     return [...session.subscriptions.values()];
   }
 
@@ -162,40 +168,56 @@ export class Sessions {
   #enqueue(id: string, packet: Stored): void {
     const session = this.#sessions.get(id);
     if (!session) return;
-    if (session.queue.length >= SESSION_MESSAGES_MAX || this.#queuedBytes + sizeOf(packet) > SESSIONS_BYTES_MAX) {
+    if (session.queue.size >= SESSION_MESSAGES_MAX || this.#queuedBytes + sizeOf(packet) > SESSIONS_BYTES_MAX) {
       this.refused.messages++;
       return;
     }
     const { topic, payload, qos, retain, brokerId, brokerCounter } = packet;
     const kept = { cmd: "publish", topic, payload: Buffer.from(payload), qos, retain, brokerId, brokerCounter: brokerCounter ?? 0, messageId: undefined };
     this.#queuedBytes += sizeOf(kept);
-    session.queue.push(kept);
+    session.queue.set(kept.brokerCounter, kept);
   }
 
-  /** Notes the id that a message was sent with, or that a PUBREL took its place. */
+  /** Notes the packet id that a message is sent with, or that a PUBREL took its place. */
   async outgoingUpdate(client: ClientLike, packet: Stored): Promise<void> {
-    const queue = this.#sessions.get(client.id)?.queue ?? [];
-    const at = queue.findIndex((p) => (packet.cmd === "pubrel" ? p.messageId === packet.messageId : isSame(p, packet)));
-    const found = queue[at];
+    const session = this.#sessions.get(client.id);
+    const counter = packet.cmd === "pubrel" ? session?.sent.get(packet.messageId ?? 0) : packet.brokerCounter;
+    const found = session?.queue.get(counter ?? 0);
     // The queue was full when it came: the connection ends here, and what is queued comes with the next one.
-    if (!found) throw new Error("the session's queue is full");
-    if (packet.cmd === "pubrel") queue[at] = { ...found, cmd: "pubrel", payload: Buffer.alloc(0), messageId: packet.messageId };
-    else found.messageId = packet.messageId;
-    if (packet.cmd === "pubrel") this.#queuedBytes -= found.payload.length;
+    if (!session || !found) throw new Error("the session's queue is full");
+    if (packet.cmd === "pubrel") {
+      this.#queuedBytes -= found.payload.length;
+      session.queue.set(counter ?? 0, { ...found, cmd: "pubrel", payload: Buffer.alloc(0) });
+    } else {
+      found.messageId = packet.messageId;
+      session.sent.set(packet.messageId ?? 0, packet.brokerCounter ?? 0);
+    }
+    session.replay?.next();
   }
 
   /** Takes a message out that was acknowledged, or (not sent at all) that its client does not get. */
   async outgoingClearMessageId(client: ClientLike, packet: Stored): Promise<Stored | undefined> {
-    const queue = this.#sessions.get(client.id)?.queue ?? [];
-    const at = queue.findIndex((p) => (packet.messageId === undefined ? isSame(p, packet) : p.messageId === packet.messageId));
-    if (at < 0) return undefined;
-    const [found] = queue.splice(at, 1);
-    this.#queuedBytes -= sizeOf(found!);
+    const session = this.#sessions.get(client.id);
+    if (!session || this.waitsForReplay(client.id, packet)) return undefined;
+    const counter = packet.messageId === undefined ? packet.brokerCounter : session.sent.get(packet.messageId);
+    const found = session.queue.get(counter ?? 0);
+    if (!found) return undefined;
+    session.queue.delete(counter ?? 0);
+    if (found.messageId !== undefined) session.sent.delete(found.messageId);
+    this.#queuedBytes -= sizeOf(found);
+    session.replay?.next();
     return found;
   }
 
+  /** Tells whether a live message has to wait behind those that its session is being sent ([MQTT-4.6.0-6]: in order). */
+  waitsForReplay(id: string, packet: Stored): boolean {
+    const session = this.#sessions.get(id);
+    return session?.replay !== undefined && packet.messageId === undefined && session.queue.has(packet.brokerCounter ?? 0);
+  }
+
   outgoingStream(client: ClientLike): Readable {
-    return Readable.from([...(this.#sessions.get(client.id)?.queue ?? [])]);
+    const session = this.#sessions.get(client.id);
+    return Readable.from(session ? replay(session) : []);
   }
 
   // QoS 2, the receiver's side; aedes bounds how many of a client are half way (maxInflightInbound).
@@ -246,5 +268,18 @@ export class Sessions {
   }
 }
 
-const isSame = (a: Stored, b: Stored): boolean => a.brokerId === b.brokerId && a.brokerCounter === b.brokerCounter;
+const noop = (): void => undefined;
+
+/** Gives one message after the other, each once the one before it is on its way, and those too that come meanwhile. */
+async function* replay(session: Session): AsyncGenerator<Stored> {
+  const own = (session.replay ??= { next: noop });
+  for (const [counter, packet] of session.queue) {
+    const sent = new Promise<void>((resolve) => (own.next = resolve));
+    // [MQTT-3.3.1-1]: sent before, and not acknowledged.
+    yield packet.messageId === undefined ? packet : ({ ...packet, dup: true } as Stored);
+    if (session.queue.has(counter)) await sent;
+  }
+  if (session.replay === own) session.replay = undefined;
+}
+
 const sizeOf = (packet: Stored): number => packet.payload.length + packet.topic.length + 64;
