@@ -14,6 +14,8 @@ const StreamName = Type.String({ minLength: 1, maxLength: 200 });
 /** A batch's place: exactly once is (edge, stream, epoch, sequence) against a high-water mark. */
 export const Batch = Type.Object({
   sequence: Type.Integer({ minimum: 1 }),
+  /** The sequence before it in its stream (0: it is the first). Were it above the mark, something between was never sent. */
+  previous: Type.Integer({ minimum: 0 }),
   /** When the outbox took it, nanoseconds: the cloud learns the dwell time. */
   queuedNs: Type.Unsafe<bigint>({}),
   blocks: Bytes,
@@ -34,6 +36,12 @@ export const EdgeStatus = Type.Object({
 });
 
 export const cloud = contract("cloud", {
+  authority: get("/authority", {
+    summary: "Tells the cloud's name and its authority's certificate, to whoever asks; a node compares it with the fingerprint in its code.",
+    input: {},
+    output: Type.Object({ node: Type.String(), caPem: Type.String() }),
+    callers: ["", "edge.*", "cli", "node"],
+  }),
   enroll: post("/enroll", {
     summary: "Gives a node its certificate for a one-time code.",
     input: { body: Type.Object({ edge: Type.String({ pattern: "^[a-z0-9][a-z0-9-]{0,62}$" }), code: Type.String({ maxLength: 200 }), csrPem: Type.String({ maxLength: 8192 }) }) },
