@@ -1,8 +1,9 @@
 /** An encrypted, append-only, segmented log with group commit. README.md has the whole story on one screen. */
 import { createSecretKey } from "node:crypto";
 import { chmodSync, mkdirSync, statSync } from "node:fs";
+import { dirname, resolve as resolvePath } from "node:path";
 import { asFailure, fail, Failure, INPUT_INVALID } from "../error.ts";
-import { errnoOf } from "./disk.ts";
+import { errnoOf, syncDirectory } from "./disk.ts";
 import { JOURNAL_CLOSED, JOURNAL_DIRECTORY_UNUSABLE, JOURNAL_RECORD_TOO_LARGE } from "./errors.ts";
 import { Ledger, type Log, type Loss } from "./ledger.ts";
 import { lockDirectory } from "./lock.ts";
@@ -76,7 +77,7 @@ export interface Journal {
  * JOURNAL_LOCKED, JOURNAL_KEY_WRONG, JOURNAL_VERSION_NEWER, JOURNAL_DISK_FULL, JOURNAL_DIRECTORY_UNUSABLE.
  */
 export async function openJournal(options: JournalOptions): Promise<Journal> {
-  const { directory } = options;
+  const directory = resolvePath(options.directory);
   if (options.key.byteLength !== 32) throw fail(INPUT_INVALID, `the key of the journal in ${directory} has ${options.key.byteLength} bytes, not 32`);
   const key = createSecretKey(options.key);
   const sizeBytesMax = options.sizeBytesMax ?? 256 * MIB;
@@ -89,7 +90,7 @@ export async function openJournal(options: JournalOptions): Promise<Journal> {
   };
   let unlock: (() => void) | undefined;
   try {
-    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    await makeDirectory(directory);
     if ((statSync(directory).mode & 0o077) !== 0) chmodSync(directory, 0o700);
     unlock = lockDirectory(directory);
     const ledger = new Ledger(directory, key, options.log);
@@ -102,6 +103,19 @@ export async function openJournal(options: JournalOptions): Promise<Journal> {
     if (errnoOf(caught) === "") throw asFailure(caught);
     throw fail(JOURNAL_DIRECTORY_UNUSABLE, `the journal in ${directory} cannot be opened (${errnoOf(caught)})`, { cause: caught });
   }
+}
+
+/** Makes a directory and those above it, durably. (mkdir's own `recursive` never returns where the kernel answers ENOENT, as below /proc.) */
+async function makeDirectory(path: string): Promise<void> {
+  try {
+    mkdirSync(path, { mode: 0o700 });
+  } catch (caught) {
+    if (errnoOf(caught) === "EEXIST") return;
+    if (errnoOf(caught) !== "ENOENT" || dirname(path) === path) throw caught;
+    await makeDirectory(dirname(path));
+    mkdirSync(path, { mode: 0o700 });
+  }
+  await syncDirectory(dirname(path));
 }
 
 interface Sleeper {

@@ -16,7 +16,7 @@ export interface JournalRecord extends Entry {
 /** The least that a record takes: bounds how many records were in so many lost bytes. */
 export const RECORD_BYTES_MIN = 3;
 
-const PACKER_BYTES_MIN = 4096;
+const PACKER_BYTES_MIN = 512;
 
 /** Bounds the bytes that an entry may take in a block (3 bytes of UTF-8 per UTF-16 unit, three varints, kind). */
 export const packedBytesMax = (entry: Entry): number => entry.payload.byteLength + entry.key.length * 3 + 16;

@@ -185,7 +185,11 @@ async function openEnd(list: Segments, last: { good: Good; segment: Segment } | 
   for (const segment of dead) segment.first = tail.next;
   const isMissing = dead.length === 0;
   const reason = isMissing ? "the last segment file is missing" : "the last segment file has an unreadable header";
-  ledger.lose({ reason, segment: segmentName(last.segment.number + 1), firstPosition: tail.next, bytes: deadBytes });
+  const lost = last.segment.number + 1;
+  const loss = { reason, segment: segmentName(lost), firstPosition: tail.next, bytes: deadBytes };
+  // The unreadable file stays, in the middle from now on; a missing one gets a successor of the same name.
+  if (isMissing) ledger.lose(loss);
+  else ledger.lose(loss, lost, 0);
   const next = tail.next + recordsMaxIn(isMissing ? limits.segmentBytesMax + limits.queueBytesMax : deadBytes);
   if (isMissing) last.segment.end = end;
   return startSegment(list, number, next, isMissing ? end : undefined);
