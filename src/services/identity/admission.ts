@@ -1,4 +1,7 @@
-/** Who may join: the supervisor announces each instance with the hash of its secret, and each secret is good once, for a minute. */
+/**
+ * Who may join: the supervisor announces each instance with the hash of its secret, and each secret is good once, for
+ * a minute.
+ */
 import { createHash, timingSafeEqual } from "node:crypto";
 import type { Clock } from "../../kernel/clock.ts";
 import { fail } from "../../kernel/error.ts";
@@ -7,7 +10,10 @@ import { IDENTITY_JOIN_REFUSED } from "./api.ts";
 
 /** On the monotonic clock; a service joins within a second of its start. */
 export const ADMISSION_MS = 60_000;
-/** Announced instances that have not joined; above it the oldest is forgotten, and its service will have to be restarted. */
+/**
+ * Announced instances that have not joined; above it the oldest is forgotten, and its service will have to be
+ * restarted.
+ */
 export const ADMISSIONS_MAX = 256;
 /** So many wrong secrets for one announced instance, and no secret opens it any more: somebody is guessing. */
 export const WRONG_TRIES_MAX = 10;
@@ -46,7 +52,12 @@ export class Admissions {
     const [oldest] = this.#byInstance.keys();
     if (this.#byInstance.size >= ADMISSIONS_MAX && oldest !== undefined) this.#byInstance.delete(oldest);
     const secretHash = Buffer.from(secretSha256, "hex");
-    this.#byInstance.set(instance, { service, secretHash, untilMs: this.#clock.monotonicMs() + ADMISSION_MS, wrongTries: 0 });
+    this.#byInstance.set(instance, {
+      service,
+      secretHash,
+      untilMs: this.#clock.monotonicMs() + ADMISSION_MS,
+      wrongTries: 0,
+    });
   }
 
   /** Uses up the admission of an instance; IDENTITY_JOIN_REFUSED, which tells nobody what was wrong. */
@@ -61,7 +72,10 @@ export class Admissions {
     }
     if (admission && ++admission.wrongTries >= WRONG_TRIES_MAX) this.#byInstance.delete(instance);
     this.#note(service, instance, admission);
-    throw fail(IDENTITY_JOIN_REFUSED, `instance '${instance.slice(0, 100)}' of '${service.slice(0, 100)}' is not expected with this secret`);
+    throw fail(
+      IDENTITY_JOIN_REFUSED,
+      `instance '${instance.slice(0, 100)}' of '${service.slice(0, 100)}' is not expected with this secret`,
+    );
   }
 
   get size(): number {
@@ -73,7 +87,16 @@ export class Admissions {
     const refused = ++this.#refused;
     if ((refused & (refused - 1)) !== 0 && admission?.wrongTries !== WRONG_TRIES_MAX) return;
     const why = admission ? "a wrong secret, or that of another service" : "nobody of that name is expected (any more)";
-    this.#log.warn({ service: service.slice(0, 100), instance: instance.slice(0, 100), refused, wrongTries: admission?.wrongTries, why }, "a join was refused");
+    this.#log.warn(
+      {
+        service: service.slice(0, 100),
+        instance: instance.slice(0, 100),
+        refused,
+        wrongTries: admission?.wrongTries,
+        why,
+      },
+      "a join was refused",
+    );
   }
 
   #forgetOld(): void {

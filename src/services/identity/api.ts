@@ -6,14 +6,35 @@ import { IDENTITY_NAME_INVALID, IDENTITY_REQUEST_INVALID } from "../../kernel/id
 
 export { IDENTITY_REQUEST_INVALID } from "../../kernel/identity/codes.ts";
 
-export const IDENTITY_JOIN_REFUSED = code("IDENTITY_JOIN_REFUSED", "unauthorized", "A service joins once with the secret its supervisor gave it; let the supervisor restart it.");
-export const IDENTITY_ROLE_REFUSED = code("IDENTITY_ROLE_REFUSED", "forbidden", "Ask for a role whose scopes your own token holds, or let an admin issue it.");
-export const IDENTITY_STORE_NEWER = code("IDENTITY_STORE_NEWER", "conflict", "Start the newer version of Holdfast that wrote this state directory.");
+export const IDENTITY_JOIN_REFUSED = code(
+  "IDENTITY_JOIN_REFUSED",
+  "unauthorized",
+  "A service joins once with the secret its supervisor gave it; let the supervisor restart it.",
+);
+export const IDENTITY_ROLE_REFUSED = code(
+  "IDENTITY_ROLE_REFUSED",
+  "forbidden",
+  "Ask for a role whose scopes your own token holds, or let an admin issue it.",
+);
+export const IDENTITY_STORE_NEWER = code(
+  "IDENTITY_STORE_NEWER",
+  "conflict",
+  "Start the newer version of Holdfast that wrote this state directory.",
+);
 
 /** Roles a token may have, and the scopes they stand for. A scope is `noun:verb`; `*` is every one. */
 export const ROLES = {
   viewer: ["node:read", "device:read", "event:read", "reading:read", "trace:read"],
-  operator: ["node:read", "device:read", "event:read", "reading:read", "trace:read", "command:read", "command:write", "event:write"],
+  operator: [
+    "node:read",
+    "device:read",
+    "event:read",
+    "reading:read",
+    "trace:read",
+    "command:read",
+    "command:write",
+    "event:write",
+  ],
   admin: ["*"],
 } as const;
 export type Role = keyof typeof ROLES;
@@ -31,10 +52,18 @@ export const Jwk = Type.Record(Type.String(), Type.Unknown());
 export const identity = contract("identity", {
   join: post("/join", {
     summary: "Gives a new instance its first certificate for the one-time secret of its supervisor.",
-    input: { body: Type.Object({ service: Type.String(), instance: Type.String(), secret: Type.String(), csrPem: Type.String({ maxLength: 8192 }) }) },
+    input: {
+      body: Type.Object({
+        service: Type.String(),
+        instance: Type.String(),
+        secret: Type.String(),
+        csrPem: Type.String({ maxLength: 8192 }),
+      }),
+    },
     output: Certificate,
     errors: [IDENTITY_JOIN_REFUSED, IDENTITY_REQUEST_INVALID, IDENTITY_NAME_INVALID],
-    // A joiner has no certificate yet: the secret is its credential (served on the same TLS port, see identity/README.md).
+    // A joiner has no certificate yet: the secret is its credential (served on the same TLS port, see
+    // identity/README.md).
     callers: ["*", ""],
   }),
   renew: post("/renew", {
@@ -46,7 +75,13 @@ export const identity = contract("identity", {
   }),
   issueToken: post("/token", {
     summary: "Issues a signed token (JWT, ES256) for a person.",
-    input: { body: Type.Object({ subject: Type.String({ minLength: 1, maxLength: 200 }), role: Role, lifetimeS: Type.Integer({ minimum: 1, maximum: 31_536_000 }) }) },
+    input: {
+      body: Type.Object({
+        subject: Type.String({ minLength: 1, maxLength: 200 }),
+        role: Role,
+        lifetimeS: Type.Integer({ minimum: 1, maximum: 31_536_000 }),
+      }),
+    },
     output: Type.Object({ token: Type.String(), expiresAtMs: Type.Integer() }),
     errors: [IDENTITY_ROLE_REFUSED],
     callers: ["node"],

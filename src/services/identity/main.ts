@@ -1,4 +1,7 @@
-/** Identity's config and wiring: makes the authority at the first start, certifies itself, tells the supervisor whom to trust. */
+/**
+ * Identity's config and wiring: makes the authority at the first start, certifies itself, tells the supervisor whom to
+ * trust.
+ */
 import { type Static, Type } from "typebox";
 import { createAuthority, loadAuthority, type Authority } from "../../kernel/identity/authority.ts";
 import { keepRenewed } from "../../kernel/identity/renewal.ts";
@@ -16,12 +19,14 @@ import { makeSigningKey, makeTokenSigner } from "./token.ts";
 const config = Type.Object(
   {
     certificateLifetimeMs: field(Type.Integer({ minimum: 2_000, maximum: 30 * 86_400_000 }), {
-      description: "How long a service's certificate is valid, in milliseconds; services renew theirs at a third of it.",
+      description:
+        "How long a service's certificate is valid, in milliseconds; services renew theirs at a third of it.",
       default: 3_600_000,
       example: 86_400_000,
     }),
     gatewayNames: field(Type.Array(Type.String({ minLength: 1, maxLength: 253 }), { maxItems: 32 }), {
-      description: "Further DNS names and IP addresses people reach the gateway by, besides localhost, the host name and the machine's own addresses.",
+      description:
+        "Further DNS names and IP addresses people reach the gateway by, besides localhost, the host name and the machine's own addresses.",
       default: [],
       example: ["edge7.plant.example", "203.0.113.7"],
     }),
@@ -38,7 +43,8 @@ export const main = defineService({
   async start(context) {
     const { node, log, clock, supervisor } = context;
     const configured = sortNames(context.config.gatewayNames);
-    if (configured.neither.length > 0) throw new Error(`config.gatewayNames: '${configured.neither[0]}' is neither a DNS name nor an IP address`);
+    if (configured.neither.length > 0)
+      throw new Error(`config.gatewayNames: '${configured.neither[0]}' is neither a DNS name nor an IP address`);
     const { authority, tokenKey } = await openStore(context);
     const signer = await makeTokenSigner({ node, keyPkcs8: tokenKey, clock });
     const admissions = new Admissions({ clock, log });
@@ -50,7 +56,14 @@ export const main = defineService({
     const tls = await ownIdentity(context, authority);
     supervisor.send("authority", { caPem: authority.certPem, fingerprint: authority.fingerprint });
     return {
-      service: makeIdentity({ node, authority, signer, admissions, certificateLifetimeMs: context.config.certificateLifetimeMs, gatewayNames }),
+      service: makeIdentity({
+        node,
+        authority,
+        signer,
+        admissions,
+        certificateLifetimeMs: context.config.certificateLifetimeMs,
+        gatewayNames,
+      }),
       identity: tls,
       async stop() {
         tls.close();
@@ -66,7 +79,11 @@ async function openStore(context: IdentityContext): Promise<{ authority: Authori
   const { node, clock, log } = context;
   const store = { directory: context.directory, key: context.key("authority"), log };
   const kept = await loadKept(store);
-  if (kept) return { authority: await loadAuthority({ certPem: kept.caCertPem, keyPkcs8: kept.caKey, clock }), tokenKey: kept.tokenKey };
+  if (kept)
+    return {
+      authority: await loadAuthority({ certPem: kept.caCertPem, keyPkcs8: kept.caKey, clock }),
+      tokenKey: kept.tokenKey,
+    };
   const authority = await createAuthority({ node, clock });
   const tokenKey = makeSigningKey();
   await saveKept(store, { caCertPem: authority.certPem, caKey: await authority.exportKey(), tokenKey });
@@ -82,7 +99,15 @@ async function ownIdentity(context: IdentityContext, authority: Authority): Prom
   const { dns, ips } = namesOf({ gatewayNames: () => ({ dns: [], ips: [] }) }, name);
   const certify = async (): Promise<Certificate> => {
     const { keyPem, csrPem } = await makeKeyAndRequest(spiffeName(node, name));
-    const { certPem } = await authority.issue({ csrPem, name: spiffeName(node, name), dns, ips, lifetimeMs, client: true, server: true });
+    const { certPem } = await authority.issue({
+      csrPem,
+      name: spiffeName(node, name),
+      dns,
+      ips,
+      lifetimeMs,
+      client: true,
+      server: true,
+    });
     return { certPem, keyPem };
   };
   tls.update(await certify());
@@ -93,7 +118,12 @@ async function ownIdentity(context: IdentityContext, authority: Authority): Prom
 /** The supervisor announces whom it starts: `expect-join` {service, instance, secretSha256 (hex)}. */
 function listenToSupervisor({ supervisor, log }: IdentityContext, admissions: Admissions): void {
   supervisor.on("expect-join", ({ service, instance, secretSha256 }) => {
-    if (typeof service === "string" && typeof instance === "string" && typeof secretSha256 === "string" && /^[0-9a-f]{64}$/i.test(secretSha256)) {
+    if (
+      typeof service === "string" &&
+      typeof instance === "string" &&
+      typeof secretSha256 === "string" &&
+      /^[0-9a-f]{64}$/i.test(secretSha256)
+    ) {
       admissions.expect({ service, instance, secretSha256 });
     } else log.error({ service, instance }, "the supervisor announced an instance in a form that is not understood");
   });

@@ -3,7 +3,9 @@ import { isIP } from "node:net";
 import { hostname, networkInterfaces } from "node:os";
 import type { Log } from "../../kernel/log.ts";
 
-/** A certificate's size is paid at each handshake; a machine with more addresses names those it means in the config. */
+/**
+ * A certificate's size is paid at each handshake; a machine with more addresses names those it means in the config.
+ */
 const ADDRESSES_MAX = 24;
 const DNS_NAME = /^(\*\.)?([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/i;
 

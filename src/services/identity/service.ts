@@ -47,12 +47,26 @@ export function makeIdentity(options: IdentityOptions): Identity {
 async function certify(options: IdentityOptions, service: string, csrPem: string): Promise<Certificate> {
   const { dns, ips } = namesOf(options, service);
   const name = spiffeName(options.node, service);
-  const issued = await options.authority.issue({ csrPem, name, dns, ips, lifetimeMs: options.certificateLifetimeMs, client: true, server: true });
+  const issued = await options.authority.issue({
+    csrPem,
+    name,
+    dns,
+    ips,
+    lifetimeMs: options.certificateLifetimeMs,
+    client: true,
+    server: true,
+  });
   return { certPem: issued.certPem, caPem: options.authority.certPem, notAfterMs: issued.notAfterMs };
 }
 
-/** The names a service's certificate is for, in DNS and by address: the gateway's public door alone has more than loopback. */
-export function namesOf(options: Pick<IdentityOptions, "gatewayNames">, service: string): { dns: string[]; ips: string[] } {
+/**
+ * The names a service's certificate is for, in DNS and by address: the gateway's public door alone has more than
+ * loopback.
+ */
+export function namesOf(
+  options: Pick<IdentityOptions, "gatewayNames">,
+  service: string,
+): { dns: string[]; ips: string[] } {
   const more = service === "gateway" ? options.gatewayNames() : { dns: [], ips: [] };
   return { dns: [...new Set([...LOOPBACK.dns, ...more.dns])], ips: [...new Set([...LOOPBACK.ips, ...more.ips])] };
 }
@@ -63,5 +77,8 @@ function refuseMore(role: Role, scopes: readonly string[], call: Call): void {
   if (!subject || subject.scopes.includes("*")) return;
   const missing = scopes.find((s) => !subject.scopes.includes(s));
   if (missing === undefined) return;
-  throw fail(IDENTITY_ROLE_REFUSED, `'${subject.name}' may not issue a token of role '${role}': scope '${missing}' is not theirs`);
+  throw fail(
+    IDENTITY_ROLE_REFUSED,
+    `'${subject.name}' may not issue a token of role '${role}': scope '${missing}' is not theirs`,
+  );
 }

@@ -1,4 +1,7 @@
-/** What identity keeps: the authority and the token key, sealed, in two copies, so that one torn or zeroed file loses nothing. */
+/**
+ * What identity keeps: the authority and the token key, sealed, in two copies, so that one torn or zeroed file loses
+ * nothing.
+ */
 import { readFile, rename } from "node:fs/promises";
 import { join } from "node:path";
 import { Failure, fail } from "../../kernel/error.ts";
@@ -37,7 +40,10 @@ export async function loadKept(options: StoreOptions): Promise<Kept | undefined>
   if (whole) {
     const spoilt = NAMES.filter((_, at) => typeof copies[at] !== "object");
     if (spoilt.length > 0) {
-      options.log.warn({ files: spoilt }, "a copy of the authority was torn or missing; it was written anew from the whole one");
+      options.log.warn(
+        { files: spoilt },
+        "a copy of the authority was torn or missing; it was written anew from the whole one",
+      );
       await saveKept(options, whole);
     }
     return whole;
@@ -45,7 +51,10 @@ export async function loadKept(options: StoreOptions): Promise<Kept | undefined>
   const damaged = NAMES.filter((_, at) => copies[at] === "damaged");
   for (const name of damaged) await rename(join(options.directory, name), join(options.directory, `${name}.damaged`));
   if (damaged.length > 0) {
-    options.log.error({ files: damaged }, "the authority cannot be read and was moved aside; a new one begins: tokens and enrolled nodes must be made anew");
+    options.log.error(
+      { files: damaged },
+      "the authority cannot be read and was moved aside; a new one begins: tokens and enrolled nodes must be made anew",
+    );
   }
   return undefined;
 }
@@ -71,9 +80,22 @@ async function readCopy(path: string, key: Buffer): Promise<Kept | "absent" | "d
     throw error;
   }
   try {
-    const kept = JSON.parse(openBytes(key, sealed, PURPOSE).toString()) as { version: number; caCertPem: string; caKey: string; tokenKey: string };
-    if (kept.version > VERSION) throw fail(IDENTITY_STORE_NEWER, `${path} is of version ${kept.version}; this Holdfast knows versions up to ${VERSION}`);
-    return { caCertPem: kept.caCertPem, caKey: Buffer.from(kept.caKey, "base64"), tokenKey: Buffer.from(kept.tokenKey, "base64") };
+    const kept = JSON.parse(openBytes(key, sealed, PURPOSE).toString()) as {
+      version: number;
+      caCertPem: string;
+      caKey: string;
+      tokenKey: string;
+    };
+    if (kept.version > VERSION)
+      throw fail(
+        IDENTITY_STORE_NEWER,
+        `${path} is of version ${kept.version}; this Holdfast knows versions up to ${VERSION}`,
+      );
+    return {
+      caCertPem: kept.caCertPem,
+      caKey: Buffer.from(kept.caKey, "base64"),
+      tokenKey: Buffer.from(kept.tokenKey, "base64"),
+    };
   } catch (error) {
     // What opens under our key is what we wrote; all else is damage.
     if (error instanceof Failure && error.code === SEAL_BYTES_REFUSED.code) return "damaged";

@@ -13,12 +13,21 @@ const CLOCK_SKEW_S = 60;
 export interface TokenSigner {
   /** The public keys (JWKS, RFC 7517). */
   readonly keys: readonly Readonly<Record<string, unknown>>[];
-  sign(claims: { subject: string; role: string; scopes: readonly string[]; lifetimeS: number }): Promise<{ token: string; expiresAtMs: number }>;
+  sign(claims: {
+    subject: string;
+    role: string;
+    scopes: readonly string[];
+    lifetimeS: number;
+  }): Promise<{ token: string; expiresAtMs: number }>;
 }
 
 /** Makes a signing key (PKCS#8, DER), to be sealed. */
 export const makeSigningKey = (): Buffer =>
-  generateKeyPairSync("ec", { namedCurve: "P-256", privateKeyEncoding: { type: "pkcs8", format: "der" }, publicKeyEncoding: { type: "spki", format: "der" } }).privateKey;
+  generateKeyPairSync("ec", {
+    namedCurve: "P-256",
+    privateKeyEncoding: { type: "pkcs8", format: "der" },
+    publicKeyEncoding: { type: "spki", format: "der" },
+  }).privateKey;
 
 /** Makes the signer of a node from its key. Throws when the bytes are no P-256 key. */
 export async function makeTokenSigner(options: { node: string; keyPkcs8: Buffer; clock: Clock }): Promise<TokenSigner> {

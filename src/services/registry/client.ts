@@ -28,7 +28,10 @@ export interface Lease {
   release(): Promise<void>;
 }
 
-/** Registers an instance, and again whenever the registry was away, until `signal` aborts. Tells of failures in the log alone. */
+/**
+ * Registers an instance, and again whenever the registry was away, until `signal` aborts. Tells of failures in the log
+ * alone.
+ */
 export function holdLease(options: HoldOptions): Lease {
   const holder = new Holder(options);
   return { table: holder.table, held: holder.held, renew: () => holder.renew(), release: () => holder.release() };
@@ -71,7 +74,11 @@ class Holder {
     };
     const signal = AbortSignal.any([options.signal, this.#ended.signal]);
     const followed = { ...options, signal, table: this.table, onChange, caller: this.#service };
-    this.#follower = new Follower(followed, (call) => options.registry.hold({ instance: { ...options.instance(), ...this.#health() } }, call), () => this.#end());
+    this.#follower = new Follower(
+      followed,
+      (call) => options.registry.hold({ instance: { ...options.instance(), ...this.#health() } }, call),
+      () => this.#end(),
+    );
     void this.#follower.run();
   }
 
@@ -127,7 +134,13 @@ class Holder {
     try {
       return this.#options.health();
     } catch (error) {
-      return { state: "warning", reason: `its health could not be told: ${error instanceof Error ? error.message : String(error)}`.slice(0, 1024) };
+      return {
+        state: "warning",
+        reason: `its health could not be told: ${error instanceof Error ? error.message : String(error)}`.slice(
+          0,
+          1024,
+        ),
+      };
     }
   }
 }

@@ -1,4 +1,7 @@
-/** Keeps a table fed from the registry's change stream, for as long as a process lives and however often the registry does not. */
+/**
+ * Keeps a table fed from the registry's change stream, for as long as a process lives and however often the registry
+ * does not.
+ */
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Call, makeCall } from "../../kernel/call.ts";
 import { asFailure, type Failure } from "../../kernel/error.ts";
@@ -8,7 +11,10 @@ import { type Table, UNCONFIRMED_KEPT_MS } from "./table.ts";
 
 /** A stream that brings nothing in this time is given up: the registry takes the connection but is not there. */
 const FIRST_CHANGE_MS = 10_000;
-/** Pauses between tries grow from the first to the most; each is drawn between a half and the whole, so that not all come at once. */
+/**
+ * Pauses between tries grow from the first to the most; each is drawn between a half and the whole, so that not all
+ * come at once.
+ */
 const RETRY_MS = 100;
 const RETRY_MS_MAX = 800;
 /**
@@ -49,7 +55,11 @@ export class Follower {
   #next: Opened | undefined;
 
   /** `ended` is called at the end of each stream that was read. */
-  constructor(options: FollowOptions & { readonly table: Table }, open: (call: Call) => AsyncIterable<Change>, ended: () => void = () => {}) {
+  constructor(
+    options: FollowOptions & { readonly table: Table },
+    open: (call: Call) => AsyncIterable<Change>,
+    ended: () => void = () => {},
+  ) {
     this.#options = options;
     this.#open = open;
     this.#ended = ended;
@@ -76,9 +86,14 @@ export class Follower {
       if (changes > 0) failures = 0;
       if (this.#next) continue;
       // Once an outage: the tries after it would say the same for hours.
-      if (failures === 0) log.warn({ code: failure?.code }, `the registry went away, the last known table serves: ${failure?.message ?? "its stream ended"}`);
+      if (failures === 0)
+        log.warn(
+          { code: failure?.code },
+          `the registry went away, the last known table serves: ${failure?.message ?? "its stream ended"}`,
+        );
       const pauseMs = jittered(Math.min(RETRY_MS_MAX, RETRY_MS * 2 ** failures++));
-      await sleep(pauseMs, undefined, { signal }).catch(() => undefined); // Only the abort rejects; the loop's condition sees it.
+      // Only the abort rejects; the loop's condition sees it.
+      await sleep(pauseMs, undefined, { signal }).catch(() => undefined);
     }
     signal.removeEventListener("abort", cut);
   }
@@ -120,7 +135,10 @@ export class Follower {
     }
   }
 
-  /** Opens the next stream while the present one flows, and only when it brings something ends that one: nobody is down meanwhile. */
+  /**
+   * Opens the next stream while the present one flows, and only when it brings something ends that one: nobody is down
+   * meanwhile.
+   */
   #reopen(present: Opened): void {
     if (this.#next) return;
     const next = this.#opened();
@@ -132,10 +150,10 @@ export class Follower {
   }
 
   #take(change: Change): void {
-    const { table, log, onChange } = this.#options;
+    const { table, log } = this.#options;
     table.apply(change);
     try {
-      onChange?.(change);
+      this.#options.onChange?.(change);
     } catch (error) {
       log.error({ err: error }, "what was to happen on a change of the registry failed");
     }

@@ -5,9 +5,15 @@ import type { Resolver, Target } from "../../kernel/connect.ts";
 import { type Failure, fail, UNAVAILABLE } from "../../kernel/error.ts";
 import type { Entry, Table } from "./table.ts";
 
-/** In the first seconds of a process the services it needs may still be coming up: a pick waits for them, no longer than until this age. */
+/**
+ * In the first seconds of a process the services it needs may still be coming up: a pick waits for them, no longer
+ * than until this age.
+ */
 export const START_WAIT_MS = 10_000;
-/** A service whose last instance has gone is about to be restarted: picks wait for so long after it went, then fail at once. */
+/**
+ * A service whose last instance has gone is about to be restarted: picks wait for so long after it went, then fail at
+ * once.
+ */
 export const GONE_WAIT_MS = 2_000;
 /** A target that failed is left alone for so long; each further failure doubles it up to the most. */
 export const EJECT_MS = 1_000;
@@ -35,7 +41,10 @@ interface Pool {
   readonly fixed?: Target;
   /** The table's array the ranks were made from. */
   source?: readonly Entry[];
-  /** Best first: passing, warning, not confirmed since the registry's restart, draining. Never critical ones. No rank is empty. */
+  /**
+   * Best first: passing, warning, not confirmed since the registry's restart, draining. Never critical ones. No rank
+   * is empty.
+   */
   ranks: Candidate[][];
   next: number;
   ejections: boolean;
@@ -61,11 +70,15 @@ class RegistryResolver implements Resolver {
     this.#clock = options.clock ?? systemClock;
     this.#startedMs = this.#clock.monotonicMs();
     for (const [service, at] of Object.entries(options.fixed ?? {})) {
-      this.#pools.set(service, { ...emptyPool(), fixed: { ...at, agent: options.identity.agent(service), secure: true } });
+      this.#pools.set(service, {
+        ...emptyPool(),
+        fixed: { ...at, agent: options.identity.agent(service), secure: true },
+      });
     }
     // Not left to the next pick: how long a service has been gone counts from when it went.
     options.table.onChange(() => {
-      for (const [service, pool] of this.#pools) if (pool.source && pool.source !== options.table.of(service)) this.#refill(service, pool);
+      for (const [service, pool] of this.#pools)
+        if (pool.source && pool.source !== options.table.of(service)) this.#refill(service, pool);
     });
   }
 
@@ -97,7 +110,7 @@ class RegistryResolver implements Resolver {
     for (const rank of pool.ranks) {
       for (let tried = 0; tried < rank.length; tried++) {
         pool.next = pool.next + 1 < rank.length ? pool.next + 1 : 0;
-        const candidate = rank[pool.next]!;
+        const candidate = rank[pool.next];
         if (!pool.ejections || candidate.ejectedUntilMs <= nowMs) return candidate.target;
       }
     }
@@ -120,7 +133,11 @@ class RegistryResolver implements Resolver {
       if (rank === undefined) continue;
       const { instance, host, port } = entry.instance;
       const known = before.get(instance);
-      ranks[rank]!.push(known?.target.host === host && known.target.port === port ? known : this.#candidate(service, instance, host, port));
+      ranks[rank].push(
+        known?.target.host === host && known.target.port === port
+          ? known
+          : this.#candidate(service, instance, host, port),
+      );
     }
     pool.ranks = ranks.filter((r) => r.length > 0);
     pool.ejections = pool.ranks.some((r) => r.some((c) => c.strikes > 0 || c.ejectedUntilMs > 0));
@@ -159,7 +176,11 @@ class RegistryResolver implements Resolver {
 
   #unavailable(service: string): Failure {
     const known = this.#options.table.knows(service);
-    return fail(UNAVAILABLE, known ? `no instance of ${service} is up` : `no instance of ${service} has ever registered`, { retryAfterS: 1 });
+    return fail(
+      UNAVAILABLE,
+      known ? `no instance of ${service} is up` : `no instance of ${service} has ever registered`,
+      { retryAfterS: 1 },
+    );
   }
 }
 

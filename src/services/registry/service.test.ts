@@ -1,10 +1,15 @@
 import assert from "node:assert/strict";
+import { mkdtempSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
 import { type Call, makeCall } from "../../kernel/call.ts";
 import type { Clock } from "../../kernel/clock.ts";
 import { Failure } from "../../kernel/error.ts";
 import { makeLog } from "../../kernel/log.ts";
+import { makeLocalHouse } from "../../node/local.ts";
 import type { Change, Instance, State } from "./api.ts";
+import { main } from "./main.ts";
 import { INSTANCES_BYTES_MAX, makeRegistry, type RunningRegistry, WATCHERS_MAX } from "./service.ts";
 import { WATCHER_QUEUE_MAX } from "./watcher.ts";
 
@@ -20,7 +25,16 @@ class HandClock implements Clock {
 }
 
 const instanceOf = (service: string, instance: string, more: Partial<Instance> = {}): Instance => ({
-  service, instance, host: "127.0.0.1", port: 7000, pid: 1, version: "0", startedAtMs: 0, state: "passing", routes: [], ...more,
+  service,
+  instance,
+  host: "127.0.0.1",
+  port: 7000,
+  pid: 1,
+  version: "0",
+  startedAtMs: 0,
+  state: "passing",
+  routes: [],
+  ...more,
 });
 
 /** Holds a lease and collects what the stream brings, until its call ends. */
@@ -41,7 +55,7 @@ class Held {
   }
 
   get lease(): string {
-    return this.changes[0]!.lease!.id;
+    return this.changes[0].lease!.id;
   }
 
   words(): string[] {
@@ -61,7 +75,10 @@ function setUp(ttlMs = 3_000, renewMs = 1_000) {
     }
   };
   const renew = (held: Held, state: State = "passing", reason?: string) =>
-    running.service.renew({ body: { lease: held.lease, state, ...(reason === undefined ? {} : { reason }) } }, held.call);
+    running.service.renew(
+      { body: { lease: held.lease, state, ...(reason === undefined ? {} : { reason }) } },
+      held.call,
+    );
   return { clock, running, pass, renew };
 }
 
@@ -82,18 +99,31 @@ test("a holder gets its lease, then all that is there, then what changes", async
   assert.deepEqual(watcher.words(), ["snapshot a:passing", "up b:passing", "changed b:draining", "down b:draining"]);
   assert.deepEqual(b.words(), ["lease", "snapshot a:passing,b:passing", "changed b:draining"]);
   const revisions = a.changes.map((c) => c.revision);
-  assert.deepEqual(revisions, [...revisions].sort((x, y) => x - y));
-  assert.deepEqual(a.changes[0]!.lease, { id: a.lease, ttlMs: 3_000, renewMs: 1_000 });
+  assert.deepEqual(
+    revisions,
+    [...revisions].sort((x, y) => x - y),
+  );
+  assert.deepEqual(a.changes[0].lease, { id: a.lease, ttlMs: 3_000, renewMs: 1_000 });
 });
 
 test("a service registers under the name in its certificate only, and renews nobody else's lease", async () => {
   const { running, renew } = setUp();
-  assert.throws(() => new Held(running, instanceOf("core-data", "a"), "device-virtual"), codeOf("REGISTRY_NAME_REFUSED"));
+  assert.throws(
+    () => new Held(running, instanceOf("core-data", "a"), "device-virtual"),
+    codeOf("REGISTRY_NAME_REFUSED"),
+  );
   const a = new Held(running, instanceOf("core-data", "a"));
   await turn();
-  assert.throws(() => new Held(running, instanceOf("device-virtual", "a")), codeOf("REGISTRY_NAME_REFUSED"), "an instance's name is its own");
+  assert.throws(
+    () => new Held(running, instanceOf("device-virtual", "a")),
+    codeOf("REGISTRY_NAME_REFUSED"),
+    "an instance's name is its own",
+  );
   const stranger = makeCall({ caller: "device-virtual", timeoutMs: 1_000 });
-  await assert.rejects(running.service.renew({ body: { lease: a.lease, state: "critical" } }, stranger), codeOf("REGISTRY_LEASE_UNKNOWN"));
+  await assert.rejects(
+    running.service.renew({ body: { lease: a.lease, state: "critical" } }, stranger),
+    codeOf("REGISTRY_LEASE_UNKNOWN"),
+  );
   await running.service.release({ body: { lease: a.lease } }, stranger);
   await renew(a);
   assert.equal(running.counts().instances, 1);
@@ -104,9 +134,9 @@ test("missed renewals warn first and end the lease after its time; renewing take
   const a = new Held(running, instanceOf("core-data", "a"));
   await turn();
   pass(2_100);
-  assert.equal((await running.service.instances({}, a.call)).instances[0]!.state, "warning");
+  assert.equal((await running.service.instances({}, a.call)).instances[0].state, "warning");
   await renew(a);
-  assert.equal((await running.service.instances({}, a.call)).instances[0]!.state, "passing");
+  assert.equal((await running.service.instances({}, a.call)).instances[0].state, "passing");
   pass(2_900);
   assert.equal(running.counts().instances, 1);
   pass(200);
@@ -158,6 +188,23 @@ test("an instance that registers again takes the place of its first registration
   assert.equal(watcher.changes.at(-1)?.kind, "down");
 });
 
+test("the registry's main refuses a config in which no renewal could be late", async () => {
+  const house = makeLocalHouse({
+    node: "edge-1",
+    directory: mkdtempSync(join(tmpdir(), "registry-")),
+    version: "0",
+    log,
+    dataKey: async () => Buffer.alloc(32),
+  });
+  await assert.rejects(house.start(main, { ttlMs: 1_000, renewMs: 600 }), /at most half/);
+  const { service } = await house.start(main);
+  assert.deepEqual(await service.instances({}, makeCall({ caller: "node", timeoutMs: 1_000 })), {
+    revision: 0,
+    instances: [],
+  });
+  await house.stop();
+});
+
 test("releasing ends a lease at once, and twice is no error", async () => {
   const { running } = setUp();
   const a = new Held(running, instanceOf("core-data", "a"));
@@ -174,23 +221,32 @@ test("a watcher that falls behind gets a fresh snapshot instead of an endless qu
   await turn();
   const call = makeCall({ caller: "node", timeoutMs: Number.POSITIVE_INFINITY });
   const slow = running.service.watch({}, call)[Symbol.asyncIterator]();
-  assert.equal((await slow.next()).value.kind, "snapshot");
+  const next = async () => (await slow.next()).value as Change;
+  assert.equal((await next()).kind, "snapshot");
   for (let n = 0; n <= WATCHER_QUEUE_MAX; n++) await renew(a, "warning", `reason ${n}`);
-  const { value } = await slow.next();
-  assert.equal(value.kind, "snapshot");
-  assert.equal(value.instances[0].reason, `reason ${WATCHER_QUEUE_MAX}`);
+  const again = await next();
+  assert.equal(again.kind, "snapshot");
+  assert.equal(again.instances[0]?.reason, `reason ${WATCHER_QUEUE_MAX}`);
   await renew(a, "passing");
-  assert.equal((await slow.next()).value.kind, "changed");
+  assert.equal((await next()).kind, "changed");
   await slow.return?.();
   assert.equal(running.counts().watchers, 0);
 });
 
 test("registrations and watchers have limits, and say so", async () => {
   const { running } = setUp();
-  const large = Array.from({ length: 1024 }, (_, n) => ({ method: "GET" as const, path: `/${"p".repeat(1_000)}${n}`, scope: "s", timeoutMs: 1, safe: true, operation: "o" }));
+  const large = Array.from({ length: 1024 }, (_, n) => ({
+    method: "GET" as const,
+    path: `/${"p".repeat(1_000)}${n}`,
+    scope: "s",
+    timeoutMs: 1,
+    safe: true,
+    operation: "o",
+  }));
   const held: Held[] = [];
   assert.throws(() => {
-    for (let n = 0; n < INSTANCES_BYTES_MAX / 1_000_000 + 1; n++) held.push(new Held(running, instanceOf("big", `big-${n}`, { routes: large })));
+    for (let n = 0; n < INSTANCES_BYTES_MAX / 1_000_000 + 1; n++)
+      held.push(new Held(running, instanceOf("big", `big-${n}`, { routes: large })));
   }, codeOf("REGISTRY_FULL"));
   for (const h of held) h.call.end(true);
   await Promise.all(held.map((h) => h.done));
@@ -200,5 +256,8 @@ test("registrations and watchers have limits, and say so", async () => {
   }, codeOf("REGISTRY_FULL"));
   for (const w of watchers) w.call.end(true);
   await Promise.all(watchers.map((w) => w.done));
-  assert.deepEqual({ instances: 0, watchers: 0 }, { instances: running.counts().instances, watchers: running.counts().watchers });
+  assert.deepEqual(
+    { instances: 0, watchers: 0 },
+    { instances: running.counts().instances, watchers: running.counts().watchers },
+  );
 });

@@ -4,12 +4,23 @@ import type { Clock } from "../../kernel/clock.ts";
 import { newRequestId } from "../../kernel/call.ts";
 import { fail } from "../../kernel/error.ts";
 import type { Log } from "../../kernel/log.ts";
-import { type Change, type Instance, REGISTRY_FULL, REGISTRY_LEASE_UNKNOWN, REGISTRY_NAME_REFUSED, type Registry, type State } from "./api.ts";
+import {
+  type Change,
+  type Instance,
+  REGISTRY_FULL,
+  REGISTRY_LEASE_UNKNOWN,
+  REGISTRY_NAME_REFUSED,
+  type Registry,
+  type State,
+} from "./api.ts";
 import { Watcher } from "./watcher.ts";
 
 /** More are refused with REGISTRY_FULL: a node runs tens. */
 export const INSTANCES_MAX = 1024;
-/** All registrations together (as JSON); more are refused with REGISTRY_FULL, since a snapshot must fit one frame of 8 MiB. */
+/**
+ * All registrations together (as JSON); more are refused with REGISTRY_FULL, since a snapshot must fit one frame of 8
+ * MiB.
+ */
 export const INSTANCES_BYTES_MAX = 6 * 1024 * 1024;
 /** Streams that only watch; more are refused with REGISTRY_FULL. */
 export const WATCHERS_MAX = 256;
@@ -45,7 +56,9 @@ interface Lease {
   renewedMs: number;
 }
 
-/** Makes the registry; its table is in memory alone, since every holder registers anew within a second of its restart. */
+/**
+ * Makes the registry; its table is in memory alone, since every holder registers anew within a second of its restart.
+ */
 export function makeRegistry(options: RegistryOptions): RunningRegistry {
   const roster = new Roster(options);
   return {
@@ -63,7 +76,10 @@ export function makeRegistry(options: RegistryOptions): RunningRegistry {
       },
       async instances({ service }) {
         const { revision, instances } = roster.snapshot();
-        return { revision, instances: service === undefined ? instances : instances.filter((i) => i.service === service) };
+        return {
+          revision,
+          instances: service === undefined ? instances : instances.filter((i) => i.service === service),
+        };
       },
     },
     tick: () => roster.tick(),
@@ -85,7 +101,10 @@ class Roster {
     this.#tickedMs = options.clock.monotonicMs();
   }
 
-  /** Checks at once, so that a refusal is an answer and not a broken stream; the lease begins with the first item taken. */
+  /**
+   * Checks at once, so that a refusal is an answer and not a broken stream; the lease begins with the first item
+   * taken.
+   */
   hold(instance: Instance, call: Call): AsyncIterable<Change> {
     if (instance.service !== call.caller) {
       throw fail(REGISTRY_NAME_REFUSED, `'${call.caller}' may not register as '${instance.service}'`);
@@ -96,8 +115,10 @@ class Roster {
     }
     const sizeBytes = JSON.stringify(instance).length;
     const others = this.#sizeBytes - (present?.sizeBytes ?? 0);
-    if (!present && this.#leases.size >= INSTANCES_MAX) throw fail(REGISTRY_FULL, `the registry holds ${INSTANCES_MAX} instances, no room for another`);
-    if (others + sizeBytes > INSTANCES_BYTES_MAX) throw fail(REGISTRY_FULL, `the registry's ${INSTANCES_BYTES_MAX} bytes of registrations are used up`);
+    if (!present && this.#leases.size >= INSTANCES_MAX)
+      throw fail(REGISTRY_FULL, `the registry holds ${INSTANCES_MAX} instances, no room for another`);
+    if (others + sizeBytes > INSTANCES_BYTES_MAX)
+      throw fail(REGISTRY_FULL, `the registry's ${INSTANCES_BYTES_MAX} bytes of registrations are used up`);
     return this.#held(instance, sizeBytes, call);
   }
 
@@ -140,7 +161,8 @@ class Roster {
   }
 
   watch(call: Call): AsyncIterable<Change> {
-    if (this.#watchers.size >= WATCHERS_MAX) throw fail(REGISTRY_FULL, `the registry has ${WATCHERS_MAX} watchers, no room for another`);
+    if (this.#watchers.size >= WATCHERS_MAX)
+      throw fail(REGISTRY_FULL, `the registry has ${WATCHERS_MAX} watchers, no room for another`);
     return this.#watched(call);
   }
 
@@ -151,7 +173,8 @@ class Roster {
   find(id: string, call: Call): Lease {
     const lease = this.#leases.get(id);
     // A lease of somebody else is told apart from none by nobody.
-    if (!lease || lease.instance.service !== call.caller) throw fail(REGISTRY_LEASE_UNKNOWN, `'${call.caller}' holds no such lease`);
+    if (!lease || lease.instance.service !== call.caller)
+      throw fail(REGISTRY_LEASE_UNKNOWN, `'${call.caller}' holds no such lease`);
     return lease;
   }
 
@@ -188,7 +211,7 @@ class Roster {
       log.warn({ asleepMs: Math.round(asleepMs) }, "the registry itself was held up; no lease ends for that");
       return;
     }
-    for (const lease of [...this.#leases.values()]) {
+    for (const lease of this.#leases.values()) {
       const sinceMs = nowMs - lease.renewedMs;
       if (sinceMs >= ttlMs) this.drop(lease, `it did not renew for ${Math.round(sinceMs)} ms`);
       // Callers turn to other instances before a hung one is given up; the holder's next renewal takes this back.
@@ -200,7 +223,10 @@ class Roster {
     return { instances: this.#leases.size, watchers: this.#watchers.size, revision: this.#revision };
   }
 
-  /** A second registration of one instance (its stream broke unnoticed, or it was restarted) takes the place of the first. */
+  /**
+   * A second registration of one instance (its stream broke unnoticed, or it was restarted) takes the place of the
+   * first.
+   */
   #admit(lease: Lease): void {
     const { instance } = lease.instance;
     const before = this.#byInstance.get(instance);
@@ -214,7 +240,10 @@ class Roster {
     this.#sizeBytes += lease.sizeBytes;
     const revision = this.#tell(before ? "changed" : "up", lease.instance, lease.watcher);
     lease.instance = { ...lease.instance, revision };
-    this.#options.log.info({ instance, host: lease.instance.host, port: lease.instance.port }, `${lease.instance.service} is up`);
+    this.#options.log.info(
+      { instance, host: lease.instance.host, port: lease.instance.port },
+      `${lease.instance.service} is up`,
+    );
   }
 
   #show(lease: Lease, state: State, reason: string | undefined): void {

@@ -23,7 +23,10 @@ export class Table {
   #first = true;
   revision = 0;
 
-  /** The entries of a service. The same array as long as nothing of that service changed, so that a caller can compare by identity. */
+  /**
+   * The entries of a service. The same array as long as nothing of that service changed, so that a caller can compare
+   * by identity.
+   */
   of(service: string): readonly Entry[] {
     return this.#byService.get(service) ?? NONE;
   }
@@ -92,6 +95,6 @@ export class Table {
       list.sort((a, b) => (a.instance.instance < b.instance.instance ? -1 : 1));
       this.#byService.set(service, list);
     }
-    for (const listener of [...this.#listeners]) listener();
+    for (const listener of this.#listeners) listener();
   }
 }

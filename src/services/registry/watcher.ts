@@ -1,7 +1,12 @@
-/** One watcher's queue of changes: bounded, and when it overflows the watcher gets all there is instead of what changed. */
+/**
+ * One watcher's queue of changes: bounded, and when it overflows the watcher gets all there is instead of what
+ * changed.
+ */
 import type { Change } from "./api.ts";
 
-/** A watcher that is further behind than this gets a fresh snapshot: the queue is emptied, nothing else waits for it. */
+/**
+ * A watcher that is further behind than this gets a fresh snapshot: the queue is emptied, nothing else waits for it.
+ */
 export const WATCHER_QUEUE_MAX = 256;
 
 export class Watcher {
