@@ -62,8 +62,9 @@ export class Writer {
     this.room(8);
     let rest = value;
     while (rest >= DIGIT) {
-      this.bytes[this.at++] = (rest % DIGIT) | DIGIT;
-      rest = Math.floor(rest / DIGIT);
+      const high = Math.floor(rest / DIGIT);
+      this.bytes[this.at++] = (rest - high * DIGIT) | DIGIT;
+      rest = high;
     }
     this.bytes[this.at++] = rest;
   }
@@ -84,8 +85,9 @@ export class Writer {
     let rest = value;
     let left = width;
     while (left > SPLIT_BITS) {
-      this.#bits(rest % SPLIT, SPLIT_BITS);
-      rest = Math.floor(rest / SPLIT);
+      const high = Math.floor(rest / SPLIT);
+      this.#bits(rest - high * SPLIT, SPLIT_BITS);
+      rest = high;
       left -= SPLIT_BITS;
     }
     this.#bits(rest, left);

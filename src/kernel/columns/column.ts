@@ -191,7 +191,7 @@ type Streams = readonly { readonly [index: number]: Value }[];
 /** Reads the streams beside the decimals, in the order of their kinds. */
 function readStreams(r: Reader): Streams {
   const { counts } = scratch;
-  const streams: { readonly [index: number]: Value }[] = new Array(KINDS).fill([]);
+  const streams: { readonly [index: number]: Value }[] = Array.from({ length: KINDS }, () => []);
   const of = (kind: number) => counts[kind];
   // The counts are of one scratch: nothing below reads a column.
   if (of(DOUBLE)) streams[DOUBLE] = readDoubles(r, of(DOUBLE));

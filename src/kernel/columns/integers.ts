@@ -6,7 +6,7 @@
 import { malformed, type Reader, type Writer } from "./bytes.ts";
 import { ALPHABET_MAX, alphabetOf, foretell, newAlphabet, readAlphabet, writeAlphabet } from "./letters.ts";
 import { readRans, ransCost, STREAM_MAX, SYMBOLS_MAX, writeRans } from "./rans.ts";
-import { bitLength, bitsBelow, classCounts, classOf, classStart, middle, spread, weighClasses } from "./residuals.ts";
+import { bitLength, bitsBelow, classCounts, classOf, middle, spread, TWO_TO, weighClasses } from "./residuals.ts";
 
 /** Largest magnitude of a number to pack: what is derived from it stays exact in a double. */
 export const INTEGER_MAX = 2 ** 50;
@@ -148,7 +148,7 @@ function writeClasses(w: Writer, count: number, keep: number, alphabet: number):
   for (let i = 0; i < count; i++) {
     const symbol = symbols[i];
     const below = bitsBelow(symbol, keep);
-    if (below > 0) w.bits(residuals[i] - (symbol - (below << keep)) * 2 ** below, below);
+    if (below > 0) w.bits(residuals[i] - (symbol - (below << keep)) * TWO_TO[below], below);
   }
   w.endBits();
 }
@@ -247,7 +247,8 @@ function restore(into: Float64Array, prediction: number, first: number, above: b
   }
   for (let i = prediction; i < count; i++) {
     const z = into[i];
-    into[i] = z % 2 === 1 ? -(z + 1) / 2 : z / 2;
+    const half = Math.floor(z / 2);
+    into[i] = half + half === z ? half : -half - 1;
   }
   if (prediction === LINE) {
     let slope = (into[1] = first);
@@ -271,7 +272,7 @@ function readClasses(r: Reader, into: Float64Array, prediction: number, keep: nu
     const symbol = symbols[i];
     const below = bitsBelow(symbol, keep);
     if (below > 53) throw malformed("numbers of more than 53 bits");
-    into[i + prediction] = below === 0 ? symbol : classStart(symbol, keep) + r.bits(below);
+    into[i + prediction] = below === 0 ? symbol : (symbol - (below << keep)) * TWO_TO[below] + r.bits(below);
   }
   r.endBits();
 }

@@ -10,6 +10,9 @@ const words = new Int32Array(view.buffer);
 const HIGH = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1 ? 1 : 0;
 const ZERO_EXPONENT = 1022;
 
+/** Powers of two: `**` and `%` of doubles are calls, and cost more than all else here. */
+export const TWO_TO = Float64Array.from({ length: 64 }, (_, n) => 2 ** n);
+
 /** Counts the bits of a whole number from 0 to 2^53. */
 export function bitLength(value: number): number {
   view[0] = value;
@@ -52,7 +55,7 @@ const FINEST = 1 << CLASS_BITS_MAX;
 export function classOf(value: number, keep: number): number {
   if (value < 1 << keep) return value;
   const below = bitLength(value) - 1 - keep;
-  return (below << keep) + (below < 31 && value < 0x80000000 ? value >>> below : Math.floor(value / 2 ** below));
+  return (below << keep) + (below < 31 && value < 0x80000000 ? value >>> below : Math.floor(value / TWO_TO[below]));
 }
 
 /** Bits of a value below what its class says. */
@@ -61,7 +64,7 @@ export const bitsBelow = (symbol: number, keep: number) => (symbol < 2 << keep ?
 /** The smallest value of a class. */
 export const classStart = (symbol: number, keep: number) => {
   const below = bitsBelow(symbol, keep);
-  return (symbol - (below << keep)) * 2 ** below;
+  return (symbol - (below << keep)) * TWO_TO[below];
 };
 
 // A coarser class of a finer: index [keep][class that keeps one more bit].

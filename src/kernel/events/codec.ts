@@ -11,7 +11,7 @@ import { readBody, writeBody } from "../columns/texts.ts";
 import { fail } from "../error.ts";
 import { readExtras, writeExtras } from "./extras.ts";
 import { type BlockHead, type FullHead, HeadReader, HeadWriter, ROWS_MAX, SEQUENCE_END, VALUES_MAX } from "./heads.ts";
-import type { Block, Resource, Value } from "./model.ts";
+import type { Block, Extra, Resource, Value } from "./model.ts";
 
 export { EVENTS_BYTES_MAX, EVENTS_MALFORMED, EVENTS_TOO_LARGE } from "../columns/bytes.ts";
 export { type BlockHead, COLUMNS_MAX, NAME_LENGTH_MAX, ROWS_MAX, seriesKey, VALUES_MAX } from "./heads.ts";
@@ -190,7 +190,7 @@ function readBlock(r: Reader, head: FullHead, wanted?: (resource: Resource) => b
     columns.push(readColumn(r, rows));
     if (r.at !== end) throw malformed(`column '${resource.name}' is not as long as it says`);
   }
-  const extras = head.hasExtras ? readExtras(r, origins, columns.length) : new Map();
+  const extras = head.hasExtras ? readExtras(r, origins, columns.length) : new Map<number, Extra>();
   return { publisher, series, sequences, origins, columns, extras };
 }
 

@@ -121,8 +121,9 @@ function resourceOf(reading: EdgexReading, event: EdgexEvent, count: number): Re
       throw refuse(`resource '${name}' has the ${field} '${reading[field]}', its event '${event[field]}'`);
     }
   }
-  const valueType = typeOf.get(reading.valueType) ?? typeOf.get(String(reading.valueType).toLowerCase());
-  if (valueType === undefined) throw refuse(`resource '${name}' has an unknown valueType '${reading.valueType}'`);
+  const given: unknown = reading.valueType;
+  const valueType = typeof given === "string" ? (typeOf.get(given) ?? typeOf.get(given.toLowerCase())) : undefined;
+  if (valueType === undefined) throw refuse(`resource '${name}' has an unknown valueType '${String(given)}'`);
   const resource: { -readonly [K in keyof Resource]: Resource[K] } = { name, valueType };
   const units = optionalText(reading.units, `units of resource '${name}'`);
   if (units !== undefined) resource.units = units;

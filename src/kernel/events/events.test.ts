@@ -104,12 +104,12 @@ test("blocks come back as they were, to the character", () => {
       assert.deepEqual(decodeBlocks(bytes), blocks);
       assert.deepEqual(
         headOfBlocks(bytes),
-        blocks.map(({ publisher, series, sequences }) => ({
-          publisher,
-          series,
-          rows: sequences.length,
-          firstSequence: sequences[0],
-          lastSequence: sequences.at(-1),
+        blocks.map((one) => ({
+          publisher: one.publisher,
+          series: one.series,
+          rows: one.sequences.length,
+          firstSequence: one.sequences[0],
+          lastSequence: one.sequences.at(-1),
         })),
       );
     }),
@@ -238,8 +238,8 @@ test("what exceeds a limit is refused with the limit in the message", () => {
     publisher,
     series: seriesOf("Host", ...Array.from({ length: columns }, (_, k) => `R${k}`)),
     sequences: Array.from({ length: count }, (_, i) => i + 1),
-    origins: new Array(count).fill(1n),
-    columns: new Array(columns).fill(new Array(count).fill(1)),
+    origins: new Array<bigint>(count).fill(1n),
+    columns: Array.from({ length: columns }, () => new Array<Value>(count).fill(1)),
     extras: new Map(),
   });
   const tooLarge = (text: RegExp) => (error: unknown) =>

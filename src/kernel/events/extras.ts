@@ -92,7 +92,9 @@ function flatten<T>(w: Writer, lists: readonly (readonly T[])[]): T[] {
     w,
     lists.map((list) => list.length),
   );
-  return lists.flat() as T[];
+  const all: T[] = [];
+  for (const list of lists) for (const item of list) all.push(item);
+  return all;
 }
 
 function writePresence<T>(w: Writer, slots: readonly (T | undefined)[]): T[] {
