@@ -32,9 +32,6 @@ import {
 import { readBlobs, readTexts, writeBlobs, writeTexts } from "./texts.ts";
 import type { Value } from "../events/model.ts";
 
-/** Values of one column, at most. */
-export const COLUMN_VALUES_MAX = 65_536;
-
 // In the place of a kind in the first byte: several kinds, which are listed.
 const MIXED = 15;
 
@@ -121,7 +118,7 @@ function readDoubles(r: Reader, count: number): Float64Array {
   return doubles;
 }
 
-/** Reads a column of `count` (1 to COLUMN_VALUES_MAX) values. Fails EVENTS_MALFORMED. */
+/** Reads a column of `count` (at least one) values; the caller bounds it. Fails EVENTS_MALFORMED. */
 export function readColumn(r: Reader, count: number): Value[] {
   scratch.fit(count);
   const head = r.byte();

@@ -14,7 +14,7 @@ import { type BlockHead, type FullHead, HeadReader, HeadWriter, ROWS_MAX, SEQUEN
 import type { Block, Extra, Resource, Value } from "./model.ts";
 
 export { EVENTS_BYTES_MAX, EVENTS_MALFORMED, EVENTS_TOO_LARGE } from "../columns/bytes.ts";
-export { type BlockHead, COLUMNS_MAX, NAME_LENGTH_MAX, ROWS_MAX, seriesKey, VALUES_MAX } from "./heads.ts";
+export { type BlockHead, ROWS_MAX, seriesKey } from "./heads.ts";
 
 // The first byte: the version of the form, with its cases. No JSON, CBOR map or zeros begin so.
 const FORM_ONE = 0xe1; // one block: its number is not written
