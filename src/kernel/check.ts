@@ -2,6 +2,7 @@
 import { type TObject, type TSchema, Type } from "typebox";
 import { Compile, type Validator } from "typebox/compile";
 import { fail, INPUT_INVALID } from "./error.ts";
+import { isNanosSchema, nanosOf } from "./nanos.ts";
 import { type Fields, type Operation, placementOf } from "./contract.ts";
 
 const compiled = new WeakMap<object, Validator>();
@@ -23,11 +24,12 @@ export function checkValue(schema: TSchema, value: unknown, what: string): void 
 
 const objects = new WeakMap<Operation, TObject<Fields>>();
 
-/** Throws INPUT_INVALID unless the operation takes this input. */
+/** Throws INPUT_INVALID unless the operation takes this input; makes bigint of its nanoseconds, in place. */
 export function checkInput(op: Operation, input: unknown): void {
   let schema = objects.get(op);
   if (!schema) objects.set(op, (schema = Type.Object(op.input as Record<string, TSchema>)));
   checkValue(schema, input, "the request's");
+  nanosOf(schema, input);
 }
 
 const placements = new WeakMap<Operation, ReturnType<typeof placementOf>>();
@@ -41,13 +43,12 @@ export function placed(op: Operation): ReturnType<typeof placementOf> {
 
 /** Reads a query parameter's text as its schema's type; undefined when it does not read so (the check then names the field). */
 export function readText(text: string, schema: TSchema): unknown {
-  const s = schema as { type?: string; items?: TSchema; "~nanos"?: boolean };
+  const s = schema as { type?: string; items?: TSchema };
+  if (isNanosSchema(schema)) return /^-?\d{1,20}$/.test(text) ? BigInt(text) : text;
   switch (s.type) {
     case "integer":
       if (!/^-?\d{1,20}$/.test(text)) return text;
       return Number.isSafeInteger(Number(text)) ? Number(text) : BigInt(text);
-    case "bigint":
-      return /^-?\d{1,20}$/.test(text) ? BigInt(text) : text;
     case "number":
       return text.trim() !== "" && Number.isFinite(Number(text)) ? Number(text) : text;
     case "boolean":

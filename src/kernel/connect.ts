@@ -6,6 +6,7 @@ import { type Call, leftMs, traceparent } from "./call.ts";
 import { placed } from "./check.ts";
 import { type Contract, DEFAULT_TIMEOUT_MS, type Operation, type Service } from "./contract.ts";
 import { asFailure, DEADLINE, Failure, fail, INSTANCE_MISDIRECTED, UNAVAILABLE } from "./error.ts";
+import { nanosOf } from "./nanos.ts";
 import { CBOR_TYPE, decodeBody, decodeFrames, encodeBody, failureFromWire, HEADER, JSON_TYPE } from "./wire.ts";
 
 /** One instance of a service, and the connections to it. */
@@ -62,7 +63,7 @@ async function callValue(contract: Contract, op: Operation, options: ConnectOpti
     throw asTransport(error, contract, op);
   }
   const bytes = chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks);
-  return bytes.length === 0 ? undefined : decodeBody(bytes, response.headers["content-type"]);
+  return bytes.length === 0 ? undefined : nanosOf(op.output, decodeBody(bytes, response.headers["content-type"]));
 }
 
 async function* openStream(contract: Contract, op: Operation, options: ConnectOptions, input: Record<string, unknown>, call: Call): AsyncGenerator<unknown> {

@@ -36,6 +36,8 @@ export interface OperationSpec<I extends Fields, O extends TSchema> {
   readonly bodyBytesMax?: number;
   /** How long a caller waits unless it says otherwise; default 5,000. */
   readonly timeoutMs?: number;
+  /** Called all the time by the house itself (renewals, confirmations): logged at debug and not traced unless it fails. */
+  readonly quiet?: boolean;
   /** One sentence that starts with a verb, for OpenAPI and `--help`. */
   readonly summary?: string;
   /** Sends the output as it is, without `apiVersion` and `statusCode` (for contracts with `edgex: true`). */

@@ -102,12 +102,12 @@ function addRoute(app: FastifyInstance, options: ServeOptions<Contract>, name: s
         checkInput(op, input);
         if (op.kind === "stream") await answerStream(handler(input, call) as AsyncIterable<unknown>, call, reply, streams);
         else answer(options, op, call, request, reply, await (handler.call(options.service, input, call) as Promise<unknown>));
-        note(options, name, call, startMs, undefined);
+        note(options, name, op, call, startMs, undefined);
       } catch (error) {
         const failure = asFailure(error);
         if (failure.status >= 500 && failure.kind !== "unavailable") options.log.error({ requestId: call.requestId, operation: name, err: error }, failure.message);
         if (!reply.sent && !reply.raw.headersSent) send(request, reply, call.requestId, failure.status, errorBody(failure, call.requestId), failure.retryAfterS);
-        note(options, name, call, startMs, failure);
+        note(options, name, op, call, startMs, failure);
       } finally {
         request.raw.socket.off("close", onHangUp);
         call.end(false);
@@ -249,11 +249,12 @@ function drained(raw: ServerResponse, signal: AbortSignal): Promise<void> {
 }
 
 /** One log line and one span a request. */
-function note(options: ServeOptions<Contract>, operation: string, call: Call, startMs: number, failure: Failure | undefined): void {
+function note(options: ServeOptions<Contract>, operation: string, op: Operation, call: Call, startMs: number, failure: Failure | undefined): void {
   const ms = Math.round((options.clock.monotonicMs() - startMs) * 1000) / 1000;
   const status = failure?.status ?? 0;
-  options.log.info({ requestId: call.requestId, operation, caller: call.caller, status: status || 200, ms, ...(failure ? { code: failure.code } : {}) });
-  options.tracer.step(call, operation, startMs, status, failure?.code);
+  const quiet = op.quiet && !failure;
+  options.log[quiet ? "debug" : "info"]({ requestId: call.requestId, operation, caller: call.caller, status: status || 200, ms, ...(failure ? { code: failure.code } : {}) });
+  if (!quiet) options.tracer.step(call, operation, startMs, status, failure?.code);
 }
 
 function answerFailure(options: ServeOptions<Contract>, request: FastifyRequest, reply: FastifyReply, failure: Failure): void {

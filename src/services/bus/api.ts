@@ -42,6 +42,7 @@ export type BusMessage = Static<typeof BusMessage>;
 
 export const bus = contract("bus", {
   append: post("/append", {
+    quiet: true,
     summary: "Appends encoded blocks of the caller's events to the journal; answers when they are on disk. What was sent before is kept once.",
     input: { body: Type.Object({ blocks: Bytes, requestId: Type.Optional(Type.String()) }) },
     /** `last`: highest sequence that is durable for the publisher and epoch. */
@@ -74,6 +75,7 @@ export const bus = contract("bus", {
     callers: ["core-data", "pipeline", "device-host", "device-virtual", "core-command", "core-metadata", "trace"],
   }),
   confirm: post("/confirm", {
+    quiet: true,
     summary: "Tells that a follower keeps all records up to a position; the bus may drop what every follower keeps.",
     input: { body: Type.Object({ follower: Type.String(), position: Type.Integer({ minimum: 0 }) }) },
     output: Type.Object({}),

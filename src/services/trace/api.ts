@@ -22,6 +22,7 @@ export type StoredSpan = Static<typeof Span>;
 
 export const trace = contract("trace", {
   record: post("/spans", {
+    quiet: true,
     summary: "Takes finished spans of the calling service.",
     input: { body: Type.Object({ spans: Type.Array(Span, { maxItems: 8192 }), dropped: Type.Integer() }) },
     output: Type.Object({}),
