@@ -9,7 +9,6 @@ export const NODE_STATE_LOCKED = code("NODE_STATE_LOCKED", "conflict", "Another 
 export const NODE_STATE_UNUSABLE = code("NODE_STATE_UNUSABLE", "forbidden", "Make the state directory writable for this user alone, or choose another with HOLDFAST_STATE.");
 export const NODE_STATE_NEWER = code("NODE_STATE_NEWER", "conflict", "Run the Holdfast version that the message names, or a newer one; this one would damage the state.");
 export const NODE_STATE_FULL = code("NODE_STATE_FULL", "full", "Free some space on the disk that the message names, then start again; nothing that was acknowledged is lost.");
-export const NODE_PORT_IN_USE = code("NODE_PORT_IN_USE", "conflict", "Stop the program that uses the port, or give the door another one in holdfast.yaml (the message names the key).");
 export const NODE_CACHE_UNUSABLE = code("NODE_CACHE_UNUSABLE", "forbidden", "Make the directory that the message names writable for this user alone, or choose another with HOLDFAST_CACHE.");
 export const NODE_START_FAILED = code("NODE_START_FAILED", "unavailable", "Read the lines above, or 'holdfast logs'; correct what they name and start again.");
 export const NODE_OPTION_INVALID = code("NODE_OPTION_INVALID", "invalid", "See 'holdfast start --help'.");

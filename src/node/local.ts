@@ -6,20 +6,23 @@ import { hkdfSync } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import type { Static, TObject } from "typebox";
-import { Value } from "typebox/value";
 import { type Call, leftMs, makeCall } from "../kernel/call.ts";
 import { checkInput, defaultOf } from "../kernel/check.ts";
 import { type Clock, systemClock } from "../kernel/clock.ts";
+import { checkConfig, type ConfigSchema } from "../kernel/config.ts";
 import { type Contract, DEFAULT_TIMEOUT_MS, type Operation, type Service } from "../kernel/contract.ts";
 import { CALLER_REFUSED, fail, UNAVAILABLE } from "../kernel/error.ts";
+import type { TlsIdentity } from "../kernel/identity/tls.ts";
 import type { Log } from "../kernel/log.ts";
 import type { ListenAt } from "../kernel/serve.ts";
-import type { Context, ServiceMain, Started } from "../kernel/service.ts";
+import type { Context, ServiceMain, Started, SupervisorLine } from "../kernel/service.ts";
 import { Tracer } from "../kernel/trace.ts";
 
 export interface LocalOptions {
   readonly node: string;
   readonly directory: string;
+  /** A service's own directory, where it is not below `directory`. */
+  directoryOf?(service: string): string;
   readonly version: string;
   readonly log: Log;
   readonly clock?: Clock;
@@ -29,6 +32,12 @@ export interface LocalOptions {
   readonly config?: Readonly<Record<string, unknown>>;
   /** Doors by service. */
   readonly doors?: Readonly<Record<string, Readonly<Record<string, ListenAt>>>>;
+  /** The certificate of a service that has sockets nevertheless; without it the context has none. */
+  identityOf?(service: string): TlsIdentity | undefined;
+  /** The line to a supervisor, where there is one; without it the house keeps what services say. */
+  lineOf?(service: string): SupervisorLine;
+  /** A service's instance, where somebody else chooses it. */
+  instanceOf?(service: string): string;
 }
 
 /** One service running here. */
@@ -70,20 +79,20 @@ export function makeLocalHouse(options: LocalOptions): LocalHouse {
     tell: (service, kind, message) => lineOf(service).deliver(kind, message),
     async start(main, config) {
       const name = main.contract.name;
-      const directory = join(options.directory, name);
+      const directory = options.directoryOf?.(name) ?? join(options.directory, name);
       mkdirSync(directory, { recursive: true, mode: 0o700 });
       const dataKey = await options.dataKey(name);
       const stopping = new AbortController();
       const tracer = new Tracer(name, clock);
-      const instance = `${name}-${process.pid}-${Math.round(performance.now() * 1000).toString(36)}`;
+      const instance = options.instanceOf?.(name) ?? `${name}-${process.pid}-${Math.round(performance.now() * 1000).toString(36)}`;
       const context: Context<never> = {
         name, node: options.node, instance, version: options.version, directory, clock, tracer,
         config: configOf(main, options.config?.[name], config) as never,
         key: (purpose) => deriveKey(dataKey, name, purpose),
         secrets: {},
         log: options.log.child({ service: name }),
-        supervisor: lineOf(name),
-        identity: undefined,
+        supervisor: options.lineOf?.(name) ?? lineOf(name),
+        identity: options.identityOf?.(name),
         doors: options.doors?.[name] ?? {},
         connect: (contract) => connectAs(contract, name),
         stopping: stopping.signal,
@@ -113,10 +122,7 @@ export function makeLocalHouse(options: LocalOptions): LocalHouse {
 /** Fills a config section's defaults and refuses what the schema does not know. */
 export function configOf(main: { config: TObject }, ...sections: unknown[]): unknown {
   const given = Object.assign({}, ...sections.filter((s) => s !== undefined)) as object;
-  const filled = Value.Default(main.config, structuredClone(given));
-  const [first] = Value.Errors(main.config, filled);
-  if (first) throw new Error(`config${first.instancePath.replaceAll("/", ".")}: ${first.message}`);
-  return filled;
+  return checkConfig(main.config as ConfigSchema, structuredClone(given), "");
 }
 
 class SupervisorLineLocal {

@@ -26,6 +26,8 @@ export interface NodeFile {
   readonly createdAtMs: number;
   /** Of the cloud beside the node: chosen at the first start and kept, since the pipeline remembers it. */
   readonly cloudPort?: number;
+  /** Number of each service's own uid (confine/uids.ts), where the node runs as root: files belong to it for ever. */
+  readonly uids?: Readonly<Record<string, number>>;
 }
 
 export interface StateDirectory {

@@ -1,0 +1,176 @@
+/** What each process is started with: its rights, its keys, its sockets, and the one-time secret it joins with. */
+import { createHash, randomBytes } from "node:crypto";
+import { chmodSync, chownSync, lstatSync, mkdirSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+import type { ConfigValues } from "../kernel/config.ts";
+import type { KeyRing } from "../kernel/seal/keyring.ts";
+import type { Code } from "./code.ts";
+import { shareCompileCache } from "./code.ts";
+import type { NodeConfig } from "./config.ts";
+import { maySwitchUser } from "./confine/facts.ts";
+import { confinementOf, type Plan } from "./confine/plan.ts";
+import { type Identity, requireFreeUids, uidOf } from "./confine/uids.ts";
+import { NODE_FLAGS } from "./flags.ts";
+import { type Hello, LINE_FD, type Part } from "./hello.ts";
+import type { Manifest } from "./manifest.ts";
+import { FOUNDATION, meant } from "./order.ts";
+import type { Rights, RightsTable } from "./rights.ts";
+import type { ServiceSockets } from "./sockets.ts";
+import type { StateDirectory } from "./state.ts";
+import type { Birth } from "./unit.ts";
+
+export interface BirthOptions {
+  readonly code: Code;
+  readonly manifests: readonly Manifest[];
+  readonly sockets: ReadonlyMap<string, ServiceSockets>;
+  readonly state: StateDirectory;
+  readonly ring: KeyRing;
+  readonly values: ConfigValues;
+  readonly node: NodeConfig;
+  readonly rights: RightsTable;
+  readonly version: string;
+  readonly openEdgex: boolean;
+  /** Told whom to expect, before the process is there. */
+  announce(part: { service: string; instance: string; secretSha256: string }): void;
+}
+
+/** One process: which services, and which instance of them. */
+export interface Cast {
+  readonly name: string;
+  readonly services: readonly string[];
+  readonly index: number;
+}
+
+export class Births {
+  readonly #options: BirthOptions;
+  readonly #ownUids: boolean;
+
+  constructor(options: BirthOptions) {
+    this.#options = options;
+    this.#ownUids = maySwitchUser() && process.geteuid?.() === 0;
+    if (this.#ownUids) requireFreeUids(options.node.uidBase);
+  }
+
+  /** Whether each service has an own uid. */
+  get ownUids(): boolean {
+    return this.#ownUids;
+  }
+
+  /** Makes what the next process of a cast is started with. */
+  async make(cast: Cast): Promise<Birth> {
+    const { code, node, version, state } = this.#options;
+    const owner = this.#ownUids ? this.#ownerOf(cast.name) : undefined;
+    const fds: number[] = [];
+    const parts: Part[] = [];
+    for (const name of cast.services) parts.push(await this.#part(name, cast, owner, fds));
+    const hello: Hello = { kind: "hello", node: state.node.name, version, logLevel: node.logLevel, addresses: this.#fixed(), parts, compact: cast.services.length > 1 };
+    return {
+      plan: this.#plan(cast, owner, parts, code),
+      hello,
+      fds,
+      services: parts.map(({ name, instance, listen }) => ({ name, instance, address: `${listen.host}:${listen.port}` })),
+    };
+  }
+
+  /** Makes a one-time secret for an instance, and tells identity to expect it. */
+  secretFor(service: string, instance: string): string {
+    const secret = randomBytes(32).toString("base64url");
+    this.#options.announce({ service, instance, secretSha256: createHash("sha256").update(secret).digest("hex") });
+    return secret;
+  }
+
+  async #part(name: string, cast: Cast, owner: Identity | undefined, fds: number[]): Promise<Part> {
+    const { sockets, ring, values, state } = this.#options;
+    const manifest = this.#manifest(name);
+    const own = sockets.get(name)!;
+    const listen = own.listen[cast.index]!;
+    const instance = `${name}-${randomBytes(5).toString("hex")}`;
+    const directory = join(state.path, name);
+    makeOwn(directory, owner);
+    const give = (fd: number): number => LINE_FD + fds.push(fd);
+    const key = await ring.dataKey(name);
+    const dataKey = key.toString("base64");
+    key.fill(0);
+    return {
+      name, instance, directory, dataKey, secrets: {},
+      ...(manifest.ownIdentity ? {} : { joinSecret: this.secretFor(name, instance) }),
+      config: values[name] as ConfigValues,
+      listen: { host: listen.host, port: listen.port, fd: give(listen.fd) },
+      doors: Object.fromEntries(Object.entries(own.doors).map(([door, { fd }]) => [door, give(fd)])),
+      ...(own.control ? { control: give(own.control.fd) } : {}),
+      ...(own.openEdgex ? { openEdgex: give(own.openEdgex.fd) } : {}),
+      standalone: manifest.ownIdentity && name !== "identity",
+    };
+  }
+
+  #plan(cast: Cast, owner: Identity | undefined, parts: readonly Part[], code: Code): Plan {
+    const rights = cast.services.map((name): Rights => this.#options.rights[name] ?? {});
+    const names = rights.some((r) => r.names);
+    const stateful = parts.filter(({ name }) => this.#manifest(name).stateful).map(({ directory }) => directory);
+    const connectPorts = this.#connectPorts(cast);
+    return confinementOf({
+      service: cast.name,
+      ...owner,
+      nodePath: process.execPath,
+      nodeFlags: NODE_FLAGS,
+      script: code.main,
+      args: ["service", cast.name],
+      codeDirs: [code.directory],
+      write: stateful,
+      read: cast.services.flatMap((name) => this.#manifest(name).reads),
+      ...(connectPorts ? { connectPorts } : {}),
+      udp: names,
+      names,
+      env: { NODE_COMPILE_CACHE: code.compileCache },
+    });
+  }
+
+  /** The ports of what it needs; undefined (all) where it reaches EdgeX software that listens where it likes. */
+  #connectPorts(cast: Cast): number[] | undefined {
+    const { manifests, sockets, node, rights, openEdgex } = this.#options;
+    const needs = [...FOUNDATION, ...cast.services.flatMap((name) => this.#manifest(name).needs)];
+    if (openEdgex && needs.includes("device-*")) return undefined;
+    const inside = manifests.filter(({ name }) => needs.some((need) => meant(need, name))).flatMap(({ name }) => sockets.get(name)!.listen.map(({ port }) => port));
+    const outside = cast.services.flatMap((name) => node.connectPorts[name] ?? rights[name]?.connectPorts ?? []);
+    // Where a service may go outside, the cloud beside the node is one of the places.
+    const cloud = outside.length > 0 ? (sockets.get("cloud")?.listen ?? []).map(({ port }) => port) : [];
+    return [...new Set([...inside, ...outside, ...cloud])];
+  }
+
+  #fixed(): Hello["addresses"] {
+    return Object.fromEntries(["identity", "core-keeper"].flatMap((name) => {
+      const at = this.#options.sockets.get(name)?.listen[0];
+      return at ? [[name, { host: at.host, port: at.port }]] : [];
+    }));
+  }
+
+  /** Answers the uid of a process; once given, it is kept: the files are its own. */
+  #ownerOf(name: string): Identity {
+    const { state, node, code } = this.#options;
+    const uids = state.node.uids ?? {};
+    const index = uids[name] ?? Object.keys(uids).length;
+    if (uids[name] === undefined) state.save({ uids: { ...uids, [name]: index } });
+    const owner = uidOf(index, node.uidBase);
+    shareCompileCache(code.compileCache, [owner.uid]);
+    return owner;
+  }
+
+  #manifest(name: string): Manifest {
+    return this.#options.manifests.find((m) => m.name === name)!;
+  }
+}
+
+/** Makes a service's directory, its owner's alone; what was another's (a start with --compact, another uid base) becomes his. */
+function makeOwn(directory: string, owner: Identity | undefined): void {
+  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  chmodSync(directory, 0o700);
+  if (owner && lstatSync(directory).uid !== owner.uid) give(directory, owner);
+}
+
+function give(path: string, owner: Identity): void {
+  // Not through links: nothing of ours makes one, and a stranger's could point anywhere.
+  const at = lstatSync(path);
+  if (at.isSymbolicLink()) return;
+  if (at.isDirectory()) for (const name of readdirSync(path)) give(join(path, name), owner);
+  chownSync(path, owner.uid, owner.gid);
+}

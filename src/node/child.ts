@@ -1,0 +1,126 @@
+/**
+ * What a process does between its supervisor's pipe and its service: it is told who it is, makes its key, joins the node's
+ * authority, serves the contract on the socket it inherited, holds its place in the registry, and ends with the pipe.
+ */
+import { Socket } from "node:net";
+import { connect } from "../kernel/connect.ts";
+import { systemClock } from "../kernel/clock.ts";
+import type { TlsIdentity } from "../kernel/identity/tls.ts";
+import { type Log, makeLog } from "../kernel/log.ts";
+import { Tracer } from "../kernel/trace.ts";
+import type { Lease } from "../services/registry/client.ts";
+import { trace as traceContract } from "../services/trace/api.ts";
+import { type Hello, LINE_FD } from "./hello.ts";
+import { Health } from "./health.ts";
+import { Inbox, ServiceLines } from "./inbox.ts";
+import { join } from "./join.ts";
+import { type Line, openLine } from "./line.ts";
+import { loadMain, type ServiceTable } from "./manifest.ts";
+import { contextOf, hold, Lookup, registryOf, type Running, serveAll, stopPart } from "./part.ts";
+import { shipSpans } from "./shipping.ts";
+
+/** A service that cannot reach the registry is still there for those who know its address; it says so, and is ready. */
+const HELD_WAIT_MS = 5_000;
+/** When the supervisor is gone nobody ends a process that hangs in its own stop. */
+const ORPHAN_STOP_MS = 8_000;
+
+export interface ProcessOptions {
+  readonly hello: Hello;
+  readonly table: ServiceTable;
+  readonly line: Line;
+  readonly inbox: Inbox;
+  readonly log: Log;
+  readonly stopping: AbortSignal;
+}
+
+/** Runs the process of a service, or of all with `--compact`, to its end. */
+export async function runChild(table: ServiceTable): Promise<void> {
+  const inbox = new Inbox();
+  const line = openLine(new Socket({ fd: LINE_FD, readable: true, writable: true }), (message) => inbox.take(message));
+  // Ctrl-C reaches every process of the terminal; who ends when is the supervisor's to say.
+  for (const signal of ["SIGINT", "SIGHUP", "SIGPIPE"] as const) process.on(signal, () => undefined);
+  const stopping = new AbortController();
+  void line.closed.then(() => {
+    setTimeout(() => process.exit(1), ORPHAN_STOP_MS).unref();
+    stopping.abort();
+  });
+  const hello = (await Promise.race([inbox.next("hello"), line.closed.then(() => process.exit(1))])) as unknown as Hello;
+  const log = makeLog(hello.compact ? "node" : hello.parts[0]!.name, { level: hello.logLevel });
+  failLoudly(log);
+  inbox.on("stop", () => stopping.abort());
+  process.once("SIGTERM", () => stopping.abort());
+  try {
+    const run = hello.compact ? (await import("./compact.ts")).runCompact : runOne;
+    const stop = await run({ hello, table, line, inbox, log, stopping: stopping.signal });
+    if (!stopping.signal.aborted) await new Promise((resolve) => stopping.signal.addEventListener("abort", resolve, { once: true }));
+    await stop();
+  } catch (error) {
+    // Told to stop while it was still starting: what it waited for is not coming any more.
+    if (!stopping.signal.aborted) throw error;
+  }
+  process.exit(0);
+}
+
+/** What nobody caught ends the process with a line that says so: the supervisor starts it again. */
+function failLoudly(log: Log): void {
+  const end = (error: unknown): void => {
+    log.fatal({ err: error }, error instanceof Error ? error.message : String(error));
+    process.exit(1);
+  };
+  process.on("uncaughtException", end);
+  process.on("unhandledRejection", end);
+}
+
+/** Runs the one service of this process; the result stops it. */
+async function runOne(options: ProcessOptions): Promise<() => Promise<void>> {
+  const { hello, line, inbox, log, stopping } = options;
+  const part = hello.parts[0]!;
+  const main = await loadMain(options.table, part.name);
+  line.send({ kind: "loaded" });
+  const lines = new ServiceLines(inbox, line);
+  const tracer = new Tracer(part.name, systemClock);
+  const running: Running = { hello, part, main, log, tracer, health: new Health(systemClock), stopping };
+  const lookup = new Lookup(hello);
+  const joined = main.ownIdentity ? undefined : await joinNode(options);
+  if (joined) lookup.identity = joined;
+  // The registry holds its own place, too, but only after it is there.
+  const early = joined && !part.standalone && part.name !== "core-keeper";
+  let lease: Lease | undefined = early ? hold(running, { registry: registryOf(lookup), table: lookup.table }) : undefined;
+  const started = await main.start(contextOf(running, { identity: joined, lookup, line: lines.of(part.name) }));
+  const identity = started.identity ?? joined;
+  if (identity) lookup.identity = identity;
+  const served = await serveAll(running, started, identity);
+  running.health.began(started);
+  if (lease) await inTime(lease.held.then(() => lease!.renew()));
+  else if (!part.standalone) lease = hold(running, { registry: registryOf(lookup), table: lookup.table });
+  const stopShipping = part.standalone ? undefined : shipSpans({ tracer, trace: connect(traceContract, { resolver: lookup }), caller: part.name, log });
+  running.health.onChange = (state, reason) => {
+    line.send({ kind: "state", service: part.name, state, ...(reason === undefined ? {} : { reason }) });
+    void lease?.renew();
+  };
+  line.send({ kind: "ready", service: part.name });
+  return () => stopPart(running, { started, served, lease, stopShipping });
+}
+
+async function joinNode({ hello, line, inbox, log, stopping }: ProcessOptions): Promise<TlsIdentity> {
+  const part = hello.parts[0]!;
+  const caPem = (await inbox.next("authority"))["caPem"] as string;
+  return join({
+    node: hello.node, service: part.name, instance: part.instance, caPem, identity: hello.addresses["identity"]!,
+    ...(part.joinSecret === undefined ? {} : { secret: part.joinSecret }),
+    async newSecret() {
+      const answer = inbox.next(`join ${part.name}`);
+      line.send({ kind: "need-join", service: part.name });
+      return (await answer)["secret"] as string;
+    },
+    clock: systemClock, log, signal: stopping,
+  });
+}
+
+/** Waits, but not for ever. */
+async function inTime(work: Promise<unknown>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise((resolve) => (timer = setTimeout(resolve, HELD_WAIT_MS).unref()));
+  await Promise.race([work, late]);
+  clearTimeout(timer);
+}

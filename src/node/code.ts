@@ -1,0 +1,192 @@
+/**
+ * The code that the processes run: one bundle, split so that a service loads only its role, with V8's compile cache made
+ * beside it. Made at the first start and kept by content: 12 processes of source files cost twice the memory and three times
+ * the time. It lies where every service may read it: a service's own uid cannot see into a home of mode 0700.
+ */
+import { execFile } from "node:child_process";
+import { createHash } from "node:crypto";
+import { chmodSync, copyFileSync, existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
+import { homedir } from "node:os";
+import { basename, join, resolve } from "node:path";
+import { promisify } from "node:util";
+import { fail } from "../kernel/error.ts";
+import { NODE_CACHE_UNUSABLE } from "./api.ts";
+import { koffiFile } from "./confine/libc.ts";
+import { NODE_FLAGS } from "./flags.ts";
+import type { Manifest } from "./manifest.ts";
+
+/** Where a made code lies, and what is in it. */
+export interface Code {
+  readonly directory: string;
+  readonly main: string;
+  readonly launcher: string;
+  readonly manifest: readonly Manifest[];
+  /** For NODE_COMPILE_CACHE. */
+  readonly compileCache: string;
+}
+
+/** Old code is kept for so many versions, for nodes that still run it. */
+const KEPT_MAX = 4;
+/** All that a process is started by. */
+const MAIN = "main.js";
+const LAUNCHER = "launcher.js";
+const MANIFEST = "manifest.json";
+const COMPILE_CACHE = "compile-cache";
+const WARM_TIMEOUT_MS = 60_000;
+
+export interface CodeSource {
+  /** The package's directory. */
+  readonly root: string;
+  /** The composition root to bundle; `src/main.ts` unless a test has another. */
+  readonly entry?: string;
+  /** Where made code is kept. */
+  readonly cache?: string;
+}
+
+/** Tells where made code is kept: HOLDFAST_CACHE, else /var/cache/holdfast as root, else below XDG_CACHE_HOME or ~/.cache. */
+export function cacheDirectoryOf(env: NodeJS.ProcessEnv, asRoot = process.geteuid?.() === 0): string {
+  if (env["HOLDFAST_CACHE"]) return resolve(env["HOLDFAST_CACHE"]);
+  if (asRoot) return "/var/cache/holdfast";
+  return join(env["XDG_CACHE_HOME"] || join(env["HOME"] || homedir(), ".cache"), "holdfast");
+}
+
+/** Finds the code of this source, making it where it is not there yet. `say` is told of what takes long. NODE_CACHE_UNUSABLE. */
+export async function prepareCode(source: CodeSource, say: (words: string) => void = () => {}): Promise<Code> {
+  const cache = source.cache ?? cacheDirectoryOf(process.env);
+  const built = existsSync(join(source.root, "dist", MAIN)) && !existsSync(join(source.root, "src"));
+  const files = built ? listFiles(join(source.root, "dist")) : [...listFiles(join(source.root, "src")), join(source.root, "package-lock.json")];
+  const entry = source.entry ?? join(source.root, "src", "main.ts");
+  const directory = join(cache, `code-${markOf([...files, join(source.root, "package.json")], entry)}`);
+  ownDirectory(cache);
+  if (existsSync(join(directory, "complete"))) {
+    // Says that it is in use, for `removeOld` of a newer version.
+    const now = new Date();
+    utimesSync(directory, now, now);
+    return codeIn(directory);
+  }
+  say(built ? "laying out the code for this machine (once)" : "bundling the code (once for each change of it)");
+  const aside = `${directory}.new-${process.pid}`;
+  try {
+    rmSync(aside, { recursive: true, force: true });
+    mkdirSync(aside, { mode: 0o755 });
+    if (built) for (const file of files) copyFileSync(file, join(aside, basename(file)));
+    else await bundle({ root: source.root, entry, to: aside });
+    copyFileSync(koffiFile(), join(aside, "koffi.node"));
+    for (const name of readdirSync(aside)) chmodSync(join(aside, name), 0o644);
+    chmodSync(aside, 0o755);
+    rmSync(directory, { recursive: true, force: true });
+    renameSync(aside, directory);
+  } catch (cause) {
+    rmSync(aside, { recursive: true, force: true });
+    // Another start made the same code at the same time.
+    if (!existsSync(join(directory, MAIN))) throw refusedBy(cache, cause);
+  }
+  await warm(directory);
+  removeOld(cache, directory);
+  return codeIn(directory);
+}
+
+/** Reads what a made code says about itself. */
+export function codeIn(directory: string): Code {
+  const manifest = JSON.parse(readFileSync(join(directory, MANIFEST), "utf8")) as Manifest[];
+  return { directory, main: join(directory, MAIN), launcher: join(directory, LAUNCHER), manifest, compileCache: join(directory, COMPILE_CACHE) };
+}
+
+/** Bundles the source into a directory: main.js, launcher.js, cli.js and what they share. */
+export async function bundle(options: { root: string; entry: string; to: string }): Promise<void> {
+  // Loaded here alone: 9 MB that a node which is already bundled never reads.
+  const { build } = await import("esbuild");
+  const { root, entry, to } = options;
+  await build({
+    absWorkingDir: root,
+    entryPoints: { main: entry, launcher: join(root, "src/node/confine/launcher.ts"), cli: join(root, "src/cli/main.ts") },
+    outdir: to,
+    bundle: true,
+    splitting: true,
+    format: "esm",
+    platform: "node",
+    target: "node24",
+    chunkNames: "[name]-[hash]",
+    assetNames: "[name]-[hash]",
+    loader: { ".node": "copy" },
+    // The package looks for its native file at run time with a report of the whole process; the bundle names it.
+    alias: { "better-sqlite3-multiple-ciphers": `better-sqlite3-multiple-ciphers/${libcName()}-${process.arch}` },
+    external: ["esbuild", "koffi"],
+    banner: { js: 'import { createRequire as __createRequire } from "node:module"; const require = __createRequire(import.meta.url);' },
+    legalComments: "none",
+    logLevel: "silent",
+  });
+  const commands = readdirSync(join(root, "src/cli/commands")).filter((name) => name.endsWith(".ts") && !name.endsWith(".test.ts"));
+  writeFileSync(join(to, "commands.json"), JSON.stringify(commands.map((name) => name.slice(0, -3)).sort()));
+}
+
+const libcName = (): string => (readFileSync("/proc/self/maps", "latin1").includes("/ld-musl-") ? "linuxmusl" : "linux");
+
+/** Loads every service once, so that V8's cache of compiled code is there, and writes down what the services say of themselves. */
+async function warm(directory: string): Promise<void> {
+  const compileCache = join(directory, COMPILE_CACHE);
+  const env = { NODE_COMPILE_CACHE: compileCache };
+  const options = { env, timeout: WARM_TIMEOUT_MS, maxBuffer: 16 * 1024 * 1024 };
+  const { stdout } = await promisify(execFile)(process.execPath, [...NODE_FLAGS, join(directory, MAIN), "manifest"], options);
+  writeFileSync(join(directory, MANIFEST), stdout, { mode: 0o644 });
+  for (const name of readdirSync(compileCache, { recursive: true, encoding: "utf8" })) {
+    const path = join(compileCache, name);
+    chmodSync(path, statSync(path).isDirectory() ? 0o755 : 0o644);
+  }
+  chmodSync(compileCache, 0o755);
+  writeFileSync(join(directory, "complete"), "", { mode: 0o644 });
+}
+
+/** Lets a service of another uid use the compile cache: Node names the directory after the uid (its name ends in -UID). */
+export function shareCompileCache(compileCache: string, uids: readonly number[]): void {
+  const own = readdirSync(compileCache, { withFileTypes: true }).filter((entry) => entry.isDirectory());
+  for (const { name } of own) {
+    for (const uid of uids) {
+      const link = join(compileCache, `${name.slice(0, name.lastIndexOf("-"))}-${uid}`);
+      if (!lstatSync(link, { throwIfNoEntry: false })) symlinkSync(name, link);
+    }
+  }
+}
+
+function listFiles(directory: string): string[] {
+  return readdirSync(directory, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile() && !entry.name.endsWith(".test.ts") && !entry.name.endsWith(".md"))
+    .map((entry) => join(entry.parentPath, entry.name))
+    .sort();
+}
+
+/** Names a source by its files' names, sizes and times: reading them all would cost each start more than it may. */
+function markOf(files: readonly string[], entry: string): string {
+  const hash = createHash("sha256").update(`${process.version} ${process.arch} ${entry}\n`);
+  for (const file of files) {
+    const at = statSync(file, { bigint: true, throwIfNoEntry: false });
+    if (at) hash.update(`${file} ${at.size} ${at.mtimeNs}\n`);
+  }
+  return hash.digest("hex").slice(0, 24);
+}
+
+/** Makes the cache directory, and refuses one of somebody else: what lies in it is executed. */
+function ownDirectory(cache: string): void {
+  try {
+    mkdirSync(cache, { recursive: true, mode: 0o755 });
+  } catch (cause) {
+    throw refusedBy(cache, cause);
+  }
+  const at = lstatSync(cache);
+  if (!at.isDirectory() || at.uid !== process.geteuid?.() || (at.mode & 0o022) !== 0) {
+    throw fail(NODE_CACHE_UNUSABLE, `the code cache ${cache} is not a directory that this user alone may write`);
+  }
+}
+
+const refusedBy = (cache: string, cause: unknown): Error =>
+  /^E[A-Z]+$/.test(String((cause as NodeJS.ErrnoException).code))
+    ? fail(NODE_CACHE_UNUSABLE, `the code cache ${cache} cannot be written (${(cause as NodeJS.ErrnoException).code})`, { cause })
+    : (cause as Error);
+
+/** Removes all but the newest codes. */
+function removeOld(cache: string, current: string): void {
+  const codes = readdirSync(cache).filter((name) => name.startsWith("code-")).map((name) => join(cache, name));
+  const aged = codes.filter((path) => path !== current).map((path) => ({ path, usedMs: statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0 }));
+  aged.sort((a, b) => b.usedMs - a.usedMs);
+  for (const { path } of aged.slice(KEPT_MAX - 1)) rmSync(path, { recursive: true, force: true });
+}

@@ -1,0 +1,63 @@
+/** What passes between the supervisor and a service's process. Keys and secrets travel here and nowhere else. */
+import type { ConfigValues } from "../kernel/config.ts";
+import type { LogLevel } from "../kernel/log.ts";
+
+/** The descriptor of the line in a service's process. */
+export const LINE_FD = 3;
+
+export interface Address {
+  readonly host: string;
+  readonly port: number;
+}
+
+/** One service of a process. */
+export interface Part {
+  readonly name: string;
+  readonly instance: string;
+  readonly directory: string;
+  /** Base64. */
+  readonly dataKey: string;
+  /** For the first certificate; absent where the service makes its own. */
+  readonly joinSecret?: string;
+  readonly config: ConfigValues;
+  readonly secrets: Readonly<Record<string, string>>;
+  readonly listen: Address & { readonly fd: number };
+  readonly doors: Readonly<Record<string, number>>;
+  /** A Unix socket to serve the contract on for the operator. */
+  readonly control?: number;
+  /** A plain loopback socket to serve the contract on for unmodified EdgeX software. */
+  readonly openEdgex?: number;
+  /** Knows nothing of the node around it: no registry, no trace (the cloud). */
+  readonly standalone: boolean;
+}
+
+/** The first message to a process. */
+export interface Hello {
+  readonly kind: "hello";
+  readonly node: string;
+  readonly version: string;
+  readonly logLevel: LogLevel;
+  readonly addresses: Readonly<Record<string, Address>>;
+  /** One; with `--compact` all of the node's services. */
+  readonly parts: readonly Part[];
+  readonly compact: boolean;
+}
+
+/** Further messages to a process. */
+export type ToChild =
+  | Hello
+  /** The authority's certificate, as soon as identity is up. */
+  | { readonly kind: "authority"; readonly caPem: string }
+  /** The answer to `need-join`. */
+  | { readonly kind: `join ${string}`; readonly secret: string }
+  /** A message on a service's own line (Context.supervisor). */
+  | { readonly kind: "line"; readonly service: string; readonly name: string; readonly message: Readonly<Record<string, unknown>> }
+  | { readonly kind: "stop" };
+
+export type FromChild =
+  /** All code is loaded; what follows waits for others more than it computes. */
+  | { readonly kind: "loaded" }
+  | { readonly kind: "ready"; readonly service: string; readonly caPem?: string }
+  | { readonly kind: "state"; readonly service: string; readonly state: "passing" | "warning"; readonly reason?: string }
+  | { readonly kind: "need-join"; readonly service: string }
+  | { readonly kind: "line"; readonly service: string; readonly name: string; readonly message: Readonly<Record<string, unknown>> };

@@ -1,0 +1,162 @@
+/** The node's log book: what its processes write on their standard output, kept encrypted and bounded, for `holdfast logs`. */
+import type { Readable } from "node:stream";
+import { type Journal, openJournal } from "../kernel/journal/journal.ts";
+import { asFailure } from "../kernel/error.ts";
+
+/** One line, read as far as it can be. */
+export interface LogLine {
+  readonly service: string;
+  readonly level: number;
+  readonly message: string;
+  readonly code?: string;
+  /** As it is kept. */
+  readonly text: string;
+}
+
+export const WARN = 40;
+export const ERROR = 50;
+const LINE_KIND = 1;
+/** A longer line is cut; nothing of ours writes one. */
+const LINE_BYTES_MAX = 64 * 1024;
+const SIZE_BYTES_MAX = 64 * 1024 * 1024;
+/** The oldest quarter goes when the book is so full. */
+const TRIM_AT = 0.75;
+const FLUSH_MS = 500;
+/** Lines in memory while the disk is slow or full; above it new ones are counted, not kept. */
+const WAITING_BYTES_MAX = 4 * 1024 * 1024;
+/** How many positions one step back looks at. */
+const LOOK_BACK = 4_096;
+
+export interface LogQuery {
+  readonly lines: number;
+  readonly requestId?: string;
+  readonly service?: string;
+}
+
+export class Logbook {
+  readonly #journal: Journal;
+  readonly #sizeBytesMax: number;
+  readonly #onTrouble: (message: string) => void;
+  #waiting: { kind: number; key: string; payload: Buffer }[] = [];
+  #waitingBytes = 0;
+  #dropped = 0;
+  #timer: NodeJS.Timeout | undefined;
+  #writing: Promise<void> = Promise.resolve();
+  #troubled = false;
+
+  private constructor(journal: Journal, sizeBytesMax: number, onTrouble: (message: string) => void) {
+    this.#journal = journal;
+    this.#sizeBytesMax = sizeBytesMax;
+    this.#onTrouble = onTrouble;
+  }
+
+  /** Opens the book; `onTrouble` is told once when it cannot be written. Journal's codes. */
+  static async open(options: { directory: string; key: Uint8Array; onTrouble: (message: string) => void; sizeBytesMax?: number }): Promise<Logbook> {
+    const { directory, key, sizeBytesMax = SIZE_BYTES_MAX } = options;
+    return new Logbook(await openJournal({ directory, key, sizeBytesMax, segmentBytesMax: sizeBytesMax / 16 }), sizeBytesMax, options.onTrouble);
+  }
+
+  /** Keeps a line; on the disk within half a second. */
+  add(service: string, text: string): void {
+    const payload = Buffer.from(text.length > LINE_BYTES_MAX ? text.slice(0, LINE_BYTES_MAX) : text);
+    if (this.#waitingBytes + payload.length > WAITING_BYTES_MAX) {
+      this.#dropped++;
+      return;
+    }
+    this.#waiting.push({ kind: LINE_KIND, key: service, payload });
+    this.#waitingBytes += payload.length;
+    this.#timer ??= setTimeout(() => this.flush(), FLUSH_MS).unref();
+  }
+
+  /** Writes what waits. */
+  flush(): Promise<void> {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    const entries = this.#waiting;
+    this.#waiting = [];
+    if (entries.length > 0) this.#writing = this.#writing.then(() => this.#write(entries));
+    return this.#writing;
+  }
+
+  /** Lists the newest lines, oldest first, of one service or request where named. */
+  async tail({ lines, requestId, service }: LogQuery): Promise<string[]> {
+    await this.flush();
+    const journal = this.#journal;
+    let found: string[] = [];
+    for (let end = journal.last; end >= journal.first && found.length < lines; end -= LOOK_BACK) {
+      const from = Math.max(journal.first - 1, end - LOOK_BACK);
+      found = [...(await this.#between(from, end, requestId, service)), ...found];
+    }
+    return found.slice(-lines);
+  }
+
+  async close(): Promise<void> {
+    await this.flush();
+    await this.#journal.close();
+  }
+
+  async #between(after: number, end: number, requestId: string | undefined, service: string | undefined): Promise<string[]> {
+    const texts: string[] = [];
+    while (after < end) {
+      const { records, next } = await this.#journal.read(after, { recordsMax: end - after });
+      for (const { position, key, payload } of records) {
+        if (position > end || (service !== undefined && key !== service)) continue;
+        const text = Buffer.from(payload).toString();
+        if (requestId === undefined || text.includes(requestId)) texts.push(text);
+      }
+      if (next <= after) break;
+      after = next;
+    }
+    return texts;
+  }
+
+  async #write(entries: { kind: number; key: string; payload: Buffer }[]): Promise<void> {
+    try {
+      await this.#journal.appendMany(entries);
+      if (this.#journal.sizeBytes > this.#sizeBytesMax * TRIM_AT) {
+        const { first, last } = this.#journal;
+        await this.#journal.trim(first + Math.floor((last - first) / 4));
+      }
+      this.#troubled = false;
+    } catch (error) {
+      this.#dropped += entries.length;
+      if (!this.#troubled) this.#onTrouble(`log lines cannot be kept: ${asFailure(error).message}`);
+      this.#troubled = true;
+    } finally {
+      this.#waitingBytes -= entries.reduce((sum, { payload }) => sum + payload.length, 0);
+    }
+  }
+}
+
+/** Cuts an output of a process into lines. */
+export function eachLine(output: Readable, onLine: (text: string) => void): void {
+  let held = "";
+  output.setEncoding("utf8");
+  output.on("data", (text: string) => {
+    const lines = (held + text).split("\n");
+    held = (lines.pop() ?? "").slice(-LINE_BYTES_MAX);
+    for (const line of lines) if (line !== "") onLine(line);
+  });
+  output.on("end", () => {
+    if (held !== "") onLine(held);
+  });
+  // A pipe breaks with its process, whose exit is noticed elsewhere.
+  output.on("error", () => output.destroy());
+}
+
+/** Requests that only keep the house running are not worth a line each. */
+const HOUSEKEEPING = /"operation":"(renew|record)","caller":"[^"]*","status":200,/;
+
+/** Reads a line of a service; undefined for one that is not worth keeping. What is no JSON (a crash's last words) is an error's line. */
+export function readLine(service: string, text: string): LogLine | undefined {
+  if (HOUSEKEEPING.test(text)) return undefined;
+  try {
+    const line = JSON.parse(text) as { level?: number; msg?: string; service?: string; code?: string; err?: { message?: string } | string };
+    const cause = typeof line.err === "object" ? line.err.message : line.err;
+    const message = line.msg === undefined ? (cause ?? "") : cause === undefined || line.msg.includes(cause) ? line.msg : `${line.msg}: ${cause}`;
+    return { service: line.service ?? service, level: line.level ?? 30, message, ...(line.code === undefined ? {} : { code: line.code }), text };
+  } catch {
+    const wrapped = JSON.stringify({ level: ERROR, time: new Date().toISOString(), service, msg: text });
+    return { service, level: ERROR, message: text, text: wrapped };
+  }
+}

@@ -1,0 +1,114 @@
+/** One service of a process: its context, its sockets, its place in the registry, its orderly end. */
+import { routesOf, type Contract } from "../kernel/contract.ts";
+import { type ConnectOptions, connect, type Resolver, type Target } from "../kernel/connect.ts";
+import { systemClock } from "../kernel/clock.ts";
+import { fail } from "../kernel/error.ts";
+import { IDENTITY_NOT_READY } from "../kernel/identity/codes.ts";
+import type { TlsIdentity } from "../kernel/identity/tls.ts";
+import type { Log } from "../kernel/log.ts";
+import { serve, type ListenAt, type Served } from "../kernel/serve.ts";
+import type { Context, ServiceMain, Started, SupervisorLine } from "../kernel/service.ts";
+import type { Tracer } from "../kernel/trace.ts";
+import { type Registry, registry as registryContract } from "../services/registry/api.ts";
+import { holdLease, type Lease, makeResolver, Table } from "../services/registry/client.ts";
+import type { Hello, Part } from "./hello.ts";
+import type { Health } from "./health.ts";
+import { deriveKey } from "./local.ts";
+
+/** Finds the other services; identity makes its own certificate only when it starts, so the way to others may come later. */
+export class Lookup implements Resolver {
+  readonly table = new Table();
+  readonly #hello: Hello;
+  #resolver: Resolver | undefined;
+
+  constructor(hello: Hello) {
+    this.#hello = hello;
+  }
+
+  set identity(identity: TlsIdentity) {
+    this.#resolver ??= makeResolver({ table: this.table, identity, fixed: this.#hello.addresses });
+  }
+
+  pick(service: string): Target | Promise<Target> {
+    if (!this.#resolver) throw fail(IDENTITY_NOT_READY, `${service} cannot be called yet: there is no certificate`);
+    return this.#resolver.pick(service);
+  }
+
+  failed(service: string, target: Target): void {
+    this.#resolver?.failed(service, target);
+  }
+}
+
+/** All that runs for one service. */
+export interface Running {
+  readonly hello: Hello;
+  readonly part: Part;
+  readonly main: ServiceMain;
+  readonly log: Log;
+  readonly tracer: Tracer;
+  readonly health: Health;
+  readonly stopping: AbortSignal;
+}
+
+/** Makes the context of a service that runs in a process of its own. */
+export function contextOf(running: Running, options: { identity: TlsIdentity | undefined; lookup: Lookup; line: SupervisorLine }): Context<never> {
+  const { hello, part, log, tracer, stopping } = running;
+  const dataKey = Buffer.from(part.dataKey, "base64");
+  return {
+    name: part.name, node: hello.node, instance: part.instance, version: hello.version, directory: part.directory,
+    config: part.config as never, key: (purpose) => deriveKey(dataKey, part.name, purpose), secrets: part.secrets,
+    log, clock: systemClock, tracer, supervisor: options.line, identity: options.identity, doors: doorsOf(part), stopping,
+    connect: (contract: Contract, more?: Partial<ConnectOptions>) => connect(contract, { resolver: options.lookup, ...more }) as never,
+  };
+}
+
+/** The doors of a part as its service listens on them. */
+export const doorsOf = (part: Part): Record<string, ListenAt> => Object.fromEntries(Object.entries(part.doors).map(([name, fd]) => [name, { fd }]));
+
+/** Serves the contract on the part's sockets: mutual TLS for services, plain for the operator's Unix socket and open EdgeX. */
+export async function serveAll(running: Running, started: Started<Contract>, identity: TlsIdentity | undefined): Promise<Served[]> {
+  const { hello, part, main, log, tracer } = running;
+  const shared = { contract: main.contract, service: started.service, log, clock: systemClock, tracer, instance: part.instance, version: hello.version };
+  return Promise.all([
+    ...(identity ? [serve({ ...shared, listen: { fd: part.listen.fd }, identity })] : []),
+    ...(part.control === undefined ? [] : [serve({ ...shared, listen: { fd: part.control }, plainCaller: "cli" as const })]),
+    ...(part.openEdgex === undefined ? [] : [serve({ ...shared, listen: { fd: part.openEdgex }, plainCaller: "open-edgex" as const })]),
+  ]);
+}
+
+/** Registers the service and keeps it registered; until it is up it is there as `critical`, which nobody is sent to. */
+export function hold(running: Running, options: { registry: Registry; table: Table }): Lease {
+  const { hello, part, main, log, health } = running;
+  const startedAtMs = Date.now();
+  const { host, port } = part.listen;
+  return holdLease({
+    ...options,
+    log,
+    // Its place is given up by `release`, after the drain began; nothing else ends it.
+    signal: new AbortController().signal,
+    health: () => health.now(),
+    instance: () => ({ service: part.name, instance: part.instance, host, port, pid: process.pid, version: hello.version, startedAtMs, state: "critical" as const, routes: routesOf(main.contract) }),
+  });
+}
+
+/** Makes the client of the registry for a process. */
+export const registryOf = (lookup: Lookup): Registry => connect(registryContract, { resolver: lookup });
+
+/** Ends a service: no new requests, the last ones answered, its own work ended, its spans shipped, its place given up. */
+export async function stopPart(running: Running, parts: { started: Started<Contract>; served: readonly Served[]; lease: Lease | undefined; stopShipping: (() => Promise<void>) | undefined }): Promise<void> {
+  const { health, log } = running;
+  health.drain();
+  const steps: [string, () => Promise<unknown> | undefined][] = [
+    ["releasing its place in the registry", () => parts.lease?.release()],
+    ["ending its requests", () => Promise.all(parts.served.map((door) => door.close()))],
+    ["ending its work", () => parts.started.stop?.()],
+    ["shipping its spans", () => parts.stopShipping?.()],
+  ];
+  for (const [what, step] of steps) {
+    try {
+      await step();
+    } catch (error) {
+      log.warn({ err: error }, `${what} failed while stopping`);
+    }
+  }
+}

@@ -1,0 +1,64 @@
+/** The roles a process of the node can have; the composition root hands over what it knows of the services. */
+import { writeSync } from "node:fs";
+import { Failure } from "../kernel/error.ts";
+import { manifestsOf, type ServiceTable } from "./manifest.ts";
+import type { RightsTable } from "./rights.ts";
+
+export interface ProcessInput {
+  readonly services: ServiceTable;
+  readonly rights: RightsTable;
+  readonly version: string;
+  /** Where the code lies. */
+  readonly directory: string;
+  readonly args: readonly string[];
+}
+
+/** sysexits.h EX_CONFIG and EX_UNAVAILABLE: what a person has to correct, and what went wrong by itself. */
+const EXIT_REFUSED = 78;
+const EXIT_FAILED = 69;
+
+/** Runs this process in the role that its arguments name, to its end. */
+export async function runProcess(input: ProcessInput): Promise<void> {
+  const [role = "", ...args] = input.args;
+  switch (role) {
+    case "service": {
+      const { runChild } = await import("./child.ts");
+      return runChild(input.services);
+    }
+    case "manifest": {
+      // Loads all that a process may ever load: the compile cache is made of this run.
+      await Promise.all([import("./child.ts"), import("./compact.ts"), import("./node.ts")]);
+      writeAll(JSON.stringify(await manifestsOf(input.services)));
+      return;
+    }
+    case "node":
+    case "cloud": {
+      const { runNode } = await import("./node.ts");
+      try {
+        process.exitCode = await runNode({ ...input, role, args });
+      } catch (error) {
+        process.exitCode = explain(error);
+      }
+      // What is left are handles of others; nothing of ours waits any more.
+      return process.exit();
+    }
+    default:
+      process.stderr.write(`holdfast: '${role}' is no role of a process; start with 'holdfast start'\n`);
+      process.exitCode = EXIT_REFUSED;
+  }
+}
+
+/** Says what a start failed of, for people, and answers the exit status. */
+export function explain(error: unknown): number {
+  if (error instanceof Failure) {
+    process.stderr.write(`holdfast: ${error.message} (${error.code})\n          ${error.todo}\n`);
+    return EXIT_REFUSED;
+  }
+  process.stderr.write(`holdfast: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
+  return EXIT_FAILED;
+}
+
+function writeAll(text: string): void {
+  const bytes = Buffer.from(text);
+  for (let at = 0; at < bytes.length; ) at += writeSync(1, bytes, at);
+}

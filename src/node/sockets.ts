@@ -1,0 +1,98 @@
+/** Every listening socket of the node, opened before any service starts: a service's restart refuses no connection. */
+import { closeSync } from "node:fs";
+import { join } from "node:path";
+import { Failure, fail } from "../kernel/error.ts";
+import type { NodeConfig } from "./config.ts";
+import { listenTcp, listenUnix, NODE_PORT_IN_USE } from "./confine/listen.ts";
+import type { Address } from "./hello.ts";
+import type { Manifest } from "./manifest.ts";
+
+export interface Listening extends Address {
+  readonly fd: number;
+}
+
+/** The sockets of one service; instances share the doors and have a contract's socket each. */
+export interface ServiceSockets {
+  readonly listen: readonly Listening[];
+  readonly doors: Readonly<Record<string, Listening>>;
+  readonly openEdgex?: Listening;
+  readonly control?: { readonly fd: number; readonly path: string };
+}
+
+export interface SocketOptions {
+  readonly manifests: readonly Manifest[];
+  readonly node: NodeConfig;
+  readonly openEdgex: boolean;
+  readonly statePath: string;
+  /** Where the cloud listens: address, wanted port, and the port that it had last time. */
+  readonly cloud: { readonly host: string; readonly port: number; readonly before?: number | undefined };
+}
+
+const LOOPBACK = "127.0.0.1";
+
+/** Opens them all, or none. NODE_PORT_IN_USE names the key of the config that chooses another port. */
+export function openSockets(options: SocketOptions): Map<string, ServiceSockets> {
+  const opened: number[] = [];
+  const keep = <T extends { fd: number }>(socket: T): T => {
+    opened.push(socket.fd);
+    return socket;
+  };
+  try {
+    return new Map(options.manifests.map((manifest) => [manifest.name, openOf(manifest, options, keep)]));
+  } catch (error) {
+    for (const fd of opened) closeSync(fd);
+    throw error;
+  }
+}
+
+/** Closes them all. */
+export function closeSockets(sockets: ReadonlyMap<string, ServiceSockets>): void {
+  for (const { listen, doors, openEdgex, control } of sockets.values()) {
+    for (const socket of [...listen, ...Object.values(doors), openEdgex, control]) if (socket) closeSync(socket.fd);
+  }
+}
+
+/** How many processes of a service run. */
+export const instancesOf = (manifest: Manifest, node: NodeConfig): number => (manifest.stateful ? 1 : (node.instances[manifest.name] ?? 1));
+
+type Keep = <T extends { fd: number }>(socket: T) => T;
+
+function openOf(manifest: Manifest, options: SocketOptions, keep: Keep): ServiceSockets {
+  const { name } = manifest;
+  const isCloud = name === "cloud";
+  const listen = Array.from({ length: instancesOf(manifest, options.node) }, () => keep(isCloud ? cloudSocket(options) : listenTcp({ host: LOOPBACK, port: 0 })));
+  const doors: Record<string, Listening> = {};
+  for (const door of manifest.doors) {
+    if (door.when === "open-edgex" && !options.openEdgex) continue;
+    const at = options.node.doors[`${name}.${door.name}`];
+    doors[door.name] = keep(named(`node.doors.${name}.${door.name}.port`, () => listenTcp({ host: at?.host ?? LOOPBACK, port: at?.port ?? door.port })));
+  }
+  const plain = options.openEdgex && manifest.edgexPort !== undefined ? keep(named("--open-edgex, left out", () => listenTcp({ host: LOOPBACK, port: manifest.edgexPort! }))) : undefined;
+  return {
+    listen,
+    doors,
+    ...(plain ? { openEdgex: plain } : {}),
+    ...(isCloud ? { control: keep(listenUnix(join(options.statePath, "cloud.sock"))) } : {}),
+  };
+}
+
+/** The cloud's port is in its nodes' memory: the same as last time where that can be, and where the config does not say. */
+function cloudSocket({ cloud }: SocketOptions): Listening {
+  if (cloud.port !== 0) return named("node.cloud.port", () => listenTcp({ host: cloud.host, port: cloud.port }));
+  try {
+    return listenTcp({ host: cloud.host, port: cloud.before ?? 0 });
+  } catch (error) {
+    if (!(error instanceof Failure) || error.code !== NODE_PORT_IN_USE.code) throw error;
+    return listenTcp({ host: cloud.host, port: 0 });
+  }
+}
+
+/** Adds to a refused port what would choose another one. */
+function named<T>(key: string, open: () => T): T {
+  try {
+    return open();
+  } catch (error) {
+    if (error instanceof Failure && error.code === NODE_PORT_IN_USE.code) throw fail(NODE_PORT_IN_USE, `${error.message} (${key} chooses another port)`, { cause: error });
+    throw error;
+  }
+}

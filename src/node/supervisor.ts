@@ -1,0 +1,229 @@
+/**
+ * The supervisor: starts each service as its own confined process, in order of need and no faster than the machine takes
+ * it, tells each who it is, watches, restarts, and stops them last first.
+ */
+import { Agent } from "node:http";
+import { availableParallelism } from "node:os";
+import { makeCall } from "../kernel/call.ts";
+import type { Clock } from "../kernel/clock.ts";
+import { connect, type Resolver } from "../kernel/connect.ts";
+import type { Contract, Service } from "../kernel/contract.ts";
+import { fail, UNAVAILABLE } from "../kernel/error.ts";
+import type { TlsIdentity } from "../kernel/identity/tls.ts";
+import type { Log } from "../kernel/log.ts";
+import type { ServiceStatus } from "./api.ts";
+import { Births, type BirthOptions, type Cast } from "./births.ts";
+import type { Missing, Report } from "./confine/plan.ts";
+import type { FromChild } from "./hello.ts";
+import { join } from "./join.ts";
+import type { Manifest } from "./manifest.ts";
+import { levelsOf } from "./order.ts";
+import type { ServiceSockets } from "./sockets.ts";
+import { Unit, type UnitState } from "./unit.ts";
+
+/** All that are stopped share this; who is not gone by then is killed. */
+export const STOP_MS_MAX = 10_000;
+/** However late it is, a service has so long for its own end. */
+const STOP_MS_MIN = 1_000;
+/** The name that the supervisor's own certificate has. */
+const SELF = "node";
+/** For Unix sockets. */
+const plainAgent = new Agent({ keepAlive: true, maxSockets: 4 });
+
+export interface SupervisorOptions extends Omit<BirthOptions, "announce"> {
+  readonly compact: boolean;
+  readonly clock: Clock;
+  readonly log: Log;
+  onState(service: string, state: UnitState, reason: string | undefined): void;
+  onOutput(service: string, text: string): void;
+}
+
+export class Supervisor {
+  readonly #options: SupervisorOptions;
+  readonly #births: Births;
+  readonly #units: Unit[];
+  readonly #order: string[][];
+  readonly #ready = new Set<string>();
+  /** Announced to identity and not ready yet: told again to an identity that was restarted. */
+  readonly #expected = new Map<string, { service: string; instance: string; secretSha256: string }>();
+  readonly #missing = new Map<string, Missing>();
+  readonly #allReady = Promise.withResolvers<void>();
+  readonly #stopping = new AbortController();
+  #caPem = Promise.withResolvers<string>();
+  #authority: string | undefined;
+  #self: Promise<TlsIdentity> | undefined;
+
+  constructor(options: SupervisorOptions) {
+    this.#options = options;
+    this.#births = new Births({ ...options, announce: (part) => this.#announce(part) });
+    const { casts, order } = castsOf(options.manifests, options.compact, options.sockets);
+    this.#order = order;
+    this.#units = casts.map((cast) => this.#makeUnit(cast));
+  }
+
+  get ownUids(): boolean {
+    return this.#births.ownUids;
+  }
+
+  /** Resolves when every service has been ready once. */
+  get ready(): Promise<void> {
+    return this.#allReady.promise;
+  }
+
+  get caPem(): Promise<string> {
+    return this.#caPem.promise;
+  }
+
+  /** Resolves when every process was started; they come up by themselves. */
+  async start(): Promise<void> {
+    const queue = this.#order.flatMap((level) => this.#units.filter(({ name }) => level.includes(name.split("#", 1)[0]!)));
+    // More at once than there are processors makes the first, which all wait for, later and nobody sooner.
+    const turns = Array.from({ length: availableParallelism() + 1 }, async () => {
+      for (let unit = queue.shift(); unit; unit = queue.shift()) await unit.start();
+    });
+    await Promise.all(turns);
+  }
+
+  /** Ends all, who is needed after who needs it; answers whom it had to kill. */
+  async stop(): Promise<string[]> {
+    const { clock } = this.#options;
+    const untilMs = clock.monotonicMs() + STOP_MS_MAX;
+    this.#stopping.abort();
+    const killed: string[] = [];
+    for (const level of [...this.#order].reverse()) {
+      const units = this.#units.filter(({ name }) => level.includes(name.split("#", 1)[0]!));
+      const ends = await Promise.all(units.map(async (unit) => ({ name: unit.name, end: await unit.stop(Math.max(STOP_MS_MIN, untilMs - clock.monotonicMs())) })));
+      killed.push(...ends.filter(({ end }) => end === "killed").map(({ name }) => name));
+    }
+    (await this.#self?.catch(() => undefined))?.close();
+    return killed;
+  }
+
+  status(): ServiceStatus[] {
+    return this.#units.flatMap((unit) => unit.status());
+  }
+
+  /** What the machine could not give to the services, each once. */
+  missing(): Missing[] {
+    return [...this.#missing.values()];
+  }
+
+  /** Makes the client of a service, called as `node`; the operator's Unix socket where the service has one. */
+  connect<C extends Contract>(contract: C): Service<C> {
+    return connect(contract, { resolver: this.#resolver() });
+  }
+
+  /** Makes a call of the supervisor's own. */
+  call(timeoutMs: number) {
+    return makeCall({ caller: SELF, timeoutMs, signal: this.#stopping.signal });
+  }
+
+  #makeUnit(cast: Cast): Unit {
+    const { code, clock, onState, onOutput } = this.#options;
+    const unit: Unit = new Unit({
+      name: cast.name,
+      launcherPath: code.launcher,
+      clock,
+      birth: () => this.#births.make(cast),
+      onMessage: (message) => this.#take(unit, message),
+      onState,
+      onOutput,
+      onReport: (report) => this.#learn(report),
+    });
+    return unit;
+  }
+
+  #take(unit: Unit, message: FromChild): void {
+    switch (message.kind) {
+      case "loaded":
+        if (this.#authority !== undefined) unit.send({ kind: "authority", caPem: this.#authority });
+        return;
+      case "ready":
+        for (const [instance, { service }] of this.#expected) if (service === message.service) this.#expected.delete(instance);
+        this.#ready.add(message.service);
+        if (this.#options.manifests.every(({ name }) => this.#ready.has(name))) this.#allReady.resolve();
+        return;
+      case "need-join": {
+        const at = unit.status().find(({ service }) => service === message.service);
+        if (at) unit.send({ kind: `join ${message.service}`, secret: this.#births.secretFor(message.service, at.instance) });
+        return;
+      }
+      case "line":
+        if (message.service === "identity" && message.name === "authority") this.#identityIsUp(message.message["caPem"] as string);
+        return;
+      default:
+    }
+  }
+
+  /** Identity is there (again): everybody is told whom to trust, and identity whom it is to expect. */
+  #identityIsUp(caPem: string): void {
+    this.#authority = caPem;
+    this.#caPem.resolve(caPem);
+    for (const part of this.#expected.values()) this.#tellIdentity(part);
+    for (const unit of this.#units) unit.send({ kind: "authority", caPem });
+  }
+
+  #announce(part: { service: string; instance: string; secretSha256: string }): void {
+    for (const [instance, { service }] of this.#expected) if (service === part.service && instance !== part.instance && !this.#isRunning(instance)) this.#expected.delete(instance);
+    this.#expected.set(part.instance, part);
+    if (this.#authority !== undefined) this.#tellIdentity(part);
+  }
+
+  #isRunning(instance: string): boolean {
+    return this.status().some((s) => s.instance === instance && s.pid !== 0);
+  }
+
+  #tellIdentity(part: { service: string; instance: string; secretSha256: string }): void {
+    const unit = this.#unitOf("identity");
+    unit?.send({ kind: "line", service: "identity", name: "expect-join", message: part });
+  }
+
+  #unitOf(service: string): Unit | undefined {
+    return this.#units.find((unit) => unit.name === service) ?? this.#units.find((unit) => unit.status().some((s) => s.service === service));
+  }
+
+  /** The supervisor's own certificate, made when it first calls somebody. */
+  #identity(): Promise<TlsIdentity> {
+    this.#self ??= (async () => {
+      const { state, clock, log, sockets } = this.#options;
+      const caPem = await this.#caPem.promise;
+      const instance = `${SELF}-${process.pid}`;
+      const newSecret = async () => this.#births.secretFor(SELF, instance);
+      return join({ node: state.node.name, service: SELF, instance, caPem, identity: sockets.get("identity")!.listen[0]!, newSecret, clock, log, signal: this.#stopping.signal });
+    })();
+    return this.#self;
+  }
+
+  /** The supervisor opened all sockets itself: it asks nobody where they are. */
+  #resolver(): Resolver {
+    return {
+      pick: async (service) => {
+        const at = this.#options.sockets.get(service);
+        if (!at) throw fail(UNAVAILABLE, `${service} is not a service of this node`);
+        if (at.control) return { host: "", port: 0, socketPath: at.control.path, agent: plainAgent, secure: false };
+        const { host, port } = at.listen[0]!;
+        return { host, port, agent: (await this.#identity()).agent(service), secure: true };
+      },
+      failed: () => undefined,
+    };
+  }
+
+  #learn(report: Report): void {
+    for (const missing of report.missing) this.#missing.set(missing.what, missing);
+    const { log } = this.#options;
+    if (report.failed !== undefined) log.error({ service: report.service }, `${report.service} could not be confined: ${report.failed}`);
+    else log.debug({ service: report.service, absent: report.absent }, "a service was confined");
+  }
+}
+
+/** Divides the services into processes: each its own, or with `--compact` all in one but the cloud, which is another machine's. */
+function castsOf(manifests: readonly Manifest[], compact: boolean, sockets: ReadonlyMap<string, ServiceSockets>): { casts: Cast[]; order: string[][] } {
+  const inside = manifests.filter(({ name }) => name !== "cloud").map(({ name }) => name);
+  if (compact && inside.length > 0) {
+    const whole = { name: "compact", services: inside, index: 0 };
+    const cloud = manifests.filter(({ name }) => name === "cloud").map(({ name }) => ({ name, services: [name], index: 0 }));
+    return { casts: [whole, ...cloud], order: [["compact"], ...cloud.map(({ name }) => [name])] };
+  }
+  const casts = manifests.flatMap(({ name }) => sockets.get(name)!.listen.map((_, index) => ({ name: index === 0 ? name : `${name}#${index + 1}`, services: [name], index })));
+  return { casts, order: levelsOf(manifests) };
+}
