@@ -48,6 +48,8 @@ class Stream {
   }
 }
 
+const includes = (run: Run, number: number): boolean => run.from <= number && number <= run.to;
+
 export interface Taken {
   /** Undefined where all of it was there already. */
   readonly position: number | undefined;
@@ -85,9 +87,9 @@ export class Intake {
     const stream = this.#streamOf(publisher, epoch);
     if (from > stream.expected && stream.waiting.length < OVERTAKING_MAX) await stream.arrival(from);
     for (;;) {
-      const overlapping = stream.flights.filter((f) => f.from <= to && f.to >= from);
-      if (overlapping.length === 0) break;
-      await Promise.allSettled(overlapping.map((f) => f.done));
+      const ahead = stream.flights.filter((f) => (f.from <= to && f.to >= from) || (stream.refused && includes(f, stream.refused.from)));
+      if (ahead.length === 0) break;
+      await Promise.allSettled(ahead.map((f) => f.done));
     }
     const missing = stream.runs.missing(from, to);
     if (missing.length === 0) {

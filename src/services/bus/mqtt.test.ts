@@ -270,6 +270,18 @@ test("a client that reads too slowly loses QoS 0 messages, and holds up nobody",
   for (const client of [slow, quick, sender]) await client.endAsync(true);
 });
 
+test("a message that a later one overtakes is not taken for a duplicate", async (t) => {
+  const bus = await started(t);
+  const client = await connect(bus.plain);
+  await client.subscribeAsync("edgex/telemetry/#", { qos: 1 });
+  const got = new Set<string>();
+  const all = Promise.withResolvers<void>();
+  client.on("message", (_topic, payload) => got.add(String(payload)).size === 300 && all.resolve());
+  await Promise.all(Array.from({ length: 300 }, (_, i) => client.publishAsync("edgex/telemetry/x/y", String(i), { qos: (i % 3) as 0 | 1 | 2 })));
+  await all.promise;
+  await client.endAsync();
+});
+
 test("while the journal is full an MQTT client waits for its acknowledgement, and gets it when there is room", async (t) => {
   const bus = await started(t, { sizeBytesMax: 2 ** 20, keepBytes: 0, followers: ["core-data"] });
   const client = await connect(bus.plain);
