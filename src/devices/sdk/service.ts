@@ -80,7 +80,7 @@ export function makeDeviceService(needs: Needs): DeviceRules {
       if (value === undefined || value === null) return value;
       return mapped(checkValue(resource.properties.valueType, value, resource.name), source.mappings[i]);
     });
-    return { series, origin: clock.wallNs(), values };
+    return { series, origin: stamp(clock), values };
   }
 
   const api: DeviceServiceApi = {
@@ -108,6 +108,9 @@ export function makeDeviceService(needs: Needs): DeviceRules {
   };
   return { api, take };
 }
+
+/** Whole milliseconds: finer digits would be noise (no device is read that exactly), and cost 2.5 bytes an event for ever. */
+export const stamp = (clock: Clock): bigint => BigInt(clock.wallMs()) * 1_000_000n;
 
 /** A command of the profile, else a resource of this name. Hidden resources can be read too (EdgeX hides them from core-command only). */
 function findSource(profile: DeviceProfile, name: string): Source | undefined {

@@ -3,6 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Clock } from "../../kernel/clock.ts";
 import type { Series, Value } from "../../kernel/events/model.ts";
 import type { EventPublisher } from "../sdk/publisher.ts";
+import { stamp } from "../sdk/service.ts";
 import { seeded } from "./series.ts";
 
 export interface LoadOptions {
@@ -32,7 +33,7 @@ export async function runLoad(options: LoadOptions): Promise<void> {
       const d = sent % devices;
       const level = levels[d]!;
       const values: Value[] = level.map((v, k) => (level[k] = v + Math.floor(random() * 21) - 10) / 100);
-      publisher.emit(series[d]!, clock.wallNs(), values);
+      publisher.emit(series[d]!, stamp(clock), values);
       sent++;
     }
     // What could not be sent in time is not made up for: the rate that was reached shows what the node takes.
