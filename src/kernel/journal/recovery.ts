@@ -18,6 +18,12 @@ import type { Limits, Tail } from "./writer.ts";
 
 const OWN_NAMES = new Set(["lock", "lock-journal", LEDGER_NAME, `${LEDGER_NAME}.new`]);
 
+/** An unreadable file this far behind the last good segment was never one of ours. */
+const FOREIGN_DISTANCE = 64;
+
+/** Instead of an offset: the loss is of what came before that segment. */
+const BEFORE = -1;
+
 type Verdict = HeaderVerdict & { heal?: Uint8Array; healAt?: number };
 type Good = Extract<HeaderVerdict, { state: "good" }>;
 
@@ -80,8 +86,8 @@ async function readFiles(directory: string, key: KeyObject, ledger: Ledger): Pro
     const isGood = file.verdict.state === "good";
     // A crash while a segment was made leaves a file in which no record can have been; while trimming, one that nobody wants.
     const isUnfinished = !isGood && file.bytes <= SEGMENT_HEADER_BYTES && (file.number > highest || good.length === 0);
-    if (file.number < ledger.lowest || (isUnfinished && file.number <= highest + 1)) await unlink(join(directory, segmentName(file.number)));
-    else if (!isGood && file.number > highest + 1) tellForeign(segmentName(file.number), ledger);
+    if (!isGood && file.number > highest + FOREIGN_DISTANCE) tellForeign(segmentName(file.number), ledger);
+    else if (file.number < ledger.lowest || isUnfinished) await unlink(join(directory, segmentName(file.number)));
     else kept.push(file);
   }
   return kept;
@@ -134,7 +140,7 @@ async function tellHole(directory: string, before: { file: File } | undefined, n
   const bytes = dead.reduce((sum, segment) => sum + segment.bytes, 0);
   const missing = number - firstNumber - dead.length;
   const reason = [missing > 0 ? `${missing} segment file(s) are missing` : "", dead.length > 0 ? `${dead.length} segment file(s) have an unreadable header` : ""].filter(Boolean).join(", ");
-  ledger.lose({ reason, segment: segmentName(firstNumber), firstPosition, lastPosition: header.first - 1, bytes }, firstNumber, 0);
+  ledger.lose({ reason, segment: segmentName(firstNumber), firstPosition, lastPosition: header.first - 1, bytes }, number, BEFORE);
 }
 
 /** Reads out of a finished segment's last bytes at which position the next one began. */
@@ -183,16 +189,20 @@ async function openEnd(list: Segments, last: { good: Good; segment: Segment } | 
   if (!isEnded && dead.length === 0) return tail;
   await close(tail.fd);
   for (const segment of dead) segment.first = tail.next;
-  const isMissing = dead.length === 0;
-  const reason = isMissing ? "the last segment file is missing" : "the last segment file has an unreadable header";
   const lost = last.segment.number + 1;
+  const missing = Math.max(number - lost, isEnded ? 1 : 0) - dead.length;
+  const reason = dead.length === 0 ? "the last segment file is missing" : "the last segment file has an unreadable header";
   const loss = { reason, segment: segmentName(lost), firstPosition: tail.next, bytes: deadBytes };
-  // The unreadable file stays, in the middle from now on; a missing one gets a successor of the same name.
-  if (isMissing) ledger.lose(loss);
-  else ledger.lose(loss, lost, 0);
-  const next = tail.next + recordsMaxIn(isMissing ? limits.segmentBytesMax + limits.queueBytesMax : deadBytes);
-  if (isMissing) last.segment.end = end;
-  return startSegment(list, number, next, isMissing ? end : undefined);
+  const next = tail.next + recordsMaxIn(deadBytes + missing * (limits.segmentBytesMax + limits.queueBytesMax));
+  if (dead.length === 0) {
+    // The missing file gets a successor of the same name, which says how the one before it ended.
+    ledger.lose(loss);
+    last.segment.end = end;
+    return startSegment(list, number, next, end);
+  }
+  // The unreadable file stays, in the middle from now on, until it is trimmed.
+  ledger.lose(loss, number, BEFORE);
+  return startSegment(list, number, next);
 }
 
 async function startSegment(list: Segments, number: number, next: number, previous?: SegmentEnd): Promise<Tail> {
