@@ -20,7 +20,7 @@ import { makeLog } from "../src/kernel/log.ts";
 import { serve } from "../src/kernel/serve.ts";
 import { deriveKey } from "../src/node/local.ts";
 import { bus, type Bus } from "../src/services/bus/api.ts";
-import { batch } from "../src/services/bus/fixture.ts";
+import { batch } from "../test/houses/bus.ts";
 import { main } from "../src/services/bus/main.ts";
 import { Tracer } from "../src/kernel/trace.ts";
 
@@ -38,7 +38,8 @@ const RUN_MS = 4_000;
 const CORE_SHARE_MAX = 25;
 const MOSQUITTO = ["/usr/sbin/mosquitto", "/usr/bin/mosquitto"].find(existsSync);
 const log = makeLog("bench", { level: "error", to: 2 });
-const call = (signal?: AbortSignal) => makeCall({ caller: "bench", timeoutMs: signal ? Number.POSITIVE_INFINITY : 15_000, ...(signal ? { signal } : {}) });
+const call = (signal?: AbortSignal) =>
+  makeCall({ caller: "bench", timeoutMs: signal ? Number.POSITIVE_INFINITY : 15_000, ...(signal ? { signal } : {}) });
 
 interface Hello {
   directory: string;
@@ -56,7 +57,16 @@ async function runBus(): Promise<void> {
   const mqttPort = await freePort();
   const tracer = new Tracer("bus", clock);
   const started = await main.start({
-    name: "bus", node: "edge1", instance: "bus-1", version: "bench", directory: hello.directory, secrets: {}, log, clock, tracer, identity,
+    name: "bus",
+    node: "edge1",
+    instance: "bus-1",
+    version: "bench",
+    directory: hello.directory,
+    secrets: {},
+    log,
+    clock,
+    tracer,
+    identity,
     config: { sizeBytesMax: 2 ** 31, keepBytes: 0, followers: [], foreignIdsMax: 100_000 },
     key: (purpose) => deriveKey(Buffer.alloc(32, 1), "bus", purpose),
     supervisor: { on: () => undefined, send: () => undefined },
@@ -67,7 +77,15 @@ async function runBus(): Promise<void> {
     stopping: new AbortController().signal,
   });
   setInterval(() => tracer.take(), 1000);
-  const served = await serve({ contract: bus, service: started.service, listen: { host: "127.0.0.1", port: 0 }, identity, log, clock, tracer });
+  const served = await serve({
+    contract: bus,
+    service: started.service,
+    listen: { host: "127.0.0.1", port: 0 },
+    identity,
+    log,
+    clock,
+    tracer,
+  });
   process.on("message", (asked) => {
     if (asked === "cpu") process.send?.({ cpu: process.cpuUsage(), memory: process.memoryUsage().rss });
   });
@@ -94,7 +112,15 @@ async function startBus(directory: string): Promise<Peer> {
   const authority = await createAuthority({ node: "edge1", clock });
   const certificate = async (service: string) => {
     const { keyPem, csrPem } = await makeKeyAndRequest(`spiffe://edge1/service/${service}`);
-    const { certPem } = await authority.issue({ name: `spiffe://edge1/service/${service}`, csrPem, dns: [], ips: [], lifetimeMs: 3_600_000, client: true, server: true });
+    const { certPem } = await authority.issue({
+      name: `spiffe://edge1/service/${service}`,
+      csrPem,
+      dns: [],
+      ips: [],
+      lifetimeMs: 3_600_000,
+      client: true,
+      server: true,
+    });
     return { certPem, keyPem };
   };
   const child = fork(import.meta.filename, ["--bus"], { stdio: ["ignore", "inherit", "inherit", "ipc"] });
@@ -104,11 +130,11 @@ async function startBus(directory: string): Promise<Peer> {
   const [{ port, mqttPort }] = await said();
   return {
     child,
-    mqttPort: mqttPort!,
+    mqttPort: mqttPort,
     async as(service) {
       const identity = new TlsIdentity({ node: "edge1", service, caPem: authority.certPem });
       identity.update(await certificate(service));
-      const target = { host: "127.0.0.1", port: port!, agent: identity.agent("bus"), secure: true };
+      const target = { host: "127.0.0.1", port: port, agent: identity.agent("bus"), secure: true };
       return connect(bus, { resolver: { pick: () => target, failed: () => undefined } });
     },
     async cpuSeconds() {
@@ -138,8 +164,20 @@ async function appendSingles(peer: Peer): Promise<void> {
   await Promise.all([lane(), lane()]);
   const seconds = (performance.now() - startMs) / 1000;
   const perEvent = (((await peer.cpuSeconds()) - cpu) / (next - 1)) * 1e6;
-  rows.push({ name: `single-reading events made durable by append, window ${WINDOW}`, value: Math.round((next - 1) / seconds), unit: "events/s", met: null, reason: "no peer has batches" });
-  rows.push({ name: "CPU of the bus per event so appended", value: Number(perEvent.toFixed(2)), unit: "us", met: null, reason: "no peer has batches" });
+  rows.push({
+    name: `single-reading events made durable by append, window ${WINDOW}`,
+    value: Math.round((next - 1) / seconds),
+    unit: "events/s",
+    met: null,
+    reason: "no peer has batches",
+  });
+  rows.push({
+    name: "CPU of the bus per event so appended",
+    value: Number(perEvent.toFixed(2)),
+    unit: "us",
+    met: null,
+    reason: "no peer has batches",
+  });
 }
 
 /** 30,000 readings a second in events of 10, flushed every 50 ms, with two followers on it. */
@@ -147,31 +185,36 @@ async function steady(peer: Peer): Promise<void> {
   const device = await peer.as("device-b");
   const after = (await (await peer.as("trace")).backlog({}, call())).last;
   const stop = new AbortController();
-  const counts = await Promise.all(["core-data", "pipeline"].map(async (follower) => {
-    const client = await peer.as(follower);
-    const count = { readings: 0, position: after };
-    void (async () => {
-      for await (const item of client.follow({ follower, after }, call(stop.signal))) {
-        for (const { payload } of item.records) for (const head of headOfBlocks(payload)) count.readings += head.rows * head.series.resources.length;
-        await client.confirm({ body: { follower, position: item.next } }, call());
-      }
-    })();
-    return count;
-  }));
+  const counts = await Promise.all(
+    ["core-data", "pipeline"].map(async (follower) => {
+      const client = await peer.as(follower);
+      const count = { readings: 0, position: after };
+      void (async () => {
+        for await (const item of client.follow({ follower, after }, call(stop.signal))) {
+          for (const { payload } of item.records)
+            for (const head of headOfBlocks(payload)) count.readings += head.rows * head.series.resources.length;
+          await client.confirm({ body: { follower, position: item.next } }, call());
+        }
+      })();
+      return count;
+    }),
+  );
   const devices = Array.from({ length: 20 }, (_, i) => `d${i}`);
   const cpu = await peer.cpuSeconds();
   const startMs = performance.now();
   let sent = 0;
   let slowestMs = 0;
+  const send = async (from: number, to: number) => {
+    const sentMs = performance.now();
+    await device.append({ body: { blocks: batch("device-b", 1, from, to, devices, 10) } }, call());
+    slowestMs = Math.max(slowestMs, performance.now() - sentMs);
+  };
   const flying: Promise<void>[] = [];
   while (performance.now() - startMs < RUN_MS * 2) {
     const from = sent + 1;
     sent = Math.floor((performance.now() - startMs) * 3);
-    const sentMs = performance.now();
     if (sent >= from) {
-      flying.push(device.append({ body: { blocks: batch("device-b", 1, from, sent, devices, 10) } }, call()).then(() => {
-        slowestMs = Math.max(slowestMs, performance.now() - sentMs);
-      }));
+      flying.push(send(from, sent));
     }
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
@@ -180,8 +223,20 @@ async function steady(peer: Peer): Promise<void> {
   while (counts.some((c) => c.readings < sent * 10)) await new Promise((resolve) => setTimeout(resolve, 5));
   const share = (((await peer.cpuSeconds()) - cpu) / seconds) * 100;
   stop.abort();
-  rows.push({ name: `CPU of the bus at ${Math.round((sent * 10) / seconds)} readings/s in events of 10, two followers, mutual TLS`, value: Number(share.toFixed(1)), unit: "% of a core", reach: CORE_SHARE_MAX, met: share < CORE_SHARE_MAX });
-  rows.push({ name: "slowest append of it", value: Math.round(slowestMs), unit: "ms", met: null, reason: "for information" });
+  rows.push({
+    name: `CPU of the bus at ${Math.round((sent * 10) / seconds)} readings/s in events of 10, two followers, mutual TLS`,
+    value: Number(share.toFixed(1)),
+    unit: "% of a core",
+    reach: CORE_SHARE_MAX,
+    met: share < CORE_SHARE_MAX,
+  });
+  rows.push({
+    name: "slowest append of it",
+    value: Math.round(slowestMs),
+    unit: "ms",
+    met: null,
+    reason: "for information",
+  });
 }
 
 /** Reads all of it again, as a follower that lost its store would. */
@@ -192,14 +247,27 @@ async function catchUp(peer: Peer): Promise<void> {
   let readings = 0;
   const stop = new AbortController();
   for await (const item of client.follow({ follower: "core-data", after: first - 1 }, call(stop.signal))) {
-    for (const { payload } of item.records) for (const head of headOfBlocks(payload)) readings += head.rows * head.series.resources.length;
+    for (const { payload } of item.records)
+      for (const head of headOfBlocks(payload)) readings += head.rows * head.series.resources.length;
     if (item.next >= last) break;
   }
-  rows.push({ name: "a follower catches up", value: Math.round(readings / ((performance.now() - startMs) / 1000)), unit: "readings/s", met: null, reason: "for information" });
+  rows.push({
+    name: "a follower catches up",
+    value: Math.round(readings / ((performance.now() - startMs) / 1000)),
+    unit: "readings/s",
+    met: null,
+    reason: "for information",
+  });
 }
 
 async function publishSingles(port: number): Promise<number> {
-  const client = await mqtt.connectAsync({ host: "127.0.0.1", port, protocol: "mqtt", clientId: "device-c", reconnectPeriod: 0 });
+  const client = await mqtt.connectAsync({
+    host: "127.0.0.1",
+    port,
+    protocol: "mqtt",
+    clientId: "device-c",
+    reconnectPeriod: 0,
+  });
   let sequence = 0;
   let done = 0;
   const untilMs = performance.now() + RUN_MS;
@@ -208,7 +276,11 @@ async function publishSingles(port: number): Promise<number> {
     while (performance.now() < untilMs) {
       const id = `00000000-0000-4000-8000-${String(++sequence).padStart(12, "0")}`;
       const reading = `{"id":"${id.replace("4000", "4001")}","origin":1700000000123456789,"deviceName":"d1","resourceName":"T","profileName":"P","valueType":"Float64","value":"${sequence / 8}"}`;
-      await of.publishAsync("edgex/events/device/device-c/P/d1/T", `{"apiVersion":"v3","event":{"apiVersion":"v3","id":"${id}","deviceName":"d1","profileName":"P","sourceName":"T","origin":1700000000123456789,"readings":[${reading}]}}`, { qos: 1 });
+      await of.publishAsync(
+        "edgex/events/device/device-c/P/d1/T",
+        `{"apiVersion":"v3","event":{"apiVersion":"v3","id":"${id}","deviceName":"d1","profileName":"P","sourceName":"T","origin":1700000000123456789,"readings":[${reading}]}}`,
+        { qos: 1 },
+      );
       done++;
     }
   };
@@ -220,18 +292,31 @@ async function publishSingles(port: number): Promise<number> {
 async function mosquitto(directory: string): Promise<number> {
   const port = await freePort();
   const file = path.join(directory, "mosquitto.conf");
-  writeFileSync(file, `listener ${port} 127.0.0.1\nallow_anonymous true\npersistence true\npersistence_location ${directory}/\nautosave_on_changes true\nautosave_interval 1\nmax_inflight_messages 0\nmax_queued_messages 0\nuser root\n`);
+  writeFileSync(
+    file,
+    `listener ${port} 127.0.0.1\nallow_anonymous true\npersistence true\npersistence_location ${directory}/\nautosave_on_changes true\nautosave_interval 1\nmax_inflight_messages 0\nmax_queued_messages 0\nuser root\n`,
+  );
   const child = spawn(MOSQUITTO!, ["-c", file], { stdio: "ignore" });
   try {
     for (let tries = 0; ; tries++) {
       const socket = connectSocket(port, "127.0.0.1");
-      const isUp = await Promise.race([once(socket, "connect").then(() => true), once(socket, "close").then(() => false)]).catch(() => false);
+      const isUp = await Promise.race([
+        once(socket, "connect").then(() => true),
+        once(socket, "close").then(() => false),
+      ]).catch(() => false);
       socket.destroy();
       if (isUp) break;
       if (tries === 50) throw new Error("mosquitto did not come up");
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
-    const away = await mqtt.connectAsync({ host: "127.0.0.1", port, protocol: "mqtt", clientId: "away", clean: false, reconnectPeriod: 0 });
+    const away = await mqtt.connectAsync({
+      host: "127.0.0.1",
+      port,
+      protocol: "mqtt",
+      clientId: "away",
+      clean: false,
+      reconnectPeriod: 0,
+    });
     await away.subscribeAsync("edgex/events/#", { qos: 1 });
     await away.endAsync();
     return await publishSingles(port);
@@ -248,22 +333,49 @@ async function bench(): Promise<void> {
     await steady(peer);
     await catchUp(peer);
     const own = await publishSingles(peer.mqttPort);
-    rows.push({ name: `MQTT QoS 1 events made durable, window ${WINDOW}`, value: Math.round(own), unit: "events/s", met: null, reason: "see the ratio" });
+    rows.push({
+      name: `MQTT QoS 1 events made durable, window ${WINDOW}`,
+      value: Math.round(own),
+      unit: "events/s",
+      met: null,
+      reason: "see the ratio",
+    });
     const reach = 10;
     const name = "single-reading events made durable, against Mosquitto that saves every change";
     if (MOSQUITTO && spawnSync(MOSQUITTO, ["-h"]).error === undefined) {
       const theirs = await mosquitto(mkdtempSync(path.join(directory, "mosquitto-")));
-      const append = rows[0]!.value!;
-      rows.push({ name: "Mosquitto 2, autosave_on_changes, offline durable subscriber", value: Math.round(theirs), unit: "events/s", met: null, reason: "the peer" });
-      rows.push({ name: `${name}: by append`, value: Number((append / theirs).toFixed(1)), unit: "x mosquitto", reach, met: append / theirs > reach });
-      rows.push({ name: `${name}: by MQTT`, value: Number((own / theirs).toFixed(1)), unit: "x mosquitto", reach: 1, met: own / theirs > 1 });
-    } else rows.push({ name, value: null, unit: "x mosquitto", reach, met: null, reason: "mosquitto is not installed" });
+      const append = rows[0].value!;
+      rows.push({
+        name: "Mosquitto 2, autosave_on_changes, offline durable subscriber",
+        value: Math.round(theirs),
+        unit: "events/s",
+        met: null,
+        reason: "the peer",
+      });
+      rows.push({
+        name: `${name}: by append`,
+        value: Number((append / theirs).toFixed(1)),
+        unit: "x mosquitto",
+        reach,
+        met: append / theirs > reach,
+      });
+      rows.push({
+        name: `${name}: by MQTT`,
+        value: Number((own / theirs).toFixed(1)),
+        unit: "x mosquitto",
+        reach: 1,
+        met: own / theirs > 1,
+      });
+    } else
+      rows.push({ name, value: null, unit: "x mosquitto", reach, met: null, reason: "mosquitto is not installed" });
   } finally {
     peer.child.kill("SIGKILL");
     rmSync(directory, { recursive: true, force: true });
   }
   for (const { name, value, unit, reach, met, reason } of rows) {
-    console.log(`${String(value ?? "-").padStart(9)} ${unit.padEnd(12)} ${name}${reach === undefined ? "" : ` (reach ${reach}: ${met === null ? reason : met ? "met" : "missed"})`}`);
+    console.log(
+      `${String(value ?? "-").padStart(9)} ${unit.padEnd(12)} ${name}${reach === undefined ? "" : ` (reach ${reach}: ${met === null ? reason : met ? "met" : "missed"})`}`,
+    );
   }
   if (process.argv.includes("--json")) console.log(JSON.stringify({ bench: "bus", rows }));
 }

@@ -17,7 +17,8 @@ type Members = { readonly [key: string]: unknown };
 const isMembers = (value: unknown): value is Members =>
   typeof value === "object" && value !== null && !Array.isArray(value) && !(value instanceof Uint8Array);
 
-const refuse = (message: string, cause?: unknown) => fail(BUS_EVENT_INVALID, message, cause === undefined ? undefined : { cause });
+const refuse = (message: string, cause?: unknown) =>
+  fail(BUS_EVENT_INVALID, message, cause === undefined ? undefined : { cause });
 
 /** JSON and CBOR are told by the first byte: a CBOR map begins with none that JSON text can begin with. */
 function decode(bytes: Uint8Array): unknown {
@@ -44,7 +45,8 @@ function decodePayload(payload: unknown): unknown {
 
 /**
  * Reads the event in a message: an envelope in JSON or CBOR with its payload as object, base64 or bytes, or an
- * AddEventRequest without envelope. Fails BUS_EVENT_INVALID with what is wrong, also where the topic's last three levels
+ * AddEventRequest without envelope. Fails BUS_EVENT_INVALID with what is wrong, also where the topic's last three
+ * levels
  * are not its profile, device and source (core-data of EdgeX drops those).
  */
 export function readEvent(topic: string, bytes: Uint8Array): EventRow {
@@ -72,13 +74,20 @@ export function readEvent(topic: string, bytes: Uint8Array): EventRow {
 
 const textOf = (value: unknown): string | undefined => (typeof value === "string" ? value : undefined);
 
-/** Writes an event as EdgeX's device services do: an envelope in JSON; where a reading is binary, its payload CBOR in base64. */
+/**
+ * Writes an event as EdgeX's device services do: an envelope in JSON; where a reading is binary, its payload CBOR in
+ * base64.
+ */
 export function writeEvent(event: Event, requestId: string | undefined): string {
   const correlationID = requestId ?? newRequestId();
   const binary = event.readings.some((r) => r.valueType === "Binary");
   const request = { apiVersion: "v3", requestId: correlationID, event: binary ? withBytes(event) : event };
   const envelope: Envelope = {
-    apiVersion: "v3", receivedTopic: "", correlationID, requestID: "", errorCode: 0,
+    apiVersion: "v3",
+    receivedTopic: "",
+    correlationID,
+    requestID: "",
+    errorCode: 0,
     payload: binary ? encodeCbor(request).toBase64() : request,
     contentType: binary ? CBOR_TYPE : JSON_TYPE,
   };
@@ -87,5 +96,7 @@ export function writeEvent(event: Event, requestId: string | undefined): string 
 
 const withBytes = (event: Event): Event => ({
   ...event,
-  readings: event.readings.map((r) => (typeof r.binaryValue === "string" ? { ...r, binaryValue: Uint8Array.fromBase64(r.binaryValue) } : r)),
+  readings: event.readings.map((r) =>
+    typeof r.binaryValue === "string" ? { ...r, binaryValue: Uint8Array.fromBase64(r.binaryValue) } : r,
+  ),
 });

@@ -1,9 +1,11 @@
-/** Reads the journal for one follower: what it has not seen, then what comes; as fast as it takes, one item at a time. */
+/**
+ * Reads the journal for one follower: what it has not seen, then what comes; as fast as it takes, one item at a time.
+ */
 import { topicMatches } from "../../kernel/edgex.ts";
 import { decodeBlocks, encodeBlocks, headOfBlocks } from "../../kernel/events/codec.ts";
 import type { Journal, JournalRecord } from "../../kernel/journal/journal.ts";
 import type { BusRecord, FollowItem } from "./api.ts";
-import { KIND } from "./store.ts";
+import { KIND } from "./records.ts";
 import { eventTopic, isEventTopic } from "./topics.ts";
 
 /** What one item holds unless the follower asks for less (or more, up to the frame's limit). */
@@ -58,7 +60,8 @@ class Selection {
   }
 
   // What only the events themselves tell (the topics of a batch's other series) is sorted out in `take`.
-  readonly match = (kind: number, key: string): boolean => (kind === KIND.message ? this.#matches(key) && this.#filters !== undefined : this.#someEvents);
+  readonly match = (kind: number, key: string): boolean =>
+    kind === KIND.message ? this.#matches(key) && this.#filters !== undefined : this.#someEvents;
 
   #matches(topic: string): boolean {
     return this.#filters?.some((filter) => topicMatches(filter, topic)) ?? true;
@@ -67,20 +70,26 @@ class Selection {
   take({ position, kind, key, payload }: JournalRecord): BusRecord | undefined {
     if (kind === KIND.message) return { position, kind: "message", topic: key, payload };
     const base = key.split("/", 3).join("/");
-    if (this.#allEvents) return { position, kind: "events", topic: isWhole(key) ? key : topicOf(payload, base), payload };
+    if (this.#allEvents)
+      return { position, kind: "events", topic: isWhole(key) ? key : topicOf(payload, base), payload };
     const topics = headOfBlocks(payload).map(({ publisher, series }) => eventTopic(publisher.name, series, base));
     const wanted = topics.map((topic) => this.#matches(topic));
     const first = topics[wanted.indexOf(true)];
     if (first === undefined) return undefined;
     if (wanted.every(Boolean)) return { position, kind: "events", topic: first, payload };
-    return { position, kind: "events", topic: first, payload: encodeBlocks(decodeBlocks(payload).filter((_, i) => wanted[i])) };
+    return {
+      position,
+      kind: "events",
+      topic: first,
+      payload: encodeBlocks(decodeBlocks(payload).filter((_, i) => wanted[i])),
+    };
   }
 }
 
 const isWhole = (key: string): boolean => isEventTopic(key) && key.split("/", 4).length === 4;
 
 function topicOf(payload: Uint8Array, base: string): string {
-  const head = headOfBlocks(payload)[0]!;
+  const head = headOfBlocks(payload)[0];
   return eventTopic(head.publisher.name, head.series, base).slice(0, 1024);
 }
 

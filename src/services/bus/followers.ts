@@ -11,7 +11,10 @@ const FOLLOWERS_MAX = 256;
 const SAVE_MS = 5_000;
 /** The same where space is short: a follower that confirms makes room. */
 const SAVE_SOON_MS = 1_000;
-/** Above this part of the size cap the health is `warning`, and followers that are not expected are waited for no longer. */
+/**
+ * Above this part of the size cap the health is `warning`, and followers that are not expected are waited for no
+ * longer.
+ */
 export const FULLNESS_WARNED = 0.8;
 
 export interface FollowersOptions {
@@ -44,7 +47,11 @@ export class Followers {
   }
 
   list(): { name: string; position: number; connected: boolean }[] {
-    return [...this.#options.store.followers].map(([name, position]) => ({ name, position, connected: this.#connected.has(name) }));
+    return [...this.#options.store.followers].map(([name, position]) => ({
+      name,
+      position,
+      connected: this.#connected.has(name),
+    }));
   }
 
   /** A follower begins: it keeps all up to `after`. Returns how to say that it ended. */
@@ -91,7 +98,10 @@ export class Followers {
     this.#timer.unref();
   }
 
-  /** Saves the state, then trims what is behind all followers. A disk that takes no state frees nothing, and is only logged. */
+  /**
+   * Saves the state, then trims what is behind all followers. A disk that takes no state frees nothing, and is only
+   * logged.
+   */
   settle(): Promise<void> {
     this.#settling = this.#settling.then(() => this.#settle());
     return this.#settling;
@@ -108,7 +118,11 @@ export class Followers {
     // A full disk cannot take the state before something went. Then what goes is what the state before this one covers.
     const target = Math.min(this.#target(), saved ? through : store.savedThrough);
     if (target < store.journal.first) return;
-    await store.journal.trim(target).catch((error: unknown) => log.warn({ err: asFailure(error).message }, "the journal could not be trimmed; it is tried again"));
+    await store.journal
+      .trim(target)
+      .catch((error: unknown) =>
+        log.warn({ err: asFailure(error).message }, "the journal could not be trimmed; it is tried again"),
+      );
   }
 
   /** The last position that may go. */
@@ -121,7 +135,11 @@ export class Followers {
     for (const [name, position] of store.followers) {
       if (position >= target) continue;
       if (this.fullness > FULLNESS_WARNED && !expected.includes(name)) {
-        if (!this.#leftBehind.has(name)) log.warn({ follower: name, position }, "the journal is nearly full: this follower is no longer waited for, and will be told of the gap");
+        if (!this.#leftBehind.has(name))
+          log.warn(
+            { follower: name, position },
+            "the journal is nearly full: this follower is no longer waited for, and will be told of the gap",
+          );
         this.#leftBehind.add(name);
         continue;
       }

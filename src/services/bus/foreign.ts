@@ -25,7 +25,14 @@ export interface Kept {
 /** Makes a block of one event; it gets its number when it is kept. */
 export function blockOf(row: EventRow): Block {
   const extras = new Map<number, Extra>(row.extra ? [[0, row.extra]] : []);
-  return { publisher: { name: "", epoch: 0 }, series: row.series, sequences: [1], origins: [row.origin], columns: row.values.map((v): Value[] => [v]), extras };
+  return {
+    publisher: { name: "", epoch: 0 },
+    series: row.series,
+    sequences: [1],
+    origins: [row.origin],
+    columns: row.values.map((v): Value[] => [v]),
+    extras,
+  };
 }
 
 const idOf = (block: Block, row: number): string | undefined => block.extras.get(row)?.ids?.[0];
@@ -54,7 +61,9 @@ export class Foreign {
     }
     const named = { name: publisher, epoch: this.#options.epoch };
     const taken = new Set<string>();
-    const fresh = blocks.map((block) => this.#number({ ...block, publisher: named }, taken)).filter((block) => block.sequences.length > 0);
+    const fresh = blocks
+      .map((block) => this.#number({ ...block, publisher: named }, taken))
+      .filter((block) => block.sequences.length > 0);
     if (fresh.length === 0) return { position: this.#options.end(), duplicate: true, blocks: [] };
     const appended = this.#options.append(topic, encodeBlocks(fresh));
     for (const id of taken) this.#flying.set(id, appended);
@@ -76,13 +85,19 @@ export class Foreign {
       addIf(taken, id);
       rows.push(row);
     }
-    const pick = <T>(from: readonly T[]): T[] => rows.map((row) => from[row] as T);
+    const pick = <T>(from: readonly T[]): T[] => rows.map((row) => from[row]);
     const extras = new Map<number, Extra>();
     rows.forEach((row, to) => {
       const extra = block.extras.get(row);
       if (extra) extras.set(to, extra);
     });
-    return { ...block, sequences: rows.map(() => ++this.#sequence), origins: pick(block.origins), columns: block.columns.map(pick), extras };
+    return {
+      ...block,
+      sequences: rows.map(() => ++this.#sequence),
+      origins: pick(block.origins),
+      columns: block.columns.map(pick),
+      extras,
+    };
   }
 }
 

@@ -1,4 +1,7 @@
-/** Walks through MQTT's fixed headers ([MQTT] 2.2) and nothing else: how large each packet is, before anybody collects it. */
+/**
+ * Walks through MQTT's fixed headers ([MQTT] 2.2) and nothing else: how large each packet is, before anybody collects
+ * it.
+ */
 import { APPEND_BYTES_MAX } from "./api.ts";
 
 /** A packet's remaining length: the largest message, and its topic. */
@@ -23,7 +26,7 @@ export class Framing {
         at += skipped;
         continue;
       }
-      const byte = chunk[at++]!;
+      const byte = chunk[at++];
       if (this.#lengthBytes < 0) {
         this.#lengthBytes = 0;
         this.#length = 0;

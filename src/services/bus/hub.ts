@@ -1,5 +1,6 @@
 /**
- * Messages as they pass, to whoever listens: services, and MQTT clients, for whom this is the emitter that aedes asks for
+ * Messages as they pass, to whoever listens: services, and MQTT clients, for whom this is the emitter that aedes asks
+ * for
  * (`mq`). Nobody is waited for: who is too slow loses messages or its connection, and holds up nobody else.
  */
 import { type Call } from "../../kernel/call.ts";
@@ -30,7 +31,12 @@ const VERDICTS_MAX = 16_384;
 const noop = (): void => undefined;
 
 export const packetOf = (topic: string, payload: Uint8Array, position?: number): Packet => ({
-  cmd: "publish", topic, payload: Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength), qos: 0, retain: false, dup: false,
+  cmd: "publish",
+  topic,
+  payload: Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength),
+  qos: 0,
+  retain: false,
+  dup: false,
   ...(position === undefined ? {} : { position }),
 });
 
@@ -102,7 +108,11 @@ export class Hub {
         waiting = [];
         bytes = 0;
         yield* taken;
-        if (slow) throw fail(BUS_LISTENER_SLOW, `more than ${LISTENER_MESSAGES_MAX} messages or ${LISTENER_BYTES_MAX} bytes waited for this listener`);
+        if (slow)
+          throw fail(
+            BUS_LISTENER_SLOW,
+            `more than ${LISTENER_MESSAGES_MAX} messages or ${LISTENER_BYTES_MAX} bytes waited for this listener`,
+          );
         if (waiting.length > 0 || signal.aborted) continue;
         await new Promise<void>((resolve) => (wake = resolve));
         wake = noop;

@@ -1,15 +1,23 @@
 /**
- * Takes the batches of a publisher in order, each event once. Several may be on their way to the disk; a batch sent again
+ * Takes the batches of a publisher in order, each event once. Several may be on their way to the disk; a batch sent
+ * again
  * while its first copy is under way waits for that one's end.
  */
 import type { Failure } from "../../kernel/error.ts";
-import { Marks, type Run, type Runs } from "./sequences.ts";
+import type { Marks } from "./sequences.ts";
+import { type Run, type Runs } from "./sequences.ts";
 
-/** A batch that overtook an earlier one (another connection) waits so long for it; then the numbers between count as given up. */
+/**
+ * A batch that overtook an earlier one (another connection) waits so long for it; then the numbers between count as
+ * given up.
+ */
 const OVERTAKEN_WAIT_MS = 250;
 /** Batches that wait so at the same time, of one publisher; further ones are taken as they come. */
 const OVERTAKING_MAX = 64;
-/** After a batch was refused later ones are refused too, until it comes again or so long: otherwise they would be kept before it. */
+/**
+ * After a batch was refused later ones are refused too, until it comes again or so long: otherwise they would be kept
+ * before it.
+ */
 const REFUSED_MS = 5_000;
 
 interface Flight extends Run {
@@ -75,19 +83,29 @@ export class Intake {
   /** Up to this position every record's sequences are in the marks. */
   get settledThrough(): number {
     let through = this.#options.end();
-    for (const stream of this.#streams.values()) for (const flight of stream.flights) through = Math.min(through, flight.after);
+    for (const stream of this.#streams.values())
+      for (const flight of stream.flights) through = Math.min(through, flight.after);
     return through;
   }
 
   /**
-   * Takes a batch of the sequences `from` to `to`: `put` appends those runs of it that are missing (all of it as a rule)
+   * Takes a batch of the sequences `from` to `to`: `put` appends those runs of it that are missing (all of it as a
+   * rule)
    * and answers the position once that is on the disk. Rejects as `put` does.
    */
-  async take(publisher: string, epoch: number, from: number, to: number, put: (missing: readonly Run[]) => Promise<number>): Promise<Taken> {
+  async take(
+    publisher: string,
+    epoch: number,
+    from: number,
+    to: number,
+    put: (missing: readonly Run[]) => Promise<number>,
+  ): Promise<Taken> {
     const stream = this.#streamOf(publisher, epoch);
     if (from > stream.expected && stream.waiting.length < OVERTAKING_MAX) await stream.arrival(from);
     for (;;) {
-      const ahead = stream.flights.filter((f) => (f.from <= to && f.to >= from) || (stream.refused && includes(f, stream.refused.from)));
+      const ahead = stream.flights.filter(
+        (f) => (f.from <= to && f.to >= from) || (stream.refused && includes(f, stream.refused.from)),
+      );
       if (ahead.length === 0) break;
       await Promise.allSettled(ahead.map((f) => f.done));
     }
@@ -117,7 +135,8 @@ export class Intake {
       throw error;
     } finally {
       stream.flights.splice(stream.flights.indexOf(flight), 1);
-      if (stream.flights.length === 0 && stream.waiting.length === 0 && !stream.refused) this.#streams.delete(stream.runs);
+      if (stream.flights.length === 0 && stream.waiting.length === 0 && !stream.refused)
+        this.#streams.delete(stream.runs);
     }
   }
 

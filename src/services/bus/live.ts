@@ -1,5 +1,5 @@
 /** Events that are on the disk, as EdgeX envelopes to whoever listens now; written only where somebody does. */
-import { decodeBlocks, headOfBlocks } from "../../kernel/events/codec.ts";
+import { type BlockHead, decodeBlocks } from "../../kernel/events/codec.ts";
 import { rowsInOrder } from "../../kernel/events/blocks.ts";
 import { rowToEvent } from "../../kernel/events/edgex.ts";
 import { publisherTag } from "../../kernel/events/ids.ts";
@@ -23,7 +23,13 @@ export class Live {
   }
 
   /** Sends encoded events; `heads` are theirs. Rows go out in the order in which they were made. */
-  sendEncoded(bytes: Uint8Array, heads: ReturnType<typeof headOfBlocks>, requestId: string | undefined, position: number, base?: string): void {
+  sendEncoded(
+    bytes: Uint8Array,
+    heads: readonly BlockHead[],
+    requestId: string | undefined,
+    position: number,
+    base?: string,
+  ): void {
     if (!heads.some((head) => this.#hub.concerns(eventTopic(head.publisher.name, head.series, base)))) return;
     this.send(decodeBlocks(bytes), requestId, position, base);
   }

@@ -11,7 +11,8 @@ const MIB = 1024 * 1024;
 const config = Type.Object(
   {
     sizeBytesMax: field(Type.Integer({ minimum: MIB, default: 1024 * MIB }), {
-      description: "Bytes the journal may take on the disk. When followers are so far behind that it is full, nothing more is accepted, and nothing is dropped.",
+      description:
+        "Bytes the journal may take on the disk. When followers are so far behind that it is full, nothing more is accepted, and nothing is dropped.",
       default: 1024 * MIB,
       example: 8192 * MIB,
     }),
@@ -20,13 +21,18 @@ const config = Type.Object(
       default: 64 * MIB,
       example: 0,
     }),
-    followers: field(Type.Array(Type.String({ minLength: 1, maxLength: 200 }), { maxItems: 64, default: ["core-data", "pipeline"] }), {
-      description: "Followers for whom everything is kept until they confirm, also before they have been seen for the first time.",
-      default: ["core-data", "pipeline"],
-      example: ["core-data"],
-    }),
+    followers: field(
+      Type.Array(Type.String({ minLength: 1, maxLength: 200 }), { maxItems: 64, default: ["core-data", "pipeline"] }),
+      {
+        description:
+          "Followers for whom everything is kept until they confirm, also before they have been seen for the first time.",
+        default: ["core-data", "pipeline"],
+        example: ["core-data"],
+      },
+    ),
     foreignIdsMax: field(Type.Integer({ minimum: 1, maximum: 10_000_000, default: 100_000 }), {
-      description: "So many of the newest ids of events from others' software are remembered, to keep one that comes twice once.",
+      description:
+        "So many of the newest ids of events from others' software are remembered, to keep one that comes twice once.",
       default: 100_000,
       example: 1_000_000,
     }),
@@ -47,19 +53,34 @@ export const main = defineService({
     const { clock, log, tracer, stopping, identity, doors } = context;
     const { sizeBytesMax, keepBytes, followers, foreignIdsMax } = context.config;
     const store = await Store.open({
-      directory: context.directory, key: (purpose) => context.key(purpose), sizeBytesMax, idsMax: foreignIdsMax, wallMs: clock.wallMs(), log,
+      directory: context.directory,
+      key: (purpose) => context.key(purpose),
+      sizeBytesMax,
+      idsMax: foreignIdsMax,
+      wallMs: clock.wallMs(),
+      log,
     });
     let mqtt: MqttDoors | undefined;
     const service = new BusService({
-      node: context.node, store, clock, log, tracer, stopping,
+      node: context.node,
+      store,
+      clock,
+      log,
+      tracer,
+      stopping,
       config: { followers, sizeBytesMax, keepBytes },
       mqttClients: () => mqtt?.clients ?? 0,
     });
     try {
       const isOpen = doors["mqtt"] !== undefined || (doors["mqtts"] !== undefined && identity !== undefined);
       if (isOpen) mqtt = await MqttDoors.open({ bus: service, clock, log, stopping });
-      if (mqtt && doors["mqtts"] && identity) log.info({ port: await mqtt.serveTls(doors["mqtts"], identity) }, "MQTT with certificates is open");
-      if (mqtt && doors["mqtt"]) log.info({ port: await mqtt.servePlain(doors["mqtt"]) }, "MQTT without TLS is open on loopback, for EdgeX's software");
+      if (mqtt && doors["mqtts"] && identity)
+        log.info({ port: await mqtt.serveTls(doors["mqtts"], identity) }, "MQTT with certificates is open");
+      if (mqtt && doors["mqtt"])
+        log.info(
+          { port: await mqtt.servePlain(doors["mqtt"]) },
+          "MQTT without TLS is open on loopback, for EdgeX's software",
+        );
     } catch (error) {
       await mqtt?.close();
       await store.close();

@@ -22,11 +22,17 @@ export const CLIENTS_MAX = 256;
 export const SUBSCRIPTIONS_MAX = 100;
 /** Longest client id (EdgeX's are service names). */
 const CLIENT_ID_MAX = 256;
-/** Bytes that wait in a slow client's socket: then QoS 0 is left out for it, and a client with a session is cut off and gets its queue when it is back. */
+/**
+ * Bytes that wait in a slow client's socket: then QoS 0 is left out for it, and a client with a session is cut off and
+ * gets its queue when it is back.
+ */
 const SOCKET_BYTES_MAX = 1024 * 1024;
 /** QoS 2 messages of one client half way. */
 const INFLIGHT_MAX = 100;
-/** MQTT 3.1.1 knows no refusal of a message: while the journal is full its client is kept waiting so long, then cut off unacknowledged. */
+/**
+ * MQTT 3.1.1 knows no refusal of a message: while the journal is full its client is kept waiting so long, then cut off
+ * unacknowledged.
+ */
 const FULL_WAIT_MS = 20_000;
 const FULL_RETRY_MS = 250;
 const CONNECT_TIMEOUT_MS = 10_000;
@@ -77,15 +83,22 @@ export class MqttDoors {
       maxTopicLevels: TOPIC_LEVELS_MAX,
       preConnect: (client, packet, done) => {
         this.#neverTakeForDuplicates(client as Inner);
-        done(packet.clientId.length > CLIENT_ID_MAX ? refusal(IDENTIFIER_REJECTED, "the client id is too long") : null, packet.clientId.length <= CLIENT_ID_MAX);
+        done(
+          packet.clientId.length > CLIENT_ID_MAX ? refusal(IDENTIFIER_REJECTED, "the client id is too long") : null,
+          packet.clientId.length <= CLIENT_ID_MAX,
+        );
       },
       authenticate: (client, _user, _password, done) => this.#authenticate(client, done),
-      authorizePublish: (client, packet, done) => void this.#take(client, packet).then(() => done(null), done),
+      authorizePublish: (client, packet, done) => void this.#authorizePublish(client, packet, done),
       authorizeSubscribe: (client, subscription, done) => done(null, this.#admit(client as Inner, subscription)),
       authorizeForward: (client, packet) => this.#forward(client, packet),
     }) as Broker;
-    this.#broker.on("clientError", (client, error) => options.log.info({ client: client.id, err: error.message }, "an MQTT client's connection ended with an error"));
-    this.#broker.on("connectionError", (_client, error) => options.log.debug({ err: error.message }, "an MQTT connection failed"));
+    this.#broker.on("clientError", (client, error) =>
+      options.log.info({ client: client.id, err: error.message }, "an MQTT client's connection ended with an error"),
+    );
+    this.#broker.on("connectionError", (_client, error) =>
+      options.log.debug({ err: error.message }, "an MQTT connection failed"),
+    );
     options.bus.hub.beforePublish = (packet) => this.#keepForSessions(packet);
   }
 
@@ -108,19 +121,26 @@ export class MqttDoors {
       else socket.destroy();
     });
     identity.attach(server);
-    server.on("tlsClientError", (error) => this.#options.log.debug({ err: error.message }, "an MQTT connection failed its handshake"));
+    server.on("tlsClientError", (error) =>
+      this.#options.log.debug({ err: error.message }, "an MQTT connection failed its handshake"),
+    );
     return this.#listen(server, at);
   }
 
   /** Opens the loopback door of `--open-edgex`; answers the port. */
   servePlain(at: ListenAt): Promise<number> {
-    return this.#listen(createServer((socket) => this.#welcome(socket, "open-edgex")), at);
+    return this.#listen(
+      createServer((socket) => this.#welcome(socket, "open-edgex")),
+      at,
+    );
   }
 
   async #listen(server: Server, at: ListenAt): Promise<number> {
     server.maxConnections = CLIENTS_MAX;
     this.#servers.push(server);
-    await new Promise<void>((resolve, reject) => server.once("error", reject).listen("fd" in at ? { fd: at.fd } : at, resolve));
+    await new Promise<void>((resolve, reject) =>
+      server.once("error", reject).listen("fd" in at ? { fd: at.fd } : at, resolve),
+    );
     const address = server.address();
     return typeof address === "object" && address ? address.port : 0;
   }
@@ -139,7 +159,10 @@ export class MqttDoors {
     this.#roles.set(this.#broker.handle(socket), role);
   }
 
-  #authenticate(client: Client, done: (error: (Error & { returnCode: number }) | null, success: boolean | null) => void): void {
+  #authenticate(
+    client: Client,
+    done: (error: (Error & { returnCode: number }) | null, success: boolean | null) => void,
+  ): void {
     const role = this.#roles.get(client);
     if (role === undefined) return done(refusal(NOT_AUTHORIZED, "the client has no role"), null);
     this.#senders.set(client, { role, id: role === "open-edgex" ? client.id : role });
@@ -150,14 +173,36 @@ export class MqttDoors {
     const sender = this.#senders.get(client);
     if (sender && mayUse(sender.role, action, topic)) return true;
     const unsaid = this.#refusals.mayHappen();
-    if (unsaid !== undefined) this.#options.log.warn({ client: sender?.id, action, topic: topic.slice(0, 300), unsaid }, "an MQTT client was denied a topic");
+    if (unsaid !== undefined)
+      this.#options.log.warn(
+        { client: sender?.id, action, topic: topic.slice(0, 300), unsaid },
+        "an MQTT client was denied a topic",
+      );
     return false;
   }
 
-  /** Takes a message before it is acknowledged; the one hook before PUBACK. Rejecting ends the connection ([MQTT-3.3.5-2]). */
+  async #authorizePublish(
+    client: Client | null,
+    packet: PublishPacket,
+    done: (error: Error | null) => void,
+  ): Promise<void> {
+    let refused: Error | null = null;
+    try {
+      await this.#take(client, packet);
+    } catch (error) {
+      refused = asFailure(error);
+    }
+    done(refused);
+  }
+
+  /**
+   * Takes a message before it is acknowledged; the one hook before PUBACK. Rejecting ends the connection
+   * ([MQTT-3.3.5-2]).
+   */
   async #take(client: Client | null, packet: PublishPacket): Promise<void> {
     const sender = client && this.#senders.get(client);
-    if (!client || !sender || !this.#may(client, "publish", packet.topic)) throw new Error(`publishing to '${packet.topic.slice(0, 200)}' is not allowed`);
+    if (!client || !sender || !this.#may(client, "publish", packet.topic))
+      throw new Error(`publishing to '${packet.topic.slice(0, 200)}' is not allowed`);
     // An empty retained message only clears what was retained ([MQTT-3.3.1-11]).
     if (!isJournalled(packet.topic) || (packet.retain && packet.payload.length === 0)) return;
     const payload = typeof packet.payload === "string" ? Buffer.from(packet.payload) : packet.payload;
@@ -181,7 +226,8 @@ export class MqttDoors {
   }
 
   #forward(client: Client, packet: AedesPublishPacket): AedesPublishPacket | null {
-    if (packet.qos > 0 && !client.clean && this.#sessions.waitsForReplay(client.id, packet as unknown as Stored)) return null;
+    if (packet.qos > 0 && !client.clean && this.#sessions.waitsForReplay(client.id, packet as unknown as Stored))
+      return null;
     if ((client.conn as Socket).writableLength <= SOCKET_BYTES_MAX) return packet;
     const unsaid = this.#slow.mayHappen();
     if (unsaid !== undefined) this.#options.log.warn({ client: client.id, unsaid }, "an MQTT client reads too slowly");
@@ -195,7 +241,8 @@ export class MqttDoors {
   }
 
   /**
-   * aedes takes a message that a later one has overtaken (QoS 0 is faster than QoS 1) for a duplicate, and loses it. What
+   * aedes takes a message that a later one has overtaken (QoS 0 is faster than QoS 1) for a duplicate, and loses it.
+   * What
    * is to be told apart is one message that matches two filters of a client: that happens within one emission.
    */
   #neverTakeForDuplicates(client: Inner): void {

@@ -1,4 +1,7 @@
-/** The ids of strangers' newest events, so that one that comes twice (a QoS 1 redelivery, a repeated POST) is kept once. */
+/**
+ * The ids of strangers' newest events, so that one that comes twice (a QoS 1 redelivery, a repeated POST) is kept
+ * once.
+ */
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
@@ -8,7 +11,10 @@ interface Generation {
   readonly after: number;
 }
 
-/** A window over ids: at least the newest `idsMax` are known, at most twice as many are held (a UUID takes about 60 bytes). */
+/**
+ * A window over ids: at least the newest `idsMax` are known, at most twice as many are held (a UUID takes about 60
+ * bytes).
+ */
 export class Seen {
   readonly #idsMax: number;
   #newer: Generation = { ids: new Set(), after: 0 };
@@ -45,4 +51,5 @@ export class Seen {
 }
 
 /** A UUID as 16 characters of one byte each: a third of its text in memory. */
-const keyOf = (id: string): string => (UUID.test(id) ? Buffer.from(id.replaceAll("-", ""), "hex").toString("latin1") : id);
+const keyOf = (id: string): string =>
+  UUID.test(id) ? Buffer.from(id.replaceAll("-", ""), "hex").toString("latin1") : id;

@@ -11,21 +11,32 @@ import { eventTopic, fitsTopic, mayUse } from "./topics.ts";
 import { topicMatches } from "../../kernel/edgex.ts";
 
 test("runs hold what was added, and tell what is missing, as a plain set would", () => {
-  const range = fc.tuple(fc.integer({ min: 1, max: 60 }), fc.integer({ min: 0, max: 15 })).map(([from, more]) => [from, from + more] as const);
-  fc.assert(fc.property(fc.array(range, { maxLength: 30 }), range, (added, [from, to]) => {
-    const runs = new Runs();
-    const model = new Set<number>();
-    for (const [a, b] of added) {
-      runs.add(a, b);
-      for (let n = a; n <= b; n++) model.add(n);
-    }
-    const missing: number[] = [];
-    for (const run of runs.missing(from, to)) for (let n = run.from; n <= run.to; n++) missing.push(n);
-    assert.deepEqual(missing, Array.from({ length: to - from + 1 }, (_, i) => from + i).filter((n) => !model.has(n)));
-    assert.equal(runs.last, Math.max(0, ...model));
-    for (let n = 1; n <= 80; n++) assert.equal(runs.has(n), model.has(n));
-    assert.ok(runs.runs.every((run, i) => i === 0 || run.from > runs.runs[i - 1]!.to + 1), "runs that touch are one");
-  }), { seed: 1, numRuns: 300 });
+  const range = fc
+    .tuple(fc.integer({ min: 1, max: 60 }), fc.integer({ min: 0, max: 15 }))
+    .map(([from, more]) => [from, from + more] as const);
+  fc.assert(
+    fc.property(fc.array(range, { maxLength: 30 }), range, (added, [from, to]) => {
+      const runs = new Runs();
+      const model = new Set<number>();
+      for (const [a, b] of added) {
+        runs.add(a, b);
+        for (let n = a; n <= b; n++) model.add(n);
+      }
+      const missing: number[] = [];
+      for (const run of runs.missing(from, to)) for (let n = run.from; n <= run.to; n++) missing.push(n);
+      assert.deepEqual(
+        missing,
+        Array.from({ length: to - from + 1 }, (_, i) => from + i).filter((n) => !model.has(n)),
+      );
+      assert.equal(runs.last, Math.max(0, ...model));
+      for (let n = 1; n <= 80; n++) assert.equal(runs.has(n), model.has(n));
+      assert.ok(
+        runs.runs.every((run, i) => i === 0 || run.from > runs.runs[i - 1].to + 1),
+        "runs that touch are one",
+      );
+    }),
+    { seed: 1, numRuns: 300 },
+  );
 });
 
 test("marks survive being stored, and are bounded in publishers, epochs and holes", () => {
@@ -35,18 +46,25 @@ test("marks survive being stored, and are bounded in publishers, epochs and hole
   marks.of("a", 2).add(1, 5);
   const again = new Marks();
   again.restore(marks.store());
-  assert.deepEqual(again.store(), [["a", 1, 1, 10, 15, 20], ["a", 2, 1, 5]]);
+  assert.deepEqual(again.store(), [
+    ["a", 1, 1, 10, 15, 20],
+    ["a", 2, 1, 5],
+  ]);
   for (let epoch = 3; epoch < 50; epoch++) again.of("a", epoch).add(1, 1);
   assert.equal([...again.all()].length, EPOCHS_MAX);
   for (let i = 0; i < PUBLISHERS_MAX + 10; i++) again.of(`p${i}`, 1).add(1, 1);
   assert.equal([...again.all()].length, PUBLISHERS_MAX);
   const runs = new Runs();
   for (let n = 1; n < 2000; n += 2) runs.add(n, n);
-  assert.ok(runs.runs.length <= 256 && runs.last === 1999 && runs.runs[0]!.from === 1);
+  assert.ok(runs.runs.length <= 256 && runs.last === 1999 && runs.runs[0].from === 1);
 });
 
 test("after a refused batch those behind it are refused too, until it comes again: nothing is kept out of order", async () => {
-  const FULL = code("BUS_FULL", "full", "Give the node's disk more room, or raise bus.sizeBytesMax; nothing acknowledged is lost.");
+  const FULL = code(
+    "BUS_FULL",
+    "full",
+    "Give the node's disk more room, or raise bus.sizeBytesMax; nothing acknowledged is lost.",
+  );
   let nowMs = 0;
   let position = 0;
   const kept: string[] = [];
@@ -80,18 +98,25 @@ test("the window over ids knows at least the newest so many, and where to read t
 
 test("the tree of filters finds whom a topic concerns as matching each filter would", () => {
   const level = fc.constantFrom("a", "b", "", "+");
-  const filter = fc.tuple(fc.array(level, { minLength: 1, maxLength: 4 }), fc.boolean()).map(([levels, deep]) => [...levels, ...(deep ? ["#"] : [])].join("/"));
-  const topic = fc.array(fc.constantFrom("a", "b", "c", ""), { minLength: 1, maxLength: 5 }).map((levels) => levels.join("/"));
-  fc.assert(fc.property(fc.uniqueArray(filter, { maxLength: 12 }), topic, (filters, asked) => {
-    const tree = new TopicTree<string>();
-    for (const f of filters) tree.add(f, f);
-    const expected = filters.filter((f) => topicMatches(f, asked)).toSorted();
-    assert.deepEqual([...tree.match(asked)].toSorted(), expected);
-    assert.equal(tree.matches(asked), expected.length > 0);
-    for (const f of filters) tree.remove(f, f);
-    assert.equal(tree.size, 0);
-    assert.equal(tree.match(asked).size, 0);
-  }), { seed: 1, numRuns: 300 });
+  const filter = fc
+    .tuple(fc.array(level, { minLength: 1, maxLength: 4 }), fc.boolean())
+    .map(([levels, deep]) => [...levels, ...(deep ? ["#"] : [])].join("/"));
+  const topic = fc
+    .array(fc.constantFrom("a", "b", "c", ""), { minLength: 1, maxLength: 5 })
+    .map((levels) => levels.join("/"));
+  fc.assert(
+    fc.property(fc.uniqueArray(filter, { maxLength: 12 }), topic, (filters, asked) => {
+      const tree = new TopicTree<string>();
+      for (const f of filters) tree.add(f, f);
+      const expected = filters.filter((f) => topicMatches(f, asked)).toSorted();
+      assert.deepEqual([...tree.match(asked)].toSorted(), expected);
+      assert.equal(tree.matches(asked), expected.length > 0);
+      for (const f of filters) tree.remove(f, f);
+      assert.equal(tree.size, 0);
+      assert.equal(tree.match(asked).size, 0);
+    }),
+    { seed: 1, numRuns: 300 },
+  );
   const tree = new TopicTree<string>();
   for (const f of ["#", "+/x"]) tree.add(f, f);
   assert.deepEqual([...tree.match("$SYS/x")], [], "a leading wildcard matches no $ topic");
@@ -102,13 +127,26 @@ test("names that a topic cannot hold are escaped in it, as EdgeX does, and recog
   const topic = eventTopic("~device-x", series);
   assert.equal(topic, "edgex/events/device/device-x/P%2F1/gr%C3%B6%C3%9Fe%20%2B%20%231/a.b-c");
   assert.ok(fitsTopic("edgex/events/device/device-x/P%2F1/gr%C3%B6%C3%9Fe%20%2B%20%231/a%2Eb%2Dc", series));
-  assert.ok(fitsTopic("edgex/events/device/device-x/P/1/größe/A", { profileName: "P/1", deviceName: "größe", sourceName: "A" }));
+  assert.ok(
+    fitsTopic("edgex/events/device/device-x/P/1/größe/A", { profileName: "P/1", deviceName: "größe", sourceName: "A" }),
+  );
 });
 
 test("a role's topics hold for its own name, and a filter may not ask for more than they allow", () => {
   assert.ok(mayUse("device-x", "publish", "edgex/events/device/device-x/P/d/s"));
-  for (const name of ["device-y", "", "device-x/P", "device-#", "+", "core-data"]) assert.ok(!mayUse(name, "publish", "edgex/events/device/device-x/P/d/s"), name);
-  for (const filter of ["#", "+/#", "edgex/#", "edgex/events/#", "edgex/+/validate/device", "edgex/device-y/validate/device", "edgex/a#", ""]) assert.ok(!mayUse("device-x", "subscribe", filter), filter);
+  for (const name of ["device-y", "", "device-x/P", "device-#", "+", "core-data"])
+    assert.ok(!mayUse(name, "publish", "edgex/events/device/device-x/P/d/s"), name);
+  for (const filter of [
+    "#",
+    "+/#",
+    "edgex/#",
+    "edgex/events/#",
+    "edgex/+/validate/device",
+    "edgex/device-y/validate/device",
+    "edgex/a#",
+    "",
+  ])
+    assert.ok(!mayUse("device-x", "subscribe", filter), filter);
   assert.ok(!mayUse("open-edgex", "publish", "other/topic") && !mayUse("open-edgex", "subscribe", "$SYS/#"));
 });
 

@@ -5,7 +5,10 @@
 
 /** Runs kept apart; beyond it the lowest hole is taken for one that nobody will fill (events the publisher gave up). */
 const RUNS_MAX = 256;
-/** Epochs remembered of one publisher (an epoch is one start of it), and publishers in all; those longest unused go first. */
+/**
+ * Epochs remembered of one publisher (an epoch is one start of it), and publishers in all; those longest unused go
+ * first.
+ */
 export const EPOCHS_MAX = 8;
 export const PUBLISHERS_MAX = 1024;
 
@@ -47,18 +50,18 @@ export class Runs {
     if (last && from === last.to + 1) runs[runs.length - 1] = { from: last.from, to };
     else if (!last || from > last.to) runs.push({ from, to });
     else this.#insert(from, to);
-    while (runs.length > RUNS_MAX) runs.splice(0, 2, { from: runs[0]!.from, to: runs[1]!.to });
+    while (runs.length > RUNS_MAX) runs.splice(0, 2, { from: runs[0].from, to: runs[1].to });
   }
 
   #insert(from: number, to: number): void {
     const runs = this.#runs;
     let start = 0;
-    while (runs[start]!.to < from - 1) start++;
+    while (runs[start].to < from - 1) start++;
     let end = start;
     let [low, high] = [from, to];
-    for (; end < runs.length && runs[end]!.from <= to + 1; end++) {
-      low = Math.min(low, runs[end]!.from);
-      high = Math.max(high, runs[end]!.to);
+    for (; end < runs.length && runs[end].from <= to + 1; end++) {
+      low = Math.min(low, runs[end].from);
+      high = Math.max(high, runs[end].to);
     }
     runs.splice(start, end - start, { from: low, to: high });
   }
@@ -69,9 +72,9 @@ export class Runs {
     let next = from;
     // From the end: what is sent now is nearly always behind the last run.
     let i = this.#runs.length;
-    while (i > 0 && this.#runs[i - 1]!.to >= from) i--;
-    for (; i < this.#runs.length && this.#runs[i]!.from <= to; i++) {
-      const run = this.#runs[i]!;
+    while (i > 0 && this.#runs[i - 1].to >= from) i--;
+    for (; i < this.#runs.length && this.#runs[i].from <= to; i++) {
+      const run = this.#runs[i];
       if (run.from > next) found.push({ from: next, to: run.from - 1 });
       next = Math.max(next, run.to + 1);
     }
@@ -81,7 +84,7 @@ export class Runs {
 
   #at(number: number): number {
     for (let i = this.#runs.length - 1; i >= 0; i--) {
-      const run = this.#runs[i]!;
+      const run = this.#runs[i];
       if (number > run.to) return -1;
       if (number >= run.from) return i;
     }
@@ -108,13 +111,17 @@ export class Marks {
   }
 
   store(): StoredMark[] {
-    return [...this.all()].map(({ name, epoch, runs }): StoredMark => [name, epoch, ...runs.runs.flatMap((r) => [r.from, r.to])]);
+    return [...this.all()].map(({ name, epoch, runs }): StoredMark => [
+      name,
+      epoch,
+      ...runs.runs.flatMap((r) => [r.from, r.to]),
+    ]);
   }
 
   restore(marks: readonly StoredMark[]): void {
     for (const [name, epoch, ...flat] of marks) {
       const runs = this.of(name, epoch);
-      for (let i = 0; i + 1 < flat.length; i += 2) runs.add(flat[i]!, flat[i + 1]!);
+      for (let i = 0; i + 1 < flat.length; i += 2) runs.add(flat[i], flat[i + 1]);
     }
   }
 }

@@ -2,13 +2,13 @@
 import type { Call } from "../../kernel/call.ts";
 import type { Clock } from "../../kernel/clock.ts";
 import { TOPIC } from "../../kernel/edgex.ts";
-import { asFailure, fail, INPUT_TOO_LARGE } from "../../kernel/error.ts";
-import { sliceBlock } from "../../kernel/events/blocks.ts";
-import { decodeBlocks, encodeBlocks, headOfBlocks } from "../../kernel/events/codec.ts";
+import { asFailure, fail } from "../../kernel/error.ts";
+import { decodeBlocks, headOfBlocks } from "../../kernel/events/codec.ts";
 import { JOURNAL_DISK_FULL, JOURNAL_FULL } from "../../kernel/journal/errors.ts";
 import type { Log } from "../../kernel/log.ts";
 import type { Tracer } from "../../kernel/trace.ts";
-import { APPEND_BYTES_MAX, type Bus, BUS_BATCH_REFUSED, BUS_EVENT_INVALID, BUS_FULL, BUS_TOPIC_REFUSED } from "./api.ts";
+import { type Bus, BUS_EVENT_INVALID, BUS_FULL, BUS_TOPIC_REFUSED } from "./api.ts";
+import { cut, orRefuse, ownRange, within } from "./batch.ts";
 import { readEvent } from "./envelope.ts";
 import { follow } from "./follow.ts";
 import { Followers, FULLNESS_WARNED } from "./followers.ts";
@@ -18,8 +18,18 @@ import { Intake } from "./intake.ts";
 import { Live } from "./live.ts";
 import { Occasional } from "./occasional.ts";
 import type { Run } from "./sequences.ts";
-import { KIND, rangeOf, type Store } from "./store.ts";
-import { eventTopic, faultOf, isEventTopic, isJournalled, mayUse, serviceInTopic, serviceOf, strangerOf } from "./topics.ts";
+import { KIND } from "./records.ts";
+import type { Store } from "./store.ts";
+import {
+  eventTopic,
+  faultOf,
+  isEventTopic,
+  isJournalled,
+  mayUse,
+  serviceInTopic,
+  serviceOf,
+  strangerOf,
+} from "./topics.ts";
 
 /** What a refused appender waits before it tries again. */
 const FULL_RETRY_S = 1;
@@ -42,8 +52,6 @@ export interface Sender {
   readonly id: string;
 }
 
-type Heads = ReturnType<typeof headOfBlocks>;
-
 export class BusService {
   readonly hub = new Hub();
   /** Messages on event topics that were no events. */
@@ -58,13 +66,25 @@ export class BusService {
   constructor(parts: BusParts) {
     const { store, clock, log, config } = parts;
     this.#parts = parts;
-    this.#intake = new Intake({ marks: store.marks, monotonicMs: () => clock.monotonicMs(), end: () => store.journal.last });
+    this.#intake = new Intake({
+      marks: store.marks,
+      monotonicMs: () => clock.monotonicMs(),
+      end: () => store.journal.last,
+    });
     this.#followers = new Followers({
-      store, clock, log, expected: config.followers, sizeBytesMax: config.sizeBytesMax, keepBytes: config.keepBytes,
+      store,
+      clock,
+      log,
+      expected: config.followers,
+      sizeBytesMax: config.sizeBytesMax,
+      keepBytes: config.keepBytes,
       settledThrough: () => this.#intake.settledThrough,
     });
     this.#foreign = new Foreign({
-      epoch: store.epoch, seen: store.seen, recalled: store.recalled, end: () => store.journal.last,
+      epoch: store.epoch,
+      seen: store.seen,
+      recalled: store.recalled,
+      end: () => store.journal.last,
       append: (topic, payload) => this.#append(KIND.foreign, topic, payload),
     });
     this.#live = new Live(this.hub, parts.node);
@@ -77,7 +97,7 @@ export class BusService {
     appendForeign: async ({ body }, call) => {
       const startMs = this.#parts.clock.monotonicMs();
       const blocks = orRefuse(() => decodeBlocks(within(body.blocks)));
-      const topic = eventTopic(body.publisher, blocks[0]!.series, TOPIC.coreEvents);
+      const topic = eventTopic(body.publisher, blocks[0].series, TOPIC.coreEvents);
       const kept = await this.#foreign.keep(strangerOf(body.publisher), topic, blocks);
       this.#noteForeign(kept, startMs);
       this.#live.send(kept.blocks, call.requestId, kept.position, TOPIC.coreEvents);
@@ -92,7 +112,9 @@ export class BusService {
       const { topic } = body;
       this.#allow(call.caller, "publish", topic);
       const payload = within(body.payload);
-      const position = isJournalled(topic) ? await this.#keepMessage({ role: call.caller, id: call.caller }, topic, payload) : undefined;
+      const position = isJournalled(topic)
+        ? await this.#keepMessage({ role: call.caller, id: call.caller }, topic, payload)
+        : undefined;
       this.hub.publish(topic, payload, position);
       return position === undefined ? {} : { position };
     },
@@ -102,33 +124,55 @@ export class BusService {
       this.#allow(call.caller, "publish", topic);
       this.#allow(call.caller, "subscribe", responseTopic);
       const payload = within(body.payload);
-      return { payload: await this.hub.answerOn(responseTopic, async () => this.hub.publish(topic, payload), timeoutMs, call) };
+      return {
+        payload: await this.hub.answerOn(responseTopic, async () => this.hub.publish(topic, payload), timeoutMs, call),
+      };
     },
     backlog: async () => {
       const { first, last, sizeBytes, losses } = this.#parts.store.journal;
       return {
-        first, last, sizeBytes,
+        first,
+        last,
+        sizeBytes,
         followers: this.#followers.list(),
-        publishers: [...this.#parts.store.marks.all()].map(({ name, epoch, runs }) => ({ name, epoch, last: runs.last })),
-        losses: losses.map(({ reason, firstPosition, lastPosition, bytes }) => ({ reason, firstPosition, bytes, ...(lastPosition === undefined ? {} : { lastPosition }) })),
+        publishers: [...this.#parts.store.marks.all()].map(({ name, epoch, runs }) => ({
+          name,
+          epoch,
+          last: runs.last,
+        })),
+        losses: losses.map(({ reason, firstPosition, lastPosition, bytes }) => ({
+          reason,
+          firstPosition,
+          bytes,
+          ...(lastPosition === undefined ? {} : { lastPosition }),
+        })),
         mqttClients: this.#parts.mqttClients(),
       };
     },
   };
 
-  async #appendBlocks(bytes: Uint8Array, requestId: string | undefined, call: Call): Promise<{ position: number; last: number }> {
+  async #appendBlocks(
+    bytes: Uint8Array,
+    requestId: string | undefined,
+    call: Call,
+  ): Promise<{ position: number; last: number }> {
     const startMs = this.#parts.clock.monotonicMs();
     const heads = orRefuse(() => headOfBlocks(within(bytes)));
     const { publisher, epoch, from, to } = ownRange(heads, call.caller);
-    const topic = eventTopic(publisher, heads[0]!.series);
+    const topic = eventTopic(publisher, heads[0].series);
     const put = (missing: readonly Run[]) => {
-      const first = missing[0]!;
+      const first = missing[0];
       const whole = missing.length === 1 && first.from === from && first.to === to;
       return this.#append(KIND.events, topic, whole ? bytes : orRefuse(() => cut(bytes, missing)));
     };
     const { position, last } = await this.#intake.take(publisher, epoch, from, to, put);
     if (position === undefined) return { position: this.#parts.store.journal.last, last };
-    this.#parts.tracer.batch("append", startMs, [{ publisher, epoch, from, to }], `${bytes.length} bytes at ${position}`);
+    this.#parts.tracer.batch(
+      "append",
+      startMs,
+      [{ publisher, epoch, from, to }],
+      `${bytes.length} bytes at ${position}`,
+    );
     this.#followers.saveLater();
     this.#live.sendEncoded(bytes, heads, requestId, position);
     return { position, last };
@@ -136,7 +180,8 @@ export class BusService {
 
   /** Appends to the journal, with its refusals in the bus's words. */
   async #append(kind: number, topic: string, payload: Uint8Array): Promise<number> {
-    // A topic of long names does not fit a key: such a record carries the part that says what it is (`topicOf` makes it whole).
+    // A topic of long names does not fit a key: such a record carries the part that says what it is (`topicOf` makes
+    // it whole).
     const key = faultOf(topic, false) === undefined ? topic : TOPIC.deviceEvents;
     try {
       return await this.#parts.store.journal.append(kind, key, payload);
@@ -144,7 +189,10 @@ export class BusService {
       const failure = asFailure(error);
       if (failure.code !== JOURNAL_FULL.code && failure.code !== JOURNAL_DISK_FULL.code) throw error;
       this.#followers.saveLater();
-      throw fail(BUS_FULL, `${failure.message}; the bus takes nothing until its followers have caught up`, { cause: error, retryAfterS: FULL_RETRY_S });
+      throw fail(BUS_FULL, `${failure.message}; the bus takes nothing until its followers have caught up`, {
+        cause: error,
+        retryAfterS: FULL_RETRY_S,
+      });
     }
   }
 
@@ -165,7 +213,11 @@ export class BusService {
   }
 
   #allow(client: string, action: "publish" | "subscribe", topic: string): void {
-    if (!mayUse(client, action, topic)) throw fail(BUS_TOPIC_REFUSED, `'${client}' may not ${action === "publish" ? "publish to" : "listen to"} '${topic.slice(0, 200)}'`);
+    if (!mayUse(client, action, topic))
+      throw fail(
+        BUS_TOPIC_REFUSED,
+        `'${client}' may not ${action === "publish" ? "publish to" : "listen to"} '${topic.slice(0, 200)}'`,
+      );
   }
 
   /** Takes an MQTT client's message before it is acknowledged: what is no event is counted, logged and not kept. */
@@ -177,7 +229,17 @@ export class BusService {
       if (failure.code !== BUS_EVENT_INVALID.code) throw error;
       this.dropped++;
       const unsaid = this.#drops.mayHappen();
-      if (unsaid !== undefined) this.#parts.log.warn({ topic: topic.slice(0, 300), client: sender.id.slice(0, 100), code: failure.code, unsaid, dropped: this.dropped }, `a message is not kept: ${failure.message}`);
+      if (unsaid !== undefined)
+        this.#parts.log.warn(
+          {
+            topic: topic.slice(0, 300),
+            client: sender.id.slice(0, 100),
+            code: failure.code,
+            unsaid,
+            dropped: this.dropped,
+          },
+          `a message is not kept: ${failure.message}`,
+        );
     }
   }
 
@@ -197,55 +259,29 @@ export class BusService {
   #noteForeign({ blocks, position }: Kept, startMs: number): void {
     if (blocks.length === 0) return;
     this.#followers.saveLater();
-    const ranges = blocks.map(({ publisher, sequences }) => ({ publisher: publisher.name, epoch: publisher.epoch, from: sequences[0]!, to: sequences.at(-1)! }));
-    this.#parts.tracer.batch("append", startMs, ranges, `of ${serviceOf(ranges[0]!.publisher)} at ${position}`);
+    const ranges = blocks.map(({ publisher, sequences }) => ({
+      publisher: publisher.name,
+      epoch: publisher.epoch,
+      from: sequences[0],
+      to: sequences.at(-1)!,
+    }));
+    this.#parts.tracer.batch("append", startMs, ranges, `of ${serviceOf(ranges[0].publisher)} at ${position}`);
   }
 
   health(): { state: "passing" | "warning"; reason?: string } {
     const { losses } = this.#parts.store.journal;
     if (this.#followers.fullness > FULLNESS_WARNED) {
-      return { state: "warning", reason: `the journal has ${Math.round(this.#followers.fullness * 100)}% of its bytes: a follower is far behind` };
+      return {
+        state: "warning",
+        reason: `the journal has ${Math.round(this.#followers.fullness * 100)}% of its bytes: a follower is far behind`,
+      };
     }
-    return losses.length > 0 ? { state: "warning", reason: `the journal lost something: ${losses[0]!.reason}` } : { state: "passing" };
+    return losses.length > 0
+      ? { state: "warning", reason: `the journal lost something: ${losses[0].reason}` }
+      : { state: "passing" };
   }
 
   stop(): Promise<void> {
     return this.#followers.stop();
   }
-}
-
-function within(bytes: Uint8Array): Uint8Array {
-  if (bytes.length <= APPEND_BYTES_MAX) return bytes;
-  throw fail(INPUT_TOO_LARGE, `${bytes.length} bytes at once; at most ${APPEND_BYTES_MAX} are allowed`);
-}
-
-function orRefuse<T>(work: () => T): T {
-  try {
-    return work();
-  } catch (error) {
-    const failure = asFailure(error);
-    throw failure.code === INPUT_TOO_LARGE.code ? failure : fail(BUS_BATCH_REFUSED, failure.message, { cause: error });
-  }
-}
-
-function ownRange(heads: Heads, caller: string): ReturnType<typeof rangeOf> {
-  const range = rangeOf(heads);
-  for (const { publisher } of heads) {
-    if (publisher.name !== caller) throw fail(BUS_BATCH_REFUSED, `'${caller}' may not append events of publisher '${publisher.name.slice(0, 100)}'`);
-    if (publisher.epoch !== range.epoch) throw fail(BUS_BATCH_REFUSED, `a batch has one epoch; this one has ${range.epoch} and ${publisher.epoch}`);
-  }
-  if (range.rows > range.to - range.from + 1) throw fail(BUS_BATCH_REFUSED, `${range.rows} events share the sequences ${range.from} to ${range.to}`);
-  return range;
-}
-
-/** Leaves of a batch only the events of some runs of sequences. */
-function cut(bytes: Uint8Array, runs: readonly Run[]): Uint8Array {
-  const blocks = decodeBlocks(bytes).flatMap((block) =>
-    runs.flatMap(({ from, to }) => {
-      const first = block.sequences.findIndex((s) => s >= from);
-      const end = block.sequences.findLastIndex((s) => s <= to) + 1;
-      return first >= 0 && first < end ? [sliceBlock(block, first, end)] : [];
-    }),
-  );
-  return encodeBlocks(blocks);
 }

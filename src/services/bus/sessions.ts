@@ -1,10 +1,11 @@
 /**
- * What MQTT clients leave with the broker: sessions, retained messages, wills; in memory, and bounded everywhere. It is the
+ * What MQTT clients leave with the broker: sessions, retained messages, wills; in memory, and bounded everywhere. It
+ * is the
  * persistence that aedes asks for. A follower that must miss nothing uses `bus.follow`, which knows positions; an MQTT
  * session cannot (65,535 messages, no position), and ends with the bus.
  */
 import { Readable } from "node:stream";
-import { topicMatches } from "../../kernel/edgex.ts";
+import { Retained } from "./retained.ts";
 import { TopicTree } from "./topic-tree.ts";
 
 /** Sessions that outlive their connection; a further one pushes out the one that was away longest. */
@@ -12,9 +13,6 @@ export const SESSIONS_MAX = 256;
 /** Messages that wait for one session, and bytes for all; what comes then is not kept for the session, and counted. */
 export const SESSION_MESSAGES_MAX = 1000;
 export const SESSIONS_BYTES_MAX = 16 * 1024 * 1024;
-/** Retained messages and their bytes; a further topic is refused its place, and counted. */
-export const RETAINED_MAX = 1000;
-export const RETAINED_BYTES_MAX = 4 * 1024 * 1024;
 
 interface ClientLike {
   readonly id: string;
@@ -59,12 +57,11 @@ export class Sessions {
   readonly #options: SessionsOptions;
   readonly #sessions = new Map<string, Session>();
   readonly #byTopic = new TopicTree<Session>();
-  readonly #retained = new Map<string, Stored>();
+  readonly #retained = new Retained();
   readonly #wills = new Map<string, Stored>();
   readonly #incoming = new Map<string, Map<number, Stored>>();
   #broker = "";
   #queuedBytes = 0;
-  #retainedBytes = 0;
   readonly refused: Refused = { sessions: 0, messages: 0, retained: 0 };
 
   constructor(options: SessionsOptions) {
@@ -76,20 +73,11 @@ export class Sessions {
   }
 
   async storeRetained(packet: Stored): Promise<void> {
-    const before = this.#retained.get(packet.topic);
-    if (packet.payload.length === 0) {
-      this.#retained.delete(packet.topic); // [MQTT-3.3.1-10]
-    } else if (!before && (this.#retained.size >= RETAINED_MAX || this.#retainedBytes + packet.payload.length > RETAINED_BYTES_MAX)) {
-      this.refused.retained++;
-      return;
-    } else {
-      this.#retained.set(packet.topic, { ...packet, payload: Buffer.from(packet.payload) });
-    }
-    this.#retainedBytes += packet.payload.length - (before?.payload.length ?? 0);
+    if (!this.#retained.store(packet)) this.refused.retained++;
   }
 
   createRetainedStreamCombi(filters: readonly string[]): Readable {
-    return Readable.from([...this.#retained.values()].filter((p) => filters.some((f) => topicMatches(f, p.topic))));
+    return Readable.from(this.#retained.matching(filters));
   }
 
   async addSubscriptions(client: ClientLike, subscriptions: readonly Subscription[]): Promise<void> {
@@ -99,7 +87,13 @@ export class Sessions {
     for (const { topic, qos, rh, rap, nl } of allowed) {
       this.#byTopic.remove(topic, session);
       if (qos > 0) this.#byTopic.add(topic, session);
-      session.subscriptions.set(topic, { topic, qos, ...(rh === undefined ? {} : { rh }), ...(rap === undefined ? {} : { rap }), ...(nl === undefined ? {} : { nl }) });
+      session.subscriptions.set(topic, {
+        topic,
+        qos,
+        ...(rh === undefined ? {} : { rh }),
+        ...(rap === undefined ? {} : { rap }),
+        ...(nl === undefined ? {} : { nl }),
+      });
     }
   }
 
@@ -173,7 +167,16 @@ export class Sessions {
       return;
     }
     const { topic, payload, qos, retain, brokerId, brokerCounter } = packet;
-    const kept = { cmd: "publish", topic, payload: Buffer.from(payload), qos, retain, brokerId, brokerCounter: brokerCounter ?? 0, messageId: undefined };
+    const kept = {
+      cmd: "publish",
+      topic,
+      payload: Buffer.from(payload),
+      qos,
+      retain,
+      brokerId,
+      brokerCounter: brokerCounter ?? 0,
+      messageId: undefined,
+    };
     this.#queuedBytes += sizeOf(kept);
     session.queue.set(kept.brokerCounter, kept);
   }
@@ -209,10 +212,14 @@ export class Sessions {
     return found;
   }
 
-  /** Tells whether a live message has to wait behind those that its session is being sent ([MQTT-4.6.0-6]: in order). */
+  /**
+   * Tells whether a live message has to wait behind those that its session is being sent ([MQTT-4.6.0-6]: in order).
+   */
   waitsForReplay(id: string, packet: Stored): boolean {
     const session = this.#sessions.get(id);
-    return session?.replay !== undefined && packet.messageId === undefined && session.queue.has(packet.brokerCounter ?? 0);
+    return (
+      session?.replay !== undefined && packet.messageId === undefined && session.queue.has(packet.brokerCounter ?? 0)
+    );
   }
 
   outgoingStream(client: ClientLike): Readable {
@@ -226,7 +233,7 @@ export class Sessions {
     if (!store) {
       // Of sessions that never came back; a live one past this many loses only the memory of what it sent twice.
       if (this.#incoming.size >= SESSIONS_MAX * 2) this.#incoming.delete(this.#incoming.keys().next().value ?? "");
-      this.#incoming.set(client.id, (store = new Map()));
+      this.#incoming.set(client.id, (store = new Map<number, Stored>()));
     }
     store.set(packet.messageId ?? 0, { ...packet, payload: Buffer.alloc(0) });
   }

@@ -1,18 +1,19 @@
-/** What the bus keeps: the journal, and beside it one small sealed file with what the journal's records do not say quickly. */
+/**
+ * What the bus keeps: the journal, and beside it one small sealed file with what the journal's records do not say
+ * quickly.
+ */
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { asFailure } from "../../kernel/error.ts";
-import { decodeBlocks, headOfBlocks } from "../../kernel/events/codec.ts";
+import { type BlockHead, decodeBlocks, headOfBlocks } from "../../kernel/events/codec.ts";
 import { type Journal, openJournal } from "../../kernel/journal/journal.ts";
 import { parseJson } from "../../kernel/json.ts";
 import type { Log } from "../../kernel/log.ts";
 import { openBytes, sealBytes } from "../../kernel/seal/bytes.ts";
 import { replaceFile } from "../../kernel/seal/durable-file.ts";
+import { KIND, rangeOf } from "./records.ts";
 import { Seen } from "./seen.ts";
 import { Marks, type StoredMark } from "./sequences.ts";
-
-/** Kinds of records. */
-export const KIND = { events: 1, message: 2, foreign: 3 } as const;
 
 const STATE_VERSION = 1;
 const STATE_PURPOSE = "holdfast/bus/state/1";
@@ -71,10 +72,17 @@ export class Store {
     this.recalled = this.#recall();
   }
 
-  /** Opens the journal and brings the marks up to its end; time grows with what was appended since the last save alone. */
+  /**
+   * Opens the journal and brings the marks up to its end; time grows with what was appended since the last save alone.
+   */
   static async open(options: StoreOptions): Promise<Store> {
     const state = await readState(options);
-    const journal = await openJournal({ directory: join(options.directory, "journal"), key: options.key("journal"), sizeBytesMax: options.sizeBytesMax, log: options.log });
+    const journal = await openJournal({
+      directory: join(options.directory, "journal"),
+      key: options.key("journal"),
+      sizeBytesMax: options.sizeBytesMax,
+      log: options.log,
+    });
     try {
       const marks = new Marks();
       marks.restore(state?.marks ?? []);
@@ -99,15 +107,21 @@ export class Store {
     const { journal } = this;
     const last = journal.last;
     try {
-      for (let after = Math.min(this.#seenAfter, last); after < last && !this.#closing.signal.aborted; ) {
-        const { records, next } = await journal.read(after, { bytesMax: REPLAY_BYTES, match: (kind) => kind === KIND.foreign });
+      for (let after = Math.min(this.#seenAfter, last); after < last && !this.#closing.signal.aborted;) {
+        const { records, next } = await journal.read(after, {
+          bytesMax: REPLAY_BYTES,
+          match: (kind) => kind === KIND.foreign,
+        });
         for (const { payload, position } of records) this.note(payload, position);
         if (next <= after) break;
         after = next;
       }
       this.#seenReady = true;
     } catch (error) {
-      this.#log.warn({ err: asFailure(error).message }, "the ids of strangers' events could not be read back; one that comes again may be kept twice");
+      this.#log.warn(
+        { err: asFailure(error).message },
+        "the ids of strangers' events could not be read back; one that comes again may be kept twice",
+      );
     }
   }
 
@@ -124,8 +138,12 @@ export class Store {
     // With a margin for records that are on the disk and not noted yet.
     if (this.#seenReady) this.#seenAfter = this.seen.size === 0 ? Math.max(0, through - SEEN_MARGIN) : this.seen.after;
     const state: State = {
-      version: STATE_VERSION, epoch: this.epoch, position: through,
-      marks: this.marks.store(), followers: [...this.followers], seenAfter: this.#seenAfter,
+      version: STATE_VERSION,
+      epoch: this.epoch,
+      position: through,
+      marks: this.marks.store(),
+      followers: [...this.followers],
+      seenAfter: this.#seenAfter,
     };
     this.#saving = replaceFile(this.#path, sealBytes(this.#key, Buffer.from(JSON.stringify(state)), STATE_PURPOSE));
     await this.#saving;
@@ -139,7 +157,10 @@ export class Store {
   }
 }
 
-/** Reads the sealed file; a missing or damaged one costs a longer replay, and the positions of followers that have not followed again. */
+/**
+ * Reads the sealed file; a missing or damaged one costs a longer replay, and the positions of followers that have not
+ * followed again.
+ */
 async function readState({ directory, key, log }: StoreOptions): Promise<State | undefined> {
   let sealed: Buffer;
   try {
@@ -153,20 +174,27 @@ async function readState({ directory, key, log }: StoreOptions): Promise<State |
     if (state.version === STATE_VERSION) return state;
     log.warn({ version: state.version }, "the bus's state is of another version and is made anew from the journal");
   } catch (error) {
-    log.warn({ err: asFailure(error).message }, "the bus's state is damaged and is made anew from the journal; what was trimmed is not recognised when it is sent again");
+    log.warn(
+      { err: asFailure(error).message },
+      "the bus's state is damaged and is made anew from the journal; what was trimmed is not recognised when it is sent again",
+    );
   }
   return undefined;
 }
 
-/** Notes the sequences of all records behind the state; answers the highest epoch of strangers' events where there was no state to tell it. */
+/**
+ * Notes the sequences of all records behind the state; answers the highest epoch of strangers' events where there was
+ * no state to tell it.
+ */
 async function replayMarks(journal: Journal, state: State | undefined, marks: Marks): Promise<number> {
   let foreignEpoch = 0;
   const wanted = (kind: number) => kind === KIND.events || (state === undefined && kind === KIND.foreign);
-  for (let after = Math.min(state?.position ?? 0, journal.last); after < journal.last; ) {
+  for (let after = Math.min(state?.position ?? 0, journal.last); after < journal.last;) {
     const { records, next } = await journal.read(after, { bytesMax: REPLAY_BYTES, match: wanted });
     for (const { kind, payload } of records) {
       const heads = headOfBlocks(payload);
-      if (kind === KIND.foreign) for (const { publisher } of heads) foreignEpoch = Math.max(foreignEpoch, publisher.epoch);
+      if (kind === KIND.foreign)
+        for (const { publisher } of heads) foreignEpoch = Math.max(foreignEpoch, publisher.epoch);
       else noteBatch(marks, heads);
     }
     if (next <= after) break;
@@ -175,19 +203,7 @@ async function replayMarks(journal: Journal, state: State | undefined, marks: Ma
   return foreignEpoch;
 }
 
-/** What a record's heads say together: one publisher, one epoch, the sequences from the first to the last. */
-export function rangeOf(heads: ReturnType<typeof headOfBlocks>): { publisher: string; epoch: number; from: number; to: number; rows: number } {
-  const { name, epoch } = heads[0]!.publisher;
-  let [from, to, rows] = [Infinity, 0, 0];
-  for (const head of heads) {
-    from = Math.min(from, head.firstSequence);
-    to = Math.max(to, head.lastSequence);
-    rows += head.rows;
-  }
-  return { publisher: name, epoch, from, to, rows };
-}
-
-function noteBatch(marks: Marks, heads: ReturnType<typeof headOfBlocks>): void {
+function noteBatch(marks: Marks, heads: readonly BlockHead[]): void {
   const { publisher, epoch, from, to } = rangeOf(heads);
   marks.of(publisher, epoch).add(from, to);
 }

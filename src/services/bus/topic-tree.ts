@@ -53,9 +53,9 @@ export class TopicTree<T> {
     if (last.here?.size === 0) last.here = undefined;
     if (last.below?.size === 0) last.below = undefined;
     for (let i = path.length - 1; i > 0; i--) {
-      const { next, here, below } = path[i]!;
+      const { next, here, below } = path[i];
       if (next.size > 0 || here || below) break;
-      path[i - 1]!.next.delete(levels[i - 1]!);
+      path[i - 1].next.delete(levels[i - 1]);
     }
   }
 
@@ -79,7 +79,7 @@ export class TopicTree<T> {
     const wild = depth > 0 || !levels[0]?.startsWith("$");
     if (at.below && wild && each(at.below)) return true;
     if (depth === levels.length) return at.here !== undefined && each(at.here);
-    const plain = at.next.get(levels[depth]!);
+    const plain = at.next.get(levels[depth]);
     if (plain && this.#visit(plain, levels, depth + 1, each)) return true;
     const any = wild ? at.next.get("+") : undefined;
     return any !== undefined && levels[depth] !== "+" && this.#visit(any, levels, depth + 1, each);

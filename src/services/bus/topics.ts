@@ -18,11 +18,15 @@ const STRANGER = "~";
 /** The publisher that the bus numbers a stranger's events under. */
 export const strangerOf = (service: string): string => STRANGER + service;
 /** The service's name in a publisher's. */
-export const serviceOf = (publisher: string): string => (publisher.startsWith(STRANGER) ? publisher.slice(STRANGER.length) : publisher);
+export const serviceOf = (publisher: string): string =>
+  publisher.startsWith(STRANGER) ? publisher.slice(STRANGER.length) : publisher;
 
 // Characters that would change the number of levels or mean a wildcard.
 const UNFIT = /[/+#\0]/;
-/** Writes a name as a level: raw, as EdgeX does, and percent-encoded as its EnableNameFieldEscape does where raw cannot be. */
+/**
+ * Writes a name as a level: raw, as EdgeX does, and percent-encoded as its EnableNameFieldEscape does where raw cannot
+ * be.
+ */
 const levelOf = (name: string): string => (UNFIT.test(name) ? escapeName(name) : name);
 const escapeName = (name: string): string =>
   encodeURIComponent(name).replace(/[-_.!~*'()]/g, (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`);
@@ -51,14 +55,16 @@ export const serviceInTopic = (topic: string): string | undefined => {
 
 /** Why a topic or filter is none; undefined when it is one ([MQTT-4.7.1], [MQTT-4.7.3]). */
 export function faultOf(topic: string, wildcards: boolean): string | undefined {
-  if (topic.length === 0 || Buffer.byteLength(topic) > TOPIC_BYTES_MAX) return `must have 1 to ${TOPIC_BYTES_MAX} bytes`;
+  if (topic.length === 0 || Buffer.byteLength(topic) > TOPIC_BYTES_MAX)
+    return `must have 1 to ${TOPIC_BYTES_MAX} bytes`;
   if (topic.includes("\0") || !topic.isWellFormed()) return "must be well-formed text without U+0000";
   const levels = topic.split("/");
   if (levels.length > TOPIC_LEVELS_MAX) return `must have at most ${TOPIC_LEVELS_MAX} levels`;
   for (const [i, level] of levels.entries()) {
     if (!/[+#]/.test(level)) continue;
     if (!wildcards) return "must not contain + or #";
-    if (level !== "+" && !(level === "#" && i === levels.length - 1)) return "may have + as a whole level and # as the last one only";
+    if (level !== "+" && !(level === "#" && i === levels.length - 1))
+      return "may have + as a whole level and # as the last one only";
   }
   return undefined;
 }
@@ -93,17 +99,34 @@ const ROLES: readonly { readonly name: RegExp; readonly rights: Rights }[] = [
       subscribe: ["edgex/events/#", "edgex/system-events/#", "edgex/response/core-command/#"],
     },
   },
-  { name: /^core-metadata$/, rights: { publish: ["edgex/system-events/%/#", "edgex/+/validate/device"], subscribe: ["edgex/response/#", "edgex/system-events/#"] } },
-  { name: /^core-data$/, rights: { publish: ["edgex/events/core/#"], subscribe: ["edgex/events/#", "edgex/system-events/#"] } },
+  {
+    name: /^core-metadata$/,
+    rights: {
+      publish: ["edgex/system-events/%/#", "edgex/+/validate/device"],
+      subscribe: ["edgex/response/#", "edgex/system-events/#"],
+    },
+  },
+  {
+    name: /^core-data$/,
+    rights: { publish: ["edgex/events/core/#"], subscribe: ["edgex/events/#", "edgex/system-events/#"] },
+  },
   {
     name: /^core-command$/,
     rights: {
       publish: ["edgex/device/command/request/#"],
-      subscribe: ["edgex/core/command/request/#", "edgex/core/commandquery/request/#", "edgex/response/#", "edgex/system-events/#"],
+      subscribe: [
+        "edgex/core/command/request/#",
+        "edgex/core/commandquery/request/#",
+        "edgex/response/#",
+        "edgex/system-events/#",
+      ],
     },
   },
   { name: /^(registry|core-keeper)$/, rights: { publish: ["edgex/configs/#"], subscribe: [] } },
-  { name: /^(pipeline|trace|gateway)$/, rights: { publish: [], subscribe: ["edgex/events/#", "edgex/system-events/#", "edgex/telemetry/#"] } },
+  {
+    name: /^(pipeline|trace|gateway)$/,
+    rights: { publish: [], subscribe: ["edgex/events/#", "edgex/system-events/#", "edgex/telemetry/#"] },
+  },
   // The loopback door of `--open-edgex`, where nobody has a name.
   { name: /^open-edgex$/, rights: { publish: ["edgex/#"], subscribe: ["edgex/#"] } },
 ];
@@ -119,9 +142,18 @@ function covers(allowed: string, asked: string): boolean {
   return a.length === b.length;
 }
 
-/** Tells whether a client of this name may publish to a topic or subscribe to a filter; what is not allowed is denied. */
+/**
+ * Tells whether a client of this name may publish to a topic or subscribe to a filter; what is not allowed is denied.
+ */
 export function mayUse(client: string, action: keyof Rights, topicOrFilter: string): boolean {
-  if (client.includes("/") || faultOf(client, false) !== undefined || faultOf(topicOrFilter, action === "subscribe") !== undefined) return false;
+  if (
+    client.includes("/") ||
+    faultOf(client, false) !== undefined ||
+    faultOf(topicOrFilter, action === "subscribe") !== undefined
+  )
+    return false;
   const lists = [OWN, ...ROLES.filter((r) => r.name.test(client)).map((r) => r.rights)];
-  return lists.some((rights) => rights[action].some((allowed) => covers(allowed.replaceAll("%", client), topicOrFilter)));
+  return lists.some((rights) =>
+    rights[action].some((allowed) => covers(allowed.replaceAll("%", client), topicOrFilter)),
+  );
 }

@@ -3,18 +3,18 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Writable } from "node:stream";
-import { type Call, makeCall } from "../../kernel/call.ts";
-import { systemClock } from "../../kernel/clock.ts";
-import { BlockBuilder } from "../../kernel/events/blocks.ts";
-import { decodeBlocks, encodeBlocks } from "../../kernel/events/codec.ts";
-import type { Series, Value } from "../../kernel/events/model.ts";
-import type { TlsIdentity } from "../../kernel/identity/tls.ts";
-import { makeLog } from "../../kernel/log.ts";
-import type { ListenAt } from "../../kernel/serve.ts";
-import { Tracer } from "../../kernel/trace.ts";
-import { deriveKey, localClient, makeLocalHouse } from "../../node/local.ts";
-import { type Bus, bus, type FollowItem } from "./api.ts";
-import { main } from "./main.ts";
+import { type Call, makeCall } from "../../src/kernel/call.ts";
+import { systemClock } from "../../src/kernel/clock.ts";
+import { BlockBuilder } from "../../src/kernel/events/blocks.ts";
+import { decodeBlocks, encodeBlocks } from "../../src/kernel/events/codec.ts";
+import type { Series, Value } from "../../src/kernel/events/model.ts";
+import type { TlsIdentity } from "../../src/kernel/identity/tls.ts";
+import { makeLog } from "../../src/kernel/log.ts";
+import type { ListenAt } from "../../src/kernel/serve.ts";
+import { Tracer } from "../../src/kernel/trace.ts";
+import { deriveKey, localClient, makeLocalHouse } from "../../src/node/local.ts";
+import { type Bus, bus, type FollowItem } from "../../src/services/bus/api.ts";
+import { main } from "../../src/services/bus/main.ts";
 
 const KEY = Buffer.alloc(32, 7);
 const node = "edge1";
@@ -87,8 +87,20 @@ export async function startSecureBus(directory: string, identity: TlsIdentity): 
   const doors: Record<string, ListenAt> = { mqtts: { host: "127.0.0.1", port: 0 } };
   const config = { sizeBytesMax: 2 ** 28, keepBytes: 0, followers: [], foreignIdsMax: 1000 };
   const started = await main.start({
-    name: "bus", node, instance: "bus-1", version, config, directory, key: (purpose) => deriveKey(KEY, "bus", purpose), secrets: {},
-    log, clock: systemClock, tracer, supervisor: { on: () => undefined, send: () => undefined }, identity, doors,
+    name: "bus",
+    node,
+    instance: "bus-1",
+    version,
+    config,
+    directory,
+    key: (purpose) => deriveKey(KEY, "bus", purpose),
+    secrets: {},
+    log,
+    clock: systemClock,
+    tracer,
+    supervisor: { on: () => undefined, send: () => undefined },
+    identity,
+    doors,
     connect: () => {
       throw new Error("the bus calls nobody");
     },
@@ -107,7 +119,8 @@ export async function startSecureBus(directory: string, identity: TlsIdentity): 
   };
 }
 
-export const call = (signal?: AbortSignal): Call => makeCall({ caller: "test", timeoutMs: signal ? Number.POSITIVE_INFINITY : 20_000, ...(signal ? { signal } : {}) });
+export const call = (signal?: AbortSignal): Call =>
+  makeCall({ caller: "test", timeoutMs: signal ? Number.POSITIVE_INFINITY : 20_000, ...(signal ? { signal } : {}) });
 
 export const seriesOf = (device: string, resources = 1): Series => ({
   deviceName: device,
@@ -117,17 +130,33 @@ export const seriesOf = (device: string, resources = 1): Series => ({
 });
 
 /** Encodes events `from` to `to` of a publisher, spread over its devices; the value of each is its sequence. */
-export function batch(name: string, epoch: number, from: number, to: number, devices: readonly string[] = ["d1"], resources = 1): Uint8Array {
+export function batch(
+  name: string,
+  epoch: number,
+  from: number,
+  to: number,
+  devices: readonly string[] = ["d1"],
+  resources = 1,
+): Uint8Array {
   const builder = new BlockBuilder({ publisher: { name, epoch } });
   const series = devices.map((device) => seriesOf(device, resources));
   for (let s = from; s <= to; s++) {
-    builder.add(series[s % series.length]!, s, 1_700_000_000_000_000_000n + BigInt(s), Array.from({ length: resources }, (): Value => s));
+    builder.add(
+      series[s % series.length],
+      s,
+      1_700_000_000_000_000_000n + BigInt(s),
+      Array.from({ length: resources }, (): Value => s),
+    );
   }
   return encodeBlocks(builder.blocks());
 }
 
 /** Follows until `enough`, and gives what came. */
-export async function followUntil(of: Bus, input: Parameters<Bus["follow"]>[0], enough: (items: readonly FollowItem[]) => boolean): Promise<FollowItem[]> {
+export async function followUntil(
+  of: Bus,
+  input: Parameters<Bus["follow"]>[0],
+  enough: (items: readonly FollowItem[]) => boolean,
+): Promise<FollowItem[]> {
   const stop = new AbortController();
   const items: FollowItem[] = [];
   for await (const item of of.follow(input, call(stop.signal))) {
@@ -141,8 +170,14 @@ export async function followUntil(of: Bus, input: Parameters<Bus["follow"]>[0], 
 /** The events in followed items: publisher, epoch and sequence as text, in order. */
 export const eventsIn = (items: readonly FollowItem[]): string[] =>
   items.flatMap(({ records }) =>
-    records.filter((r) => r.kind === "events").flatMap((r) =>
-      decodeBlocks(r.payload).flatMap(({ publisher, sequences }) => sequences.map((s) => `${publisher.name}/${publisher.epoch}/${s}`))));
+    records
+      .filter((r) => r.kind === "events")
+      .flatMap((r) =>
+        decodeBlocks(r.payload).flatMap(({ publisher, sequences }) =>
+          sequences.map((s) => `${publisher.name}/${publisher.epoch}/${s}`),
+        ),
+      ),
+  );
 
 export const span = (name: string, epoch: number, from: number, to: number): string[] =>
   Array.from({ length: to - from + 1 }, (_, i) => `${name}/${epoch}/${from + i}`);
