@@ -49,7 +49,8 @@ export function parseBlockHeader(bytes: Buffer, at: number): BlockHeader | undef
 }
 
 /** Cuts the tag out of a header. */
-export const tagOf = (header: Buffer): Buffer => Buffer.from(header.subarray(AUTHENTICATED_BYTES, AUTHENTICATED_BYTES + TAG_BYTES));
+export const tagOf = (header: Buffer): Buffer =>
+  Buffer.from(header.subarray(AUTHENTICATED_BYTES, AUTHENTICATED_BYTES + TAG_BYTES));
 
 const nonce = Buffer.alloc(12);
 const associated = Buffer.alloc(AUTHENTICATED_BYTES + 8);
@@ -64,7 +65,13 @@ function prepare(header: Buffer, at: number, segment: number): void {
 }
 
 /** Seals records: answers header and body, which belong behind each other on the disk. */
-export function sealBlock(key: KeyObject, segment: number, prefix: Buffer, block: Omit<BlockHeader, "bodyBytes">, plain: Uint8Array): { header: Buffer; body: Buffer } {
+export function sealBlock(
+  key: KeyObject,
+  segment: number,
+  prefix: Buffer,
+  block: Omit<BlockHeader, "bodyBytes">,
+  plain: Uint8Array,
+): { header: Buffer; body: Buffer } {
   const header = Buffer.alloc(BLOCK_HEADER_BYTES);
   header.writeUInt32LE(MARK_NUMBER, 0);
   header.writeUInt32LE(plain.byteLength, 4);
@@ -84,7 +91,13 @@ export function sealBlock(key: KeyObject, segment: number, prefix: Buffer, block
 }
 
 /** Opens the block at `at`; undefined if a single bit of it, or its place, is not what was sealed. */
-export function openBlock(key: KeyObject, segment: number, bytes: Buffer, at: number, bodyBytes: number): Buffer | undefined {
+export function openBlock(
+  key: KeyObject,
+  segment: number,
+  bytes: Buffer,
+  at: number,
+  bodyBytes: number,
+): Buffer | undefined {
   prepare(bytes, at, segment);
   const decipher = createDecipheriv("aes-256-gcm", key, nonce, { authTagLength: TAG_BYTES });
   decipher.setAAD(associated);

@@ -1,4 +1,5 @@
 import * as fs from "node:fs";
+import { dirname } from "node:path";
 
 /** The unit in which a disk fails: what cannot be read is given up in pieces of this size. */
 const PAGE_BYTES = 4096;
@@ -35,7 +36,9 @@ export async function syncDirectory(path: string): Promise<void> {
 }
 
 const readOnce = (fd: number, into: Uint8Array, from: number, bytes: number, offset: number): Promise<number> =>
-  new Promise((resolve, reject) => fs.read(fd, into, from, bytes, offset, (error, got) => (error ? reject(error) : resolve(got))));
+  new Promise((resolve, reject) =>
+    fs.read(fd, into, from, bytes, offset, (error, got) => (error ? reject(error) : resolve(got))),
+  );
 
 /**
  * Fills `into` from `offset` on and answers the bytes read, fewer only at the end of the file. Pages that the disk
@@ -72,7 +75,8 @@ export async function writeAt(fd: number, buffers: readonly Uint8Array[], offset
     // IOV_MAX is 1024 on Linux: a longer list would be refused as a whole.
     const now = rest.slice(0, 1024);
     let written = await new Promise<number>((resolve, reject) =>
-      fs.writev(fd, now, at, (error, bytes) => (error ? reject(error) : resolve(bytes))));
+      fs.writev(fd, now, at, (error, bytes) => (error ? reject(error) : resolve(bytes))),
+    );
     at += written;
     let whole = 0;
     while (whole < now.length && written >= (now[whole]?.byteLength ?? 0)) written -= now[whole++]?.byteLength ?? 0;
@@ -84,3 +88,16 @@ export async function writeAt(fd: number, buffers: readonly Uint8Array[], offset
 /** Tells how long a file is. */
 export const statBytes = (fd: number): Promise<number> =>
   new Promise((resolve, reject) => fs.fstat(fd, (error, stats) => (error ? reject(error) : resolve(stats.size))));
+
+/** Makes a directory (0700) and those above it, durably. (mkdir's own `recursive` never returns where the kernel answers ENOENT, as below /proc.) */
+export async function makeDirectory(path: string): Promise<void> {
+  try {
+    fs.mkdirSync(path, { mode: 0o700 });
+  } catch (caught) {
+    if (errnoOf(caught) === "EEXIST") return;
+    if (errnoOf(caught) !== "ENOENT" || dirname(path) === path) throw caught;
+    await makeDirectory(dirname(path));
+    fs.mkdirSync(path, { mode: 0o700 });
+  }
+  await syncDirectory(dirname(path));
+}

@@ -15,7 +15,11 @@ export function directoryFor(t: { after(work: () => void): void }): string {
 }
 
 /** Opens a journal and closes it after the test. */
-export async function opened(t: TestContext, directory: string, options: Partial<JournalOptions> = {}): Promise<Journal> {
+export async function opened(
+  t: TestContext,
+  directory: string,
+  options: Partial<JournalOptions> = {},
+): Promise<Journal> {
   const journal = await openJournal({ directory, key, ...options });
   t.after(() => journal.close());
   return journal;
@@ -45,7 +49,10 @@ export async function fill(journal: Journal, count: number, group = 10): Promise
 }
 
 /** Reads everything after a position, checks each record and the order, and answers positions and gaps. */
-export async function readAll(journal: Journal, after = 0): Promise<{ positions: number[]; gaps: { from: number; to: number }[] }> {
+export async function readAll(
+  journal: Journal,
+  after = 0,
+): Promise<{ positions: number[]; gaps: { from: number; to: number }[] }> {
   const positions: number[] = [];
   const gaps: { from: number; to: number }[] = [];
   let at = after;
@@ -71,7 +78,11 @@ export async function readAll(journal: Journal, after = 0): Promise<{ positions:
 
 export const range = (from: number, to: number): number[] => Array.from({ length: to - from + 1 }, (_, i) => from + i);
 
-export const segmentsIn = (directory: string): string[] => readdirSync(directory).filter((name) => name.endsWith(".seg")).sort().map((name) => join(directory, name));
+export const segmentsIn = (directory: string): string[] =>
+  readdirSync(directory)
+    .filter((name) => name.endsWith(".seg"))
+    .sort()
+    .map((name) => join(directory, name));
 
 /** Rewrites a file with whatever `change` makes of its bytes. */
 export const damage = (path: string, change: (bytes: Buffer) => Buffer | void): void => {
@@ -79,6 +90,8 @@ export const damage = (path: string, change: (bytes: Buffer) => Buffer | void): 
   writeFileSync(path, change(bytes) ?? bytes);
 };
 
-export const flip = (path: string, offset: number): void => damage(path, (bytes) => void (bytes[offset] = (bytes[offset] ?? 0) ^ 0x10));
-export const cutOff = (path: string, bytes: number): void => damage(path, (all) => all.subarray(0, all.byteLength - bytes));
+export const flip = (path: string, offset: number): void =>
+  damage(path, (bytes) => void (bytes[offset] = (bytes[offset] ?? 0) ^ 0x10));
+export const cutOff = (path: string, bytes: number): void =>
+  damage(path, (all) => all.subarray(0, all.byteLength - bytes));
 export const addBytes = (path: string, bytes: Buffer): void => appendFileSync(path, bytes);

@@ -3,7 +3,18 @@ import { readFileSync, readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { crc32 } from "node:zlib";
-import { assertRecord, damage, directoryFor, entryOf, fill, key, opened, range, readAll, segmentsIn } from "./fixture.ts";
+import {
+  assertRecord,
+  damage,
+  directoryFor,
+  entryOf,
+  fill,
+  key,
+  opened,
+  range,
+  readAll,
+  segmentsIn,
+} from "./fixture.ts";
 import { openJournal } from "./journal.ts";
 
 const code = (name: string): { code: string } => ({ code: name });
@@ -11,7 +22,9 @@ const code = (name: string): { code: string } => ({ code: name });
 test("records come back in order, with position, kind, key and payload", async (t) => {
   const journal = await opened(t, directoryFor(t));
   assert.equal(journal.last, journal.first - 1, "an empty journal");
-  const positions = await Promise.all(range(1, 100).map((n) => journal.append(entryOf(n).kind, entryOf(n).key, entryOf(n).payload)));
+  const positions = await Promise.all(
+    range(1, 100).map((n) => journal.append(entryOf(n).kind, entryOf(n).key, entryOf(n).payload)),
+  );
   assert.deepEqual(positions, range(1, 100));
   assert.deepEqual((await readAll(journal)).positions, range(1, 100));
   assert.deepEqual((await readAll(journal, 42)).positions, range(43, 100));
@@ -22,13 +35,22 @@ test("keys and payloads of any content and length up to the limits come back unc
   const directory = directoryFor(t);
   let journal = await openJournal({ directory, key });
   const entries = ["", "é☃𝄞", "x".repeat(1024), "__proto__", "\0"].flatMap((name) =>
-    [0, 1, 127, 128, 65_536, 70_000].map((bytes) => ({ kind: bytes % 256, key: name, payload: Buffer.alloc(bytes, 0xd7) })));
+    [0, 1, 127, 128, 65_536, 70_000].map((bytes) => ({
+      kind: bytes % 256,
+      key: name,
+      payload: Buffer.alloc(bytes, 0xd7),
+    })),
+  );
   await journal.appendMany(entries);
   await journal.append(255, "largest", Buffer.alloc(4 * 1024 * 1024, 1));
   for (let round = 0; round < 2; round++) {
     const { records } = await journal.read(0, { bytesMax: 64 * 1024 * 1024 });
     assert.equal(records.length, entries.length + 1);
-    for (const [i, entry] of entries.entries()) assert.deepEqual({ ...records[i], payload: Buffer.from(records[i]?.payload ?? []) }, { ...entry, position: i + 1 });
+    for (const [i, entry] of entries.entries())
+      assert.deepEqual(
+        { ...records[i], payload: Buffer.from(records[i]?.payload ?? []) },
+        { ...entry, position: i + 1 },
+      );
     assert.equal(records.at(-1)?.payload.byteLength, 4 * 1024 * 1024);
     await journal.close();
     journal = await openJournal({ directory, key });
@@ -91,7 +113,10 @@ test("trimming deletes whole segments, gives their space back, and reads as a ga
   const journal = await opened(t, directory, { segmentBytesMax: 8192 });
   await fill(journal, 1000);
   const [files, size] = [segmentsIn(directory).length, journal.sizeBytes];
-  assert.equal(size, segmentsIn(directory).reduce((sum, path) => sum + statSync(path).size, 0));
+  assert.equal(
+    size,
+    segmentsIn(directory).reduce((sum, path) => sum + statSync(path).size, 0),
+  );
   await journal.trim(500);
   assert.ok(segmentsIn(directory).length < files && journal.sizeBytes < size * 0.6);
   assert.ok(journal.first > 400 && journal.first <= 501, "nothing behind the given position went");
@@ -118,14 +143,20 @@ test("read keeps to its limits, and next goes on although nothing matched", asyn
   const journal = await opened(t, directoryFor(t));
   await fill(journal, 300);
   const few = await journal.read(10, { recordsMax: 3 });
-  assert.deepEqual(few.records.map((record) => record.position), [11, 12, 13]);
+  assert.deepEqual(
+    few.records.map((record) => record.position),
+    [11, 12, 13],
+  );
   assert.equal(few.next, 13);
   const small = await journal.read(0, { bytesMax: 1 });
   assert.equal(small.records.length, 1);
   const nothing = await journal.read(0, { match: () => false });
   assert.deepEqual(nothing, { records: [], next: 300 });
   const some = await journal.read(0, { match: (kind, name) => kind < 100 && name === "topic/3" });
-  assert.deepEqual(some.records.map((record) => record.position), range(1, 300).filter((n) => n % 256 < 100 && n % 7 === 3));
+  assert.deepEqual(
+    some.records.map((record) => record.position),
+    range(1, 300).filter((n) => n % 256 < 100 && n % 7 === 3),
+  );
   let asked = 0;
   await journal.read(0, { match: () => (asked++, true) });
   assert.ok(asked <= 300);
@@ -161,11 +192,13 @@ test("a full journal refuses with JOURNAL_FULL, drops nothing, and takes more af
   const directory = directoryFor(t);
   const journal = await opened(t, directory, { sizeBytesMax: 128 * 1024 });
   let refused = 0;
-  const results = await Promise.allSettled(range(1, 3000).map((n) => journal.append(entryOf(n).kind, entryOf(n).key, entryOf(n).payload)));
+  const results = await Promise.allSettled(
+    range(1, 3000).map((n) => journal.append(entryOf(n).kind, entryOf(n).key, entryOf(n).payload)),
+  );
   for (const result of results) {
     if (result.status === "fulfilled") continue;
     refused++;
-    assert.equal(result.reason.code, "JOURNAL_FULL");
+    assert.equal((result.reason as { code?: unknown }).code, "JOURNAL_FULL");
   }
   assert.ok(refused > 1000 && journal.last > 500);
   assert.deepEqual((await readAll(journal)).positions, range(1, journal.last));
@@ -176,7 +209,10 @@ test("a full journal refuses with JOURNAL_FULL, drops nothing, and takes more af
 
 test("more appends than the queue holds wait their turn, in order", async (t) => {
   const journal = await opened(t, directoryFor(t), { queueBytesMax: 10_000 });
-  assert.deepEqual(await Promise.all(range(1, 3000).map((n) => journal.append(entryOf(n).kind, entryOf(n).key, entryOf(n).payload))), range(1, 3000));
+  assert.deepEqual(
+    await Promise.all(range(1, 3000).map((n) => journal.append(entryOf(n).kind, entryOf(n).key, entryOf(n).payload))),
+    range(1, 3000),
+  );
   assert.ok(journal.syncs > 10);
   assert.deepEqual((await readAll(journal)).positions, range(1, 3000));
 });
@@ -219,12 +255,13 @@ test("a journal of a newer version is refused with JOURNAL_VERSION_NEWER, and no
   let journal = await openJournal({ directory, key });
   await fill(journal, 10);
   await journal.close();
-  const setVersion = (version: number): void => damage(segmentsIn(directory)[0] ?? "", (bytes) => {
-    for (const at of [0, 4096]) {
-      bytes.writeUInt16LE(version, at + 8);
-      bytes.writeUInt32LE(crc32(bytes.subarray(at, at + 124)), at + 124);
-    }
-  });
+  const setVersion = (version: number): void =>
+    damage(segmentsIn(directory)[0] ?? "", (bytes) => {
+      for (const at of [0, 4096]) {
+        bytes.writeUInt16LE(version, at + 8);
+        bytes.writeUInt32LE(crc32(bytes.subarray(at, at + 124)), at + 124);
+      }
+    });
   setVersion(2);
   await assert.rejects(openJournal({ directory, key }), code("JOURNAL_VERSION_NEWER"));
   setVersion(1);
@@ -234,5 +271,8 @@ test("a journal of a newer version is refused with JOURNAL_VERSION_NEWER, and no
 });
 
 test("a directory that cannot be used is named", async () => {
-  await assert.rejects(openJournal({ directory: "/proc/none/journal", key }), { code: "JOURNAL_DIRECTORY_UNUSABLE", message: /\/proc\/none\/journal/ });
+  await assert.rejects(openJournal({ directory: "/proc/none/journal", key }), {
+    code: "JOURNAL_DIRECTORY_UNUSABLE",
+    message: /\/proc\/none\/journal/,
+  });
 });

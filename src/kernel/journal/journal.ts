@@ -1,9 +1,9 @@
 /** An encrypted, append-only, segmented log with group commit. README.md has the whole story on one screen. */
 import { createSecretKey } from "node:crypto";
-import { chmodSync, mkdirSync, statSync } from "node:fs";
-import { dirname, resolve as resolvePath } from "node:path";
+import { chmodSync, statSync } from "node:fs";
+import { resolve as resolvePath } from "node:path";
 import { asFailure, fail, Failure, INPUT_INVALID } from "../error.ts";
-import { errnoOf, syncDirectory } from "./disk.ts";
+import { errnoOf, makeDirectory } from "./disk.ts";
 import { JOURNAL_CLOSED, JOURNAL_DIRECTORY_UNUSABLE, JOURNAL_RECORD_TOO_LARGE } from "./errors.ts";
 import { Ledger, type Log, type Loss } from "./ledger.ts";
 import { lockDirectory } from "./lock.ts";
@@ -78,7 +78,8 @@ export interface Journal {
  */
 export async function openJournal(options: JournalOptions): Promise<Journal> {
   const directory = resolvePath(options.directory);
-  if (options.key.byteLength !== 32) throw fail(INPUT_INVALID, `the key of the journal in ${directory} has ${options.key.byteLength} bytes, not 32`);
+  if (options.key.byteLength !== 32)
+    throw fail(INPUT_INVALID, `the key of the journal in ${directory} has ${options.key.byteLength} bytes, not 32`);
   const key = createSecretKey(options.key);
   const sizeBytesMax = options.sizeBytesMax ?? 256 * MIB;
   const segmentBytes = Math.min(options.segmentBytesMax ?? 16 * MIB, Math.floor(sizeBytesMax / 8), SEGMENT_BYTES_MAX);
@@ -101,21 +102,10 @@ export async function openJournal(options: JournalOptions): Promise<Journal> {
     unlock?.();
     if (caught instanceof Failure) throw caught;
     if (errnoOf(caught) === "") throw asFailure(caught);
-    throw fail(JOURNAL_DIRECTORY_UNUSABLE, `the journal in ${directory} cannot be opened (${errnoOf(caught)})`, { cause: caught });
+    throw fail(JOURNAL_DIRECTORY_UNUSABLE, `the journal in ${directory} cannot be opened (${errnoOf(caught)})`, {
+      cause: caught,
+    });
   }
-}
-
-/** Makes a directory and those above it, durably. (mkdir's own `recursive` never returns where the kernel answers ENOENT, as below /proc.) */
-async function makeDirectory(path: string): Promise<void> {
-  try {
-    mkdirSync(path, { mode: 0o700 });
-  } catch (caught) {
-    if (errnoOf(caught) === "EEXIST") return;
-    if (errnoOf(caught) !== "ENOENT" || dirname(path) === path) throw caught;
-    await makeDirectory(dirname(path));
-    mkdirSync(path, { mode: 0o700 });
-  }
-  await syncDirectory(dirname(path));
 }
 
 interface Sleeper {
@@ -175,10 +165,16 @@ class OpenJournal implements Journal {
       if (refusal) return Promise.reject(refusal);
       bytes += entry.payload.byteLength;
     }
-    if (bytes > GROUP_BYTES_MAX) return Promise.reject(fail(JOURNAL_RECORD_TOO_LARGE, `a group of ${bytes} bytes is over the limit of ${GROUP_BYTES_MAX}`));
+    if (bytes > GROUP_BYTES_MAX)
+      return Promise.reject(
+        fail(JOURNAL_RECORD_TOO_LARGE, `a group of ${bytes} bytes is over the limit of ${GROUP_BYTES_MAX}`),
+      );
     if (entries.length === 0) return Promise.resolve({ first: this.last + 1, last: this.last });
     return new Promise((resolve) =>
-      this.#writer.append(entries, (first) => resolve(typeof first === "number" ? { first, last: first + entries.length - 1 } : first)));
+      this.#writer.append(entries, (first) =>
+        resolve(typeof first === "number" ? { first, last: first + entries.length - 1 } : first),
+      ),
+    );
   }
 
   async read(after: number, options: ReadOptions = {}): Promise<ReadResult> {
@@ -229,7 +225,10 @@ class OpenJournal implements Journal {
     try {
       await this.#writer.roll();
     } catch (caught) {
-      this.#ledger.warn({ err: caught }, "no new segment could be started, so the last one is kept for now");
+      this.#ledger.warn(
+        { err: caught },
+        "no new segment could be started, so the last one is kept until the next trim",
+      );
       return;
     }
     await this.#remove(this.#segments.countThrough(through));
@@ -260,22 +259,34 @@ class OpenJournal implements Journal {
     const failure = fail(JOURNAL_CLOSED, `the journal in ${this.#segments.directory} is closed`);
     for (const sleeper of this.#sleepers) sleeper.wake(failure);
     await this.#writer.close();
-    await this.#ledger.save().catch((caught: unknown) => this.#ledger.warn({ err: caught }, "the journal's ledger could not be written"));
+    await this.#ledger
+      .save()
+      .catch((caught: unknown) => this.#ledger.warn({ err: caught }, "the journal's ledger could not be written"));
     this.#segments.closeAll();
     this.#unlock();
   }
 
   #check(position: number): void {
     if (this.#closing) throw fail(JOURNAL_CLOSED, `the journal in ${this.#segments.directory} is closed`);
-    if (!Number.isSafeInteger(position) || position < 0) throw fail(INPUT_INVALID, `${position} is no position of a journal`);
+    if (!Number.isSafeInteger(position) || position < 0)
+      throw fail(INPUT_INVALID, `${position} is no position of a journal`);
   }
 }
 
 function refusalOf({ kind, key, payload }: Entry): Failure | undefined {
-  if (!Number.isInteger(kind) || kind < 0 || kind > 255) return fail(INPUT_INVALID, `kind ${kind} of a journal record is not within 0..255`);
-  if (payload.byteLength > RECORD_BYTES_MAX) return fail(JOURNAL_RECORD_TOO_LARGE, `a record of ${payload.byteLength} bytes is over the limit of ${RECORD_BYTES_MAX}`);
+  if (!Number.isInteger(kind) || kind < 0 || kind > 255)
+    return fail(INPUT_INVALID, `kind ${kind} of a journal record is not within 0..255`);
+  if (payload.byteLength > RECORD_BYTES_MAX)
+    return fail(
+      JOURNAL_RECORD_TOO_LARGE,
+      `a record of ${payload.byteLength} bytes is over the limit of ${RECORD_BYTES_MAX}`,
+    );
   // UTF-8 takes at most three bytes per unit of a JavaScript string.
-  if (key.length * 3 > KEY_BYTES_MAX && Buffer.byteLength(key) > KEY_BYTES_MAX) return fail(JOURNAL_RECORD_TOO_LARGE, `a key of ${Buffer.byteLength(key)} bytes is over the limit of ${KEY_BYTES_MAX}`);
+  if (key.length * 3 > KEY_BYTES_MAX && Buffer.byteLength(key) > KEY_BYTES_MAX)
+    return fail(
+      JOURNAL_RECORD_TOO_LARGE,
+      `a key of ${Buffer.byteLength(key)} bytes is over the limit of ${KEY_BYTES_MAX}`,
+    );
   if (!key.isWellFormed()) return fail(INPUT_INVALID, "the key of a journal record is not well-formed Unicode");
   return undefined;
 }

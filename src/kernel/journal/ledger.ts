@@ -111,7 +111,10 @@ export class Ledger {
     const [line = "", mac = ""] = text.split("\n");
     const given = Buffer.from(mac, "hex");
     if (given.byteLength !== 32 || !timingSafeEqual(given, this.#mac(line))) {
-      this.warn({ file: LEDGER_NAME }, "the journal's ledger is damaged and is written anew; losses reported before may be reported again");
+      this.warn(
+        { file: LEDGER_NAME },
+        "the journal's ledger is damaged and is written anew; losses reported before may be reported again",
+      );
       this.#dirty = true;
       return;
     }

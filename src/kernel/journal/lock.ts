@@ -60,7 +60,8 @@ const sqliteCode = (caught: unknown): number =>
   caught instanceof Error && "errcode" in caught && typeof caught.errcode === "number" ? caught.errcode & 0xff : 0;
 
 function told(caught: unknown, directory: string, path: string): Error {
-  if (sqliteCode(caught) === SQLITE_BUSY) return fail(JOURNAL_LOCKED, `the journal in ${directory} is open in ${holder(path)}`, { cause: caught });
+  if (sqliteCode(caught) === SQLITE_BUSY)
+    return fail(JOURNAL_LOCKED, `the journal in ${directory} is open in ${holder(path)}`, { cause: caught });
   return fail(JOURNAL_DIRECTORY_UNUSABLE, `the journal's lock ${path} cannot be used`, { cause: caught });
 }
 
@@ -68,7 +69,9 @@ function told(caught: unknown, directory: string, path: string): Error {
 function holder(path: string): string {
   try {
     const inode = String(statSync(path).ino);
-    const line = readFileSync("/proc/locks", "utf8").split("\n").find((one) => one.includes(`:${inode} `));
+    const line = readFileSync("/proc/locks", "utf8")
+      .split("\n")
+      .find((one) => one.includes(`:${inode} `));
     const pid = line?.trim().split(/\s+/)[4];
     return pid === undefined ? "another process" : `process ${pid}`;
   } catch {

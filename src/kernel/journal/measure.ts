@@ -1,4 +1,4 @@
-/** Measures the journal on this machine: `bin/node src/kernel/journal/measure.ts [directory]`. Needs some 700 MB of disk for a moment. */
+/** Measures the journal on this machine: `bin/node src/kernel/journal/measure.ts [directory]`. Needs some 1.2 GB of disk for a moment. */
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { openJournal, type Journal, type JournalOptions } from "./journal.ts";
@@ -10,11 +10,15 @@ const sizeBytesMax = 2 * 1024 ** 3;
 
 const payloadOf = (bytes: number): Buffer => Buffer.alloc(bytes, "0123456789abcdef");
 const secondsSince = (start: number): number => (performance.now() - start) / 1000;
-const say = (what: string, value: string): void => console.log(`${what.padEnd(62)} ${value}`);
+const say = (what: string, value: string): void => void process.stdout.write(`${what.padEnd(62)} ${value}\n`);
 const writtenBytes = (): number => Number(/write_bytes: (\d+)/.exec(readFileSync("/proc/self/io", "utf8"))?.[1]);
-const fileBytes = (directory: string): number => readdirSync(directory).reduce((sum, name) => sum + statSync(join(directory, name)).size, 0);
+const fileBytes = (directory: string): number =>
+  readdirSync(directory).reduce((sum, name) => sum + statSync(join(directory, name)).size, 0);
 
-async function withJournal(work: (journal: Journal, directory: string) => Promise<void>, options: Partial<JournalOptions> = {}): Promise<void> {
+async function withJournal(
+  work: (journal: Journal, directory: string) => Promise<void>,
+  options: Partial<JournalOptions> = {},
+): Promise<void> {
   const directory = mkdtempSync(join(base, ".measure-"));
   try {
     const journal = await openJournal({ directory, key, sizeBytesMax, ...options });
@@ -63,7 +67,10 @@ async function measureGroups(): Promise<void> {
       while (started++ < total) await journal.appendMany(group);
     };
     await Promise.all(Array.from({ length: 1000 }, writer));
-    say("groups of 10 x 200 bytes, 1000 outstanding, durable records/s", ((total * 10) / secondsSince(start)).toFixed(0));
+    say(
+      "groups of 10 x 200 bytes, 1000 outstanding, durable records/s",
+      ((total * 10) / secondsSince(start)).toFixed(0),
+    );
   });
 }
 
@@ -73,23 +80,30 @@ async function measureSingle(): Promise<void> {
     const count = 2000;
     const start = performance.now();
     for (let i = 0; i < count; i++) await journal.append(1, topic, payload);
-    say("64 bytes one at a time, durable records/s; syncs per record", `${(count / secondsSince(start)).toFixed(0)}; ${journal.syncs / count}`);
+    say(
+      "64 bytes one at a time, durable records/s; syncs per record",
+      `${(count / secondsSince(start)).toFixed(0)}; ${journal.syncs / count}`,
+    );
   });
 }
 
 async function measureReading(): Promise<void> {
   const directory = mkdtempSync(join(base, ".measure-"));
-  const total = 2_500_000;
+  const total = 5_000_000;
   try {
     const journal = await openJournal({ directory, key, sizeBytesMax });
     const group = Array.from({ length: 1000 }, () => ({ kind: 1, key: topic, payload: payloadOf(200) }));
-    for (let i = 0; i < total / 10_000; i++) await Promise.all(Array.from({ length: 10 }, () => journal.appendMany(group)));
+    for (let i = 0; i < total / 10_000; i++)
+      await Promise.all(Array.from({ length: 10 }, () => journal.appendMany(group)));
     await journal.close();
     globalThis.gc?.();
     const rss = process.memoryUsage().rss;
     let start = performance.now();
     const again = await openJournal({ directory, key, sizeBytesMax });
-    say(`opening ${total} records (${(again.sizeBytes / 1e6).toFixed(0)} MB), ms; memory grown, MB`, `${(secondsSince(start) * 1000).toFixed(0)}; ${((process.memoryUsage().rss - rss) / 1e6).toFixed(1)}`);
+    say(
+      `opening ${total} records (${(again.sizeBytes / 1e6).toFixed(0)} MB), ms; memory grown, MB`,
+      `${(secondsSince(start) * 1000).toFixed(0)}; ${((process.memoryUsage().rss - rss) / 1e6).toFixed(1)}`,
+    );
     start = performance.now();
     let after = 0;
     let count = 0;
@@ -100,7 +114,7 @@ async function measureReading(): Promise<void> {
     }
     say("reading all of it in chunks of 1 MiB, records/s", (count / secondsSince(start)).toFixed(0));
     start = performance.now();
-    for (after = 0; after < again.last; ) after = (await again.read(after, { match: () => false })).next;
+    for (after = 0; after < again.last;) after = (await again.read(after, { match: () => false })).next;
     say("reading with a match that nothing meets, records/s", (count / secondsSince(start)).toFixed(0));
     start = performance.now();
     const seeks = 200;

@@ -1,4 +1,5 @@
 import { BLOCK_HEADER_BYTES, BLOCK_RECORDS, openBlock, tagOf } from "./block.ts";
+import { BlockCache, type OpenedBlock } from "./cache.ts";
 import { errnoOf } from "./disk.ts";
 import type { Ledger } from "./ledger.ts";
 import { unpack, type JournalRecord, type UnpackLimits } from "./records.ts";
@@ -11,8 +12,6 @@ const READ_BYTES_DEFAULT = 1024 * 1024;
 const READ_RECORDS_DEFAULT = 10_000;
 /** A read looks through so many bytes and then answers, whatever it found: a rare match must not hold up the event loop. */
 const SCAN_BYTES_MAX = 8 * 1024 * 1024;
-/** Opened blocks kept in memory: followers at the end of the log read what was just written without disk or cipher. */
-const CACHE_BYTES_MAX = 1024 * 1024;
 /** Places kept where reads have ended: a follower's next read goes on there. */
 const CURSORS_MAX = 256;
 /** A follower may know this many positions that the journal has lost; one further ahead talks of another journal. */
@@ -21,19 +20,13 @@ const POSITION_JUMP_MAX = 2 ** 24;
 export interface ReadOptions {
   bytesMax?: number;
   recordsMax?: number;
-  match?(kind: number, key: string): boolean;
+  match?: (kind: number, key: string) => boolean;
 }
 
 export interface ReadResult {
   records: JournalRecord[];
   next: number;
   gap?: { from: number; to: number };
-}
-
-interface Cached {
-  readonly segment: Segment;
-  readonly found: Found;
-  readonly plain: Buffer;
 }
 
 /** One call of `read` under way. */
@@ -75,8 +68,7 @@ export class Reader {
   readonly #segments: Segments;
   readonly #writer: Writer;
   readonly #ledger: Ledger;
-  readonly #cache = new Map<number, Cached>();
-  #cacheBytes = 0;
+  readonly #cache = new BlockCache();
   readonly #cursors = new Map<number, { segment: Segment; place: Place }>();
 
   constructor(segments: Segments, writer: Writer, ledger: Ledger) {
@@ -101,7 +93,9 @@ export class Reader {
       place = startOf(segment);
     }
     if (this.#ledger.isDirty) this.#saveLedger();
-    return run.gap ? { records: run.records, next: run.want - 1, gap: run.gap } : { records: run.records, next: run.want - 1 };
+    return run.gap
+      ? { records: run.records, next: run.want - 1, gap: run.gap }
+      : { records: run.records, next: run.want - 1 };
   }
 
   /** Learns from a follower who has read further than the journal reaches, and answers from where that one should go on. */
@@ -111,14 +105,21 @@ export class Reader {
     if (after - last > POSITION_JUMP_MAX) return last;
     // It was acknowledged once, so the end of the log is lost, cut off where no trace is left. The positions must not be given out
     // a second time: this follower would take the new records for those that it has.
-    this.#ledger.lose({ reason: `a follower has read up to position ${after}, but the journal ended at ${last}: its end was cut off`, segment: this.#segments.active.name, firstPosition: last + 1, lastPosition: after, bytes: 0 });
+    this.#ledger.lose({
+      reason: `a follower has read up to position ${after}, but the journal ended at ${last}: its end was cut off`,
+      segment: this.#segments.active.name,
+      firstPosition: last + 1,
+      lastPosition: after,
+      bytes: 0,
+    });
     this.#writer.skipTo(after + 1);
     return after;
   }
 
   #locate(position: number): { segment: Segment; place: Place } {
     const cursor = this.#cursors.get(position);
-    if (cursor && !cursor.segment.isDead && this.#segments.byNumber(cursor.segment.number) === cursor.segment) return cursor;
+    if (cursor && !cursor.segment.isDead && this.#segments.byNumber(cursor.segment.number) === cursor.segment)
+      return cursor;
     const segment = this.#segments.at(position);
     return { segment, place: segment.index?.before(position) ?? startOf(segment) };
   }
@@ -130,7 +131,7 @@ export class Reader {
     let place = start;
     try {
       for (;;) {
-        let block = this.#cached(segment, place.offset);
+        let block = this.#cache.get(segment, place.offset);
         if (!block) {
           handle ??= await this.#segments.acquire(segment);
           window ??= new Window(handle.fd, segment.bytes);
@@ -167,26 +168,38 @@ export class Reader {
   #keepPlace(run: Run, segment: Segment, place: Place, answer: boolean): boolean {
     this.#cursors.delete(run.want);
     this.#cursors.set(run.want, { segment, place });
-    if (this.#cursors.size > CURSORS_MAX) for (const oldest of this.#cursors.keys()) {
-      this.#cursors.delete(oldest);
-      break;
-    }
+    if (this.#cursors.size > CURSORS_MAX)
+      for (const oldest of this.#cursors.keys()) {
+        this.#cursors.delete(oldest);
+        break;
+      }
     return answer;
   }
 
-  async #open(handle: Handle, window: Window, found: Found): Promise<Cached | undefined> {
+  async #open(handle: Handle, window: Window, found: Found): Promise<OpenedBlock | undefined> {
     const { segment } = handle;
     const bytes = BLOCK_HEADER_BYTES + found.bodyBytes;
     const sealed = window.get(found.offset, bytes) ?? (await window.load(found.offset, bytes));
     const plain = openBlock(handle.keys.block, segment.number, sealed, 0, found.bodyBytes);
     // The last block must be the very one that the next segment's header names, not an earlier try with the same number.
-    const isOther = segment.end !== undefined && found.number === segment.end.blocks - 1 && !tagOf(sealed).equals(segment.end.tag);
+    const isOther =
+      segment.end !== undefined && found.number === segment.end.blocks - 1 && !tagOf(sealed).equals(segment.end.tag);
     if (!plain || isOther) {
-      this.#ledger.lose({ reason: "a block is damaged", segment: segment.name, firstPosition: found.first, lastPosition: found.first + found.count - 1, bytes }, segment.number, found.offset);
+      this.#ledger.lose(
+        {
+          reason: "a block is damaged",
+          segment: segment.name,
+          firstPosition: found.first,
+          lastPosition: found.first + found.count - 1,
+          bytes,
+        },
+        segment.number,
+        found.offset,
+      );
       return undefined;
     }
     const block = { segment, found, plain };
-    if (found.type === BLOCK_RECORDS) this.#keep(block);
+    if (found.type === BLOCK_RECORDS) this.#cache.keep(block);
     return block;
   }
 
@@ -194,10 +207,30 @@ export class Reader {
     if (found) {
       // First position alone further on: positions that were skipped on purpose, and told then.
       if (found.first <= place.first || (found.number === place.number && found.offset === place.offset)) return;
-      this.#ledger.lose({ reason: "blocks are damaged", segment: segment.name, firstPosition: place.first, lastPosition: found.first - 1, bytes: found.offset - place.offset }, segment.number, place.offset);
+      this.#ledger.lose(
+        {
+          reason: "blocks are damaged",
+          segment: segment.name,
+          firstPosition: place.first,
+          lastPosition: found.first - 1,
+          bytes: found.offset - place.offset,
+        },
+        segment.number,
+        place.offset,
+      );
     } else if (segment.end && place.number < segment.end.blocks && place.first <= segment.end.last) {
       const bytes = Math.max(0, segment.end.bytes - place.offset);
-      this.#ledger.lose({ reason: "the end of a segment is damaged or cut off", segment: segment.name, firstPosition: place.first, lastPosition: segment.end.last, bytes }, segment.number, place.offset);
+      this.#ledger.lose(
+        {
+          reason: "the end of a segment is damaged or cut off",
+          segment: segment.name,
+          firstPosition: place.first,
+          lastPosition: segment.end.last,
+          bytes,
+        },
+        segment.number,
+        place.offset,
+      );
     }
   }
 
@@ -208,55 +241,49 @@ export class Reader {
     const lastPosition = (this.#segments.after(segment)?.first ?? this.#writer.next) - 1;
     segment.isDead = true;
     if (lastPosition >= segment.first) {
-      this.#ledger.lose({ reason: "a segment's file was deleted or has become unreadable", segment: segment.name, firstPosition: segment.first, lastPosition, bytes: segment.bytes }, segment.number, 0);
+      this.#ledger.lose(
+        {
+          reason: "a segment's file was deleted or has become unreadable",
+          segment: segment.name,
+          firstPosition: segment.first,
+          lastPosition,
+          bytes: segment.bytes,
+        },
+        segment.number,
+        0,
+      );
     }
     // What is written into a file without a name is lost when it is closed: go on in another one.
-    if (isActive) this.#writer.chore(() => this.#writer.roll()).catch((caught: unknown) => this.#ledger.warn({ err: caught }, "no new segment could be started"));
+    if (isActive)
+      this.#writer
+        .chore(() => this.#writer.roll())
+        .catch((caught: unknown) => this.#ledger.warn({ err: caught }, "no new segment could be started"));
   }
 
   #saveLedger(): void {
-    this.#writer.chore(() => this.#ledger.save()).catch((caught: unknown) => this.#ledger.warn({ err: caught }, "the journal's ledger could not be written; its losses will be reported again"));
-  }
-
-  #cached(segment: Segment, offset: number): Cached | undefined {
-    const block = this.#cache.get(cacheKey(segment, offset));
-    return block?.segment === segment ? block : undefined;
-  }
-
-  #keep(block: Cached): void {
-    const key = cacheKey(block.segment, block.found.offset);
-    const before = this.#cache.get(key);
-    if (before) this.#cacheBytes -= before.plain.buffer.byteLength;
-    this.#cache.delete(key);
-    this.#cache.set(key, block);
-    this.#cacheBytes += block.plain.buffer.byteLength;
-    for (const [oldest, { plain }] of this.#cache) {
-      if (this.#cacheBytes <= CACHE_BYTES_MAX) break;
-      this.#cacheBytes -= plain.buffer.byteLength;
-      this.#cache.delete(oldest);
-    }
+    this.#writer
+      .chore(() => this.#ledger.save())
+      .catch((caught: unknown) =>
+        this.#ledger.warn(
+          { err: caught },
+          "the journal's ledger could not be written; its losses will be reported again",
+        ),
+      );
   }
 
   /** Takes over what was just written. */
   remember(blocks: readonly DurableBlock[]): void {
     for (const { segment, plain, ...found } of blocks) {
       segment.index?.note(found);
-      this.#keep({ segment, found, plain });
+      this.#cache.keep({ segment, found, plain });
     }
   }
 
   /** Lets go of everything from segments that are gone. */
   forgetBelow(number: number): void {
     for (const [position, cursor] of this.#cursors) if (cursor.segment.number < number) this.#cursors.delete(position);
-    for (const [key, block] of this.#cache) {
-      if (block.segment.number >= number) continue;
-      this.#cacheBytes -= block.plain.buffer.byteLength;
-      this.#cache.delete(key);
-    }
+    this.#cache.forgetBelow(number);
   }
 }
 
 const startOf = (segment: Segment): Place => ({ number: 0, first: segment.first, offset: SEGMENT_HEADER_BYTES });
-
-// Offsets are below 2^32 and the number's low 20 bits keep the product exact; the segment is compared on every hit.
-const cacheKey = (segment: Segment, offset: number): number => (segment.number % 2 ** 20) * 2 ** 32 + offset;

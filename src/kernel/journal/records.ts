@@ -88,7 +88,13 @@ export interface UnpackLimits {
  * Unpacks the records of an opened block into `into` until a limit is used up, and answers the position of the first record that
  * it did not look at. Asks `match` once for each pair of kind and key. Payloads are views of `body`, not copies.
  */
-export function unpack(body: Buffer, first: number, count: number, limits: UnpackLimits, into: JournalRecord[]): number {
+export function unpack(
+  body: Buffer,
+  first: number,
+  count: number,
+  limits: UnpackLimits,
+  into: JournalRecord[],
+): number {
   const keys: string[] = [];
   const verdicts = new Map<number, boolean>();
   const { buffer: memory, byteOffset: base } = body;

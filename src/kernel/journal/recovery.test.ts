@@ -1,14 +1,40 @@
 import assert from "node:assert/strict";
-import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
-import { addBytes, cutOff, damage, directoryFor, fill, flip, key, opened, range, readAll, segmentsIn } from "./fixture.ts";
+import {
+  addBytes,
+  cutOff,
+  damage,
+  directoryFor,
+  fill,
+  flip,
+  key,
+  opened,
+  range,
+  readAll,
+  segmentsIn,
+} from "./fixture.ts";
 import { openJournal, type Journal } from "./journal.ts";
 
 const HEADER_BYTES = 4224;
 
 /** A closed journal with `count` records; answers its directory and the paths of its segments. */
-async function made(t: TestContext, count: number, segmentBytesMax = 8192): Promise<{ directory: string; paths: string[] }> {
+async function made(
+  t: TestContext,
+  count: number,
+  segmentBytesMax = 8192,
+): Promise<{ directory: string; paths: string[] }> {
   const directory = directoryFor(t);
   const journal = await openJournal({ directory, key, segmentBytesMax });
   await fill(journal, count);
@@ -31,31 +57,43 @@ async function assertSettled(t: TestContext, directory: string, journal: Journal
 }
 
 test("a torn last record is cut off and said, and its position is not given out again", async (t) => {
-  const { directory, paths: [path = ""] } = await made(t, 100, 1 << 20);
+  const {
+    directory,
+    paths: [path = ""],
+  } = await made(t, 100, 1 << 20);
   cutOff(path, 7);
   const journal = await openJournal({ directory, key });
   assert.equal(journal.losses.length, 1);
-  assert.deepEqual({ ...journal.losses[0], reason: "", bytes: 0 }, { reason: "", segment: "000000000001.seg", firstPosition: 91, lastPosition: 100, bytes: 0 });
+  assert.deepEqual(
+    { ...journal.losses[0], reason: "", bytes: 0 },
+    { reason: "", segment: "000000000001.seg", firstPosition: 91, lastPosition: 100, bytes: 0 },
+  );
   assert.match(journal.losses[0]?.reason ?? "", /torn/);
   assert.deepEqual(await readAll(journal), { positions: range(1, 90), gaps: [{ from: 91, to: 100 }] });
   await assertSettled(t, directory, journal);
 });
 
 test("a last segment that is cut down to any length opens with what is whole in it", async (t) => {
-  const { directory, paths: [path = ""] } = await made(t, 60, 1 << 20);
+  const {
+    directory,
+    paths: [path = ""],
+  } = await made(t, 60, 1 << 20);
   const whole = readFileSync(path);
   for (const bytes of [HEADER_BYTES - 1, HEADER_BYTES, HEADER_BYTES + 3, HEADER_BYTES + 700, whole.byteLength - 1]) {
     writeFileSync(path, whole.subarray(0, bytes));
     const journal = await openJournal({ directory, key });
     const { positions } = await readAll(journal);
     assert.deepEqual(positions, range(1, positions.length));
-    assert.ok(await journal.append(1, "after", Buffer.alloc(1)) > positions.length);
+    assert.ok((await journal.append(1, "after", Buffer.alloc(1))) > positions.length);
     await journal.close();
   }
 });
 
 test("a zero-filled tail is cut off and said, and no position that may have been in it is given out again", async (t) => {
-  const { directory, paths: [path = ""] } = await made(t, 100, 1 << 20);
+  const {
+    directory,
+    paths: [path = ""],
+  } = await made(t, 100, 1 << 20);
   damage(path, (bytes) => void bytes.fill(0, bytes.byteLength - 2000));
   const journal = await openJournal({ directory, key });
   assert.match(journal.losses[0]?.reason ?? "", /torn/);
@@ -67,7 +105,10 @@ test("a zero-filled tail is cut off and said, and no position that may have been
 });
 
 test("foreign bytes behind the last record are cut off and nothing else is lost", async (t) => {
-  const { directory, paths: [path = ""] } = await made(t, 100, 1 << 20);
+  const {
+    directory,
+    paths: [path = ""],
+  } = await made(t, 100, 1 << 20);
   addBytes(path, Buffer.from("somebody was here".repeat(100)));
   const journal = await openJournal({ directory, key });
   assert.deepEqual((await readAll(journal)).positions, range(1, 100));
@@ -75,14 +116,30 @@ test("foreign bytes behind the last record are cut off and nothing else is lost"
 });
 
 test("a flipped bit costs its block alone, wherever it is; the blocks behind it are found again", async (t) => {
-  const { directory, paths: [path = ""] } = await made(t, 100, 1 << 20);
+  const {
+    directory,
+    paths: [path = ""],
+  } = await made(t, 100, 1 << 20);
   const whole = readFileSync(path);
-  for (const offset of [HEADER_BYTES, HEADER_BYTES + 5, HEADER_BYTES + 9, HEADER_BYTES + 13, HEADER_BYTES + 26, HEADER_BYTES + 40, HEADER_BYTES + 50, HEADER_BYTES + 300]) {
+  for (const offset of [
+    HEADER_BYTES,
+    HEADER_BYTES + 5,
+    HEADER_BYTES + 9,
+    HEADER_BYTES + 13,
+    HEADER_BYTES + 26,
+    HEADER_BYTES + 40,
+    HEADER_BYTES + 50,
+    HEADER_BYTES + 300,
+  ]) {
     writeFileSync(path, whole);
     rmSync(join(directory, "ledger.json"));
     flip(path, offset);
     const journal = await openJournal({ directory, key });
-    assert.deepEqual(await readAll(journal), { positions: range(11, 100), gaps: [{ from: 1, to: 10 }] }, `at ${offset}`);
+    assert.deepEqual(
+      await readAll(journal),
+      { positions: range(11, 100), gaps: [{ from: 1, to: 10 }] },
+      `at ${offset}`,
+    );
     assert.equal(journal.losses.length, 1);
     assert.equal(journal.losses[0]?.lastPosition, 10);
     await journal.close();
@@ -212,7 +269,10 @@ test("a damaged ledger or lock file costs nothing", async (t) => {
 });
 
 test("a follower that has read further than the journal reaches keeps those positions from being given out again", async (t) => {
-  const { directory, paths: [path = ""] } = await made(t, 100, 1 << 20);
+  const {
+    directory,
+    paths: [path = ""],
+  } = await made(t, 100, 1 << 20);
   const before = statSync(path).size;
   const journal = await openJournal({ directory, key });
   await fill(journal, 10);

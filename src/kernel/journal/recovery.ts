@@ -10,7 +10,15 @@ import { BLOCK_END, BLOCK_HEADER_BYTES, parseBlockHeader } from "./block.ts";
 import { close, errnoOf, open, readAt, statBytes, writeAt } from "./disk.ts";
 import { JOURNAL_DISK_FULL, JOURNAL_KEY_WRONG, JOURNAL_VERSION_NEWER } from "./errors.ts";
 import { LEDGER_NAME, type Ledger } from "./ledger.ts";
-import { createSegment, readHeader, SEGMENT_HEADER_BYTES, segmentName, segmentNumberOf, type HeaderVerdict, type SegmentEnd } from "./segment.ts";
+import {
+  createSegment,
+  readHeader,
+  SEGMENT_HEADER_BYTES,
+  segmentName,
+  segmentNumberOf,
+  type HeaderVerdict,
+  type SegmentEnd,
+} from "./segment.ts";
 import { Segments, segmentOf, type Segment } from "./segments.ts";
 import { openTail, recordsMaxIn } from "./tail.ts";
 import { findBlock, placeAfter, Window, type Place } from "./walk.ts";
@@ -34,7 +42,12 @@ interface File {
 }
 
 /** Opens or makes the log in `directory`; throws JOURNAL_KEY_WRONG or JOURNAL_VERSION_NEWER before it has changed anything. */
-export async function recover(directory: string, key: KeyObject, ledger: Ledger, limits: Limits): Promise<{ segments: Segments; tail: Tail }> {
+export async function recover(
+  directory: string,
+  key: KeyObject,
+  ledger: Ledger,
+  limits: Limits,
+): Promise<{ segments: Segments; tail: Tail }> {
   const files = await readFiles(directory, key, ledger);
   const list = new Segments(directory, key, []);
   let before: { file: File; good: Good; segment: Segment } | undefined;
@@ -72,14 +85,17 @@ export async function recover(directory: string, key: KeyObject, ledger: Ledger,
 async function readFiles(directory: string, key: KeyObject, ledger: Ledger): Promise<File[]> {
   const files: File[] = [];
   const found = await readdir(directory, { withFileTypes: true });
-  for (const { name, isRegular } of found.map((one) => ({ name: one.name, isRegular: one.isFile() })).sort((a, b) => (a.name < b.name ? -1 : 1))) {
+  for (const { name, isRegular } of found
+    .map((one) => ({ name: one.name, isRegular: one.isFile() }))
+    .sort((a, b) => (a.name < b.name ? -1 : 1))) {
     const number = segmentNumberOf(name);
     if (number !== undefined && isRegular) files.push(await judge(directory, name, number, key));
     else if (!OWN_NAMES.has(name)) tellForeign(name, ledger);
   }
   const good = files.filter((file) => file.verdict.state === "good");
   const strangers = files.filter((file) => file.verdict.state === "stranger");
-  if (good.length === 0 && strangers.length > 0) throw fail(JOURNAL_KEY_WRONG, `the journal in ${directory} was made with another key`);
+  if (good.length === 0 && strangers.length > 0)
+    throw fail(JOURNAL_KEY_WRONG, `the journal in ${directory} was made with another key`);
   const highest = good.at(-1)?.number ?? Infinity;
   const kept: File[] = [];
   for (const file of files) {
@@ -94,7 +110,8 @@ async function readFiles(directory: string, key: KeyObject, ledger: Ledger): Pro
 }
 
 function tellForeign(name: string, ledger: Ledger): void {
-  if (ledger.isNews(`file:${name}`)) ledger.warn({ file: name }, "a file that is not the journal's lies in its directory; it is left alone");
+  if (ledger.isNews(`file:${name}`))
+    ledger.warn({ file: name }, "a file that is not the journal's lies in its directory; it is left alone");
 }
 
 async function judge(directory: string, name: string, number: number, key: KeyObject): Promise<File> {
@@ -102,7 +119,10 @@ async function judge(directory: string, name: string, number: number, key: KeyOb
   try {
     const verdict = await readHeader(fd, number, key);
     if (verdict.state === "newer") {
-      throw fail(JOURNAL_VERSION_NEWER, `the journal in ${directory} has version ${verdict.version} in ${name}; this Holdfast reads version 1`);
+      throw fail(
+        JOURNAL_VERSION_NEWER,
+        `the journal in ${directory} has version ${verdict.version} in ${name}; this Holdfast reads version 1`,
+      );
     }
     return { number, bytes: await statBytes(fd), verdict };
   } finally {
@@ -117,16 +137,28 @@ async function heal(directory: string, { number, verdict }: File, ledger: Ledger
   try {
     await writeAt(fd, [verdict.heal], verdict.healAt);
   } catch (caught) {
-    ledger.warn({ err: caught, segment: segmentName(number) }, "a damaged copy of a segment's header could not be mended");
+    ledger.warn(
+      { err: caught, segment: segmentName(number) },
+      "a damaged copy of a segment's header could not be mended",
+    );
     return;
   } finally {
     await close(fd);
   }
-  ledger.warn({ segment: segmentName(number) }, "a damaged copy of a segment's header was mended from the other one; nothing is lost");
+  ledger.warn(
+    { segment: segmentName(number) },
+    "a damaged copy of a segment's header was mended from the other one; nothing is lost",
+  );
 }
 
 /** Reports segments that are missing or unreadable before a good one, as one loss. */
-async function tellHole(directory: string, before: { file: File } | undefined, now: { file: File; good: Good }, dead: readonly Segment[], ledger: Ledger): Promise<void> {
+async function tellHole(
+  directory: string,
+  before: { file: File } | undefined,
+  now: { file: File; good: Good },
+  dead: readonly Segment[],
+  ledger: Ledger,
+): Promise<void> {
   const { number } = now.file;
   const { header } = now.good;
   const firstNumber = before ? before.file.number + 1 : Math.min(dead[0]?.number ?? number, ledger.lowest || number);
@@ -139,8 +171,17 @@ async function tellHole(directory: string, before: { file: File } | undefined, n
   if (firstPosition >= header.first) return;
   const bytes = dead.reduce((sum, segment) => sum + segment.bytes, 0);
   const missing = number - firstNumber - dead.length;
-  const reason = [missing > 0 ? `${missing} segment file(s) are missing` : "", dead.length > 0 ? `${dead.length} segment file(s) have an unreadable header` : ""].filter(Boolean).join(", ");
-  ledger.lose({ reason, segment: segmentName(firstNumber), firstPosition, lastPosition: header.first - 1, bytes }, number, BEFORE);
+  const reason = [
+    missing > 0 ? `${missing} segment file(s) are missing` : "",
+    dead.length > 0 ? `${dead.length} segment file(s) have an unreadable header` : "",
+  ]
+    .filter(Boolean)
+    .join(", ");
+  ledger.lose(
+    { reason, segment: segmentName(firstNumber), firstPosition, lastPosition: header.first - 1, bytes },
+    number,
+    BEFORE,
+  );
 }
 
 /** Reads out of a finished segment's last bytes at which position the next one began. */
@@ -164,16 +205,33 @@ async function tellTruncated(directory: string, segment: Segment, file: File, le
   try {
     const window = new Window(fd, file.bytes);
     let place: Place = { number: 0, first: segment.first, offset: SEGMENT_HEADER_BYTES };
-    for (let found = await findBlock(window, place); found; found = await findBlock(window, place)) place = placeAfter(found);
+    for (let found = await findBlock(window, place); found; found = await findBlock(window, place))
+      place = placeAfter(found);
     if (place.first > end.last) return;
-    ledger.lose({ reason: "the end of a segment is damaged or cut off", segment: segment.name, firstPosition: place.first, lastPosition: end.last, bytes: end.bytes - file.bytes }, segment.number, place.offset);
+    ledger.lose(
+      {
+        reason: "the end of a segment is damaged or cut off",
+        segment: segment.name,
+        firstPosition: place.first,
+        lastPosition: end.last,
+        bytes: end.bytes - file.bytes,
+      },
+      segment.number,
+      place.offset,
+    );
   } finally {
     await close(fd);
   }
 }
 
 /** Makes the end of the log ready to be written on; in a new segment where the last one cannot be continued. */
-async function openEnd(list: Segments, last: { good: Good; segment: Segment } | undefined, dead: readonly Segment[], ledger: Ledger, limits: Limits): Promise<Tail> {
+async function openEnd(
+  list: Segments,
+  last: { good: Good; segment: Segment } | undefined,
+  dead: readonly Segment[],
+  ledger: Ledger,
+  limits: Limits,
+): Promise<Tail> {
   const deadBytes = dead.reduce((sum, segment) => sum + segment.bytes, 0);
   const number = (list.list.at(-1)?.number ?? 0) + 1;
   if (!last) {
@@ -182,8 +240,17 @@ async function openEnd(list: Segments, last: { good: Good; segment: Segment } | 
     // Nothing readable at all: go on where no position can have been given out, since a journal holds at most sizeBytesMax.
     const firstPosition = Math.max(1, ledger.position);
     for (const segment of dead) segment.first = firstPosition;
-    ledger.lose({ reason: "all segment files are missing or unreadable", segment: segmentName(Math.max(1, ledger.lowest)), firstPosition, bytes: deadBytes });
-    return startSegment(list, Math.max(number, ledger.lowest), firstPosition + recordsMaxIn(Math.max(limits.sizeBytesMax, deadBytes)));
+    ledger.lose({
+      reason: "all segment files are missing or unreadable",
+      segment: segmentName(Math.max(1, ledger.lowest)),
+      firstPosition,
+      bytes: deadBytes,
+    });
+    return startSegment(
+      list,
+      Math.max(number, ledger.lowest),
+      firstPosition + recordsMaxIn(Math.max(limits.sizeBytesMax, deadBytes)),
+    );
   }
   const { tail, end, isEnded } = await openTail(list, last.segment, last.good.keys, ledger);
   if (!isEnded && dead.length === 0) return tail;
@@ -191,7 +258,8 @@ async function openEnd(list: Segments, last: { good: Good; segment: Segment } | 
   for (const segment of dead) segment.first = tail.next;
   const lost = last.segment.number + 1;
   const missing = Math.max(number - lost, isEnded ? 1 : 0) - dead.length;
-  const reason = dead.length === 0 ? "the last segment file is missing" : "the last segment file has an unreadable header";
+  const reason =
+    dead.length === 0 ? "the last segment file is missing" : "the last segment file has an unreadable header";
   const loss = { reason, segment: segmentName(lost), firstPosition: tail.next, bytes: deadBytes };
   const next = tail.next + recordsMaxIn(deadBytes + missing * (limits.segmentBytesMax + limits.queueBytesMax));
   if (dead.length === 0) {
@@ -212,6 +280,8 @@ async function startSegment(list: Segments, number: number, next: number, previo
     return { fd, keys, blocks: 0, tag: Buffer.alloc(16), next };
   } catch (caught) {
     if (errnoOf(caught) !== "ENOSPC" && errnoOf(caught) !== "EDQUOT") throw caught;
-    throw fail(JOURNAL_DISK_FULL, `the disk under ${list.directory} is full: the journal cannot be started`, { cause: caught });
+    throw fail(JOURNAL_DISK_FULL, `the disk under ${list.directory} is full: the journal cannot be started`, {
+      cause: caught,
+    });
   }
 }

@@ -93,7 +93,8 @@ export type HeaderVerdict =
   | { readonly state: "damaged" };
 
 function judge(copy: Buffer, number: number, key: KeyObject): HeaderVerdict {
-  if (!copy.subarray(0, 8).equals(MAGIC) || crc32(copy.subarray(0, CRC_AT)) !== copy.readUInt32LE(CRC_AT)) return { state: "damaged" };
+  if (!copy.subarray(0, 8).equals(MAGIC) || crc32(copy.subarray(0, CRC_AT)) !== copy.readUInt32LE(CRC_AT))
+    return { state: "damaged" };
   const version = copy.readUInt16LE(8);
   if (version > VERSION) return { state: "newer", version };
   const salt = Buffer.from(copy.subarray(32, 64));
@@ -103,25 +104,44 @@ function judge(copy: Buffer, number: number, key: KeyObject): HeaderVerdict {
   // Somebody has renamed the file: its records belong elsewhere.
   if (copy.readUIntLE(16, 6) !== number) return { state: "damaged" };
   const blocks = copy.readUInt32LE(12);
-  const previous = { first: copy.readUIntLE(72, 6), last: copy.readUIntLE(80, 6), blocks, bytes: copy.readUIntLE(64, 6), tag: Buffer.from(copy.subarray(88, 104)) };
-  return { state: "good", keys, header: { number, first: copy.readUIntLE(24, 6), salt, previous: blocks === BLOCKS_UNKNOWN ? undefined : previous } };
+  const previous = {
+    first: copy.readUIntLE(72, 6),
+    last: copy.readUIntLE(80, 6),
+    blocks,
+    bytes: copy.readUIntLE(64, 6),
+    tag: Buffer.from(copy.subarray(88, 104)),
+  };
+  return {
+    state: "good",
+    keys,
+    header: { number, first: copy.readUIntLE(24, 6), salt, previous: blocks === BLOCKS_UNKNOWN ? undefined : previous },
+  };
 }
 
 /** Reads the header of segment `number`; where one of its copies is damaged, the other one is taken and `healed` writes it back. */
-export async function readHeader(fd: number, number: number, key: KeyObject): Promise<HeaderVerdict & { heal?: Uint8Array; healAt?: number }> {
+export async function readHeader(
+  fd: number,
+  number: number,
+  key: KeyObject,
+): Promise<HeaderVerdict & { heal?: Uint8Array; healAt?: number }> {
   const copy = Buffer.alloc(COPY_BYTES);
   const second = Buffer.alloc(COPY_BYTES);
   await readAt(fd, copy, 0);
   await readAt(fd, second, SECOND_COPY_AT);
   const verdict = judge(copy, number, key);
-  if (verdict.state === "good") return second.equals(copy) ? verdict : { ...verdict, heal: copy, healAt: SECOND_COPY_AT };
+  if (verdict.state === "good")
+    return second.equals(copy) ? verdict : { ...verdict, heal: copy, healAt: SECOND_COPY_AT };
   const other = judge(second, number, key);
   if (other.state === "good") return { ...other, heal: second, healAt: 0 };
   return verdict.state === "damaged" ? other : verdict;
 }
 
 /** Makes the file of a new segment durable, name included, and answers its descriptor. A file that cannot be finished is removed. */
-export async function createSegment(directory: string, key: KeyObject, wanted: Omit<SegmentHeader, "salt">): Promise<{ fd: number; keys: SegmentKeys }> {
+export async function createSegment(
+  directory: string,
+  key: KeyObject,
+  wanted: Omit<SegmentHeader, "salt">,
+): Promise<{ fd: number; keys: SegmentKeys }> {
   const path = join(directory, segmentName(wanted.number));
   const header = { ...wanted, salt: randomBytes(32) };
   const keys = deriveKeys(key, header.number, header.salt);

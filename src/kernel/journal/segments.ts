@@ -23,7 +23,13 @@ export interface Segment {
 }
 
 export const segmentOf = (number: number, first: number, bytes: number, isDead = false): Segment => ({
-  number, name: segmentName(number), first, bytes, end: undefined, isDead, index: undefined,
+  number,
+  name: segmentName(number),
+  first,
+  bytes,
+  end: undefined,
+  isDead,
+  index: undefined,
 });
 
 /** A segment opened for reading; give it back with `release`. */
@@ -135,7 +141,10 @@ export class Segments {
     this.#shelves.delete(segment);
     if (segment !== this.active) segment.index = undefined;
     // A failed opening was thrown to the one who asked for it.
-    shelf.opening.then((handle) => close(handle.fd), () => undefined);
+    shelf.opening.then(
+      (handle) => close(handle.fd),
+      () => undefined,
+    );
   }
 
   /** Adds the segment that is written from now on. */

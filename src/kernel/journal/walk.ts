@@ -79,7 +79,10 @@ export const placeAfter = (found: Found): Place => ({
 });
 
 const fits = (header: BlockHeader | undefined, place: Place, offset: number, limit: number): header is BlockHeader =>
-  header !== undefined && header.number >= place.number && header.first >= place.first && offset + BLOCK_HEADER_BYTES + header.bodyBytes <= limit;
+  header !== undefined &&
+  header.number >= place.number &&
+  header.first >= place.first &&
+  offset + BLOCK_HEADER_BYTES + header.bodyBytes <= limit;
 
 /**
  * Finds the next whole block at `place` or, where damage is, behind it; undefined when there is none up to the window's limit.

@@ -1,16 +1,28 @@
 import { randomFillSync } from "node:crypto";
 import { fail, type Failure } from "../error.ts";
-import { BLOCK_END, BLOCK_HEADER_BYTES, BLOCK_RECORDS, NONCE_PREFIX_BYTES, sealBlock, tagOf, type BlockHeader } from "./block.ts";
+import {
+  BLOCK_END,
+  BLOCK_HEADER_BYTES,
+  BLOCK_RECORDS,
+  NONCE_PREFIX_BYTES,
+  sealBlock,
+  tagOf,
+  type BlockHeader,
+} from "./block.ts";
 import { close, errnoOf, sync, truncate, writeAt } from "./disk.ts";
-import { JOURNAL_CLOSED, JOURNAL_DISK_FULL, JOURNAL_FULL, JOURNAL_SYNC_FAILED } from "./errors.ts";
+import {
+  JOURNAL_CLOSED,
+  JOURNAL_DIRECTORY_UNUSABLE,
+  JOURNAL_DISK_FULL,
+  JOURNAL_FULL,
+  JOURNAL_SYNC_FAILED,
+} from "./errors.ts";
 import type { Ledger } from "./ledger.ts";
-import { packedBytesMax, Packer, type Entry } from "./records.ts";
+import { Queue, type OpenBlock, type Settle } from "./queue.ts";
+import type { Entry } from "./records.ts";
 import { createSegment, SEGMENT_HEADER_BYTES, type SegmentEnd, type SegmentKeys } from "./segment.ts";
 import { segmentOf, type Segment, type Segments } from "./segments.ts";
 import { BlockIndex, type Found } from "./walk.ts";
-
-/** What one write and one fdatasync carry at most (a single larger block goes alone): bounds the memory of sealing. */
-const GROUP_BYTES_MAX = 4 * 1024 * 1024;
 
 export interface Limits {
   readonly segmentBytesMax: number;
@@ -28,23 +40,6 @@ export interface Tail {
   tag: Buffer;
   /** The next position to hand out. */
   next: number;
-}
-
-/** Called with the first position, or with a rejected promise: resolving with one rejects, so one function per append is enough. */
-export type Settle = (first: number | Promise<never>) => void;
-
-/** A block still open: records, and who waits for them. */
-interface Pending {
-  readonly packer: Packer;
-  readonly settles: Settle[];
-  /** Index in the block of the first record of each. */
-  readonly offsets: number[];
-}
-
-interface Waiting {
-  readonly entries: readonly Entry[];
-  readonly bytes: number;
-  readonly settle: Settle;
 }
 
 export interface DurableBlock extends Found {
@@ -65,21 +60,25 @@ export class Writer {
   readonly #ledger: Ledger;
   readonly #onDurable: (blocks: readonly DurableBlock[]) => void;
   readonly #prefix = Buffer.alloc(NONCE_PREFIX_BYTES);
-  #pending: Pending[] = [];
-  #queuedBytes = 0;
-  #usedBlockBytes = 0;
-  #waiting: Waiting[] = [];
+  readonly #queue: Queue;
   #chores: (() => Promise<void>)[] = [];
   #isRunning = false;
   #refusal: Failure | undefined;
   #closed: Failure | undefined;
 
-  constructor(segments: Segments, tail: Tail, limits: Limits, ledger: Ledger, onDurable: (blocks: readonly DurableBlock[]) => void) {
+  constructor(
+    segments: Segments,
+    tail: Tail,
+    limits: Limits,
+    ledger: Ledger,
+    onDurable: (blocks: readonly DurableBlock[]) => void,
+  ) {
     this.#segments = segments;
     this.#tail = tail;
     this.#limits = limits;
     this.#ledger = ledger;
     this.#onDurable = onDurable;
+    this.#queue = new Queue(limits, (queuedBytes) => this.#refusalOf(queuedBytes));
     this.last = tail.next - 1;
     randomFillSync(this.#prefix);
   }
@@ -91,34 +90,15 @@ export class Writer {
 
   /** Takes entries that belong together, to be settled once they are on the disk; the queue being full, they wait outside, in order. */
   append(entries: readonly Entry[], settle: Settle): void {
-    const refusal = this.#closed ?? this.#refusal;
-    if (refusal) return settle(Promise.reject(refusal));
-    let bytes = 0;
-    for (const entry of entries) bytes += packedBytesMax(entry);
-    if (this.#waiting.length > 0 || (this.#queuedBytes > 0 && this.#queuedBytes + bytes > this.#limits.queueBytesMax)) {
-      this.#waiting.push({ entries, bytes, settle });
-      return;
-    }
-    this.#admit(entries, bytes, settle);
+    if (this.#closed) return settle(Promise.reject(this.#closed));
+    this.#queue.add(entries, settle);
+    this.#wake();
   }
 
-  #admit(entries: readonly Entry[], bytes: number, settle: Settle): void {
-    const size = this.#segments.sizeBytes + this.#queuedBytes + this.#pending.length * BLOCK_HEADER_BYTES;
-    if (size + bytes + BLOCK_HEADER_BYTES > this.#limits.sizeBytesMax) {
-      return settle(Promise.reject(fail(JOURNAL_FULL, `the journal in ${this.#segments.directory} has reached its ${this.#limits.sizeBytesMax} bytes; nothing was dropped`)));
-    }
-    let block = this.#pending.at(-1);
-    if (!block || block.packer.usedBytes + bytes > this.#limits.blockBytesMax) {
-      // As large as the last one turned out: neither 64 KiB for one small record nor five doublings for a full block.
-      block = { packer: new Packer(Math.max(bytes, this.#usedBlockBytes)), settles: [], offsets: [] };
-      this.#pending.push(block);
-    }
-    block.settles.push(settle);
-    block.offsets.push(block.packer.count);
-    const before = block.packer.usedBytes;
-    for (const entry of entries) block.packer.add(entry);
-    this.#queuedBytes += block.packer.usedBytes - before;
-    this.#wake();
+  #refusalOf(queuedBytes: number): Failure | undefined {
+    if (this.#refusal || this.#segments.sizeBytes + queuedBytes <= this.#limits.sizeBytesMax) return this.#refusal;
+    const about = `the journal in ${this.#segments.directory} has reached its ${this.#limits.sizeBytesMax} bytes`;
+    return fail(JOURNAL_FULL, `${about}; nothing was dropped`);
   }
 
   /** Runs something in the loop: no write, sync or other chore runs at the same time. */
@@ -145,61 +125,44 @@ export class Writer {
     for (;;) {
       const chore = this.#chores.shift();
       if (chore) await chore();
-      else if (this.#pending.length > 0) await this.#commit();
-      else if (this.#waiting.length > 0) this.#letIn();
-      else break;
+      else if (this.#queue.isEmpty) break;
+      else await this.#commit();
     }
     this.#isRunning = false;
   }
 
-  #letIn(): void {
-    let count = 0;
-    for (const { entries, bytes, settle } of this.#waiting) {
-      if (this.#queuedBytes > 0 && this.#queuedBytes + bytes > this.#limits.queueBytesMax) break;
-      count++;
-      if (this.#refusal) settle(Promise.reject(this.#refusal));
-      else this.#admit(entries, bytes, settle);
-    }
-    this.#waiting.splice(0, count);
-  }
-
-  /** Writes and syncs one group: as many of the pending blocks as one write and the active segment take. */
+  /** Writes and syncs one group: as many of the queued blocks as one write and the active segment take. */
   async #commit(): Promise<void> {
-    const group: Pending[] = [];
+    const segment = this.#segments.active;
+    const room = this.#limits.segmentBytesMax - (segment.bytes - SEGMENT_HEADER_BYTES);
+    // A block larger than a whole segment gets a segment to itself.
+    const group = this.#queue.take(room, this.#tail.blocks === 0);
     try {
       if (this.#refusal) throw this.#refusal;
-      const segment = this.#segments.active;
-      const room = this.#limits.segmentBytesMax - (segment.bytes - SEGMENT_HEADER_BYTES);
-      let bytes = 0;
-      for (const block of this.#pending) {
-        const blockBytes = BLOCK_HEADER_BYTES + block.packer.usedBytes;
-        // A block larger than a whole segment gets a segment to itself.
-        const isFirst = group.length === 0 && this.#tail.blocks === 0;
-        if (!isFirst && bytes + blockBytes > room) break;
-        if (group.length > 0 && bytes + blockBytes > GROUP_BYTES_MAX) break;
-        bytes += blockBytes;
-        group.push(block);
-      }
-      if (group.length === 0) return await this.roll();
-      this.#pending.splice(0, group.length);
-      await this.#write(group, segment);
+      if (group.length === 0) await this.roll();
+      else await this.#write(group, segment);
     } catch (caught) {
-      const failed = group.length > 0 ? group : this.#pending.splice(0);
-      const failure = this.#failureOf(caught);
-      for (const block of failed) this.#queuedBytes -= block.packer.usedBytes;
-      for (const block of failed) for (const settle of block.settles) settle(Promise.reject(failure));
+      // Where no new segment could be begun nothing was written: the journal is as it was, and the next append tries again.
+      if (group.length === 0) this.#queue.reject(this.#queue.takeAll(), this.#failureOf(caught, false));
+      else this.#queue.reject(group, this.#failureOf(caught, true));
     }
-    if (this.#waiting.length > 0) this.#letIn();
+    this.#queue.letIn();
   }
 
-  async #write(group: readonly Pending[], segment: Segment): Promise<void> {
+  async #write(group: readonly OpenBlock[], segment: Segment): Promise<void> {
     const buffers: Buffer[] = [];
     const blocks: DurableBlock[] = [];
     let { next, blocks: number } = this.#tail;
     let offset = segment.bytes;
     for (const { packer } of group) {
       const plain = packer.bytes;
-      const block: BlockHeader = { bodyBytes: plain.byteLength, number: number++, first: next, type: BLOCK_RECORDS, count: packer.count };
+      const block: BlockHeader = {
+        bodyBytes: plain.byteLength,
+        number: number++,
+        first: next,
+        type: BLOCK_RECORDS,
+        count: packer.count,
+      };
       const { header, body } = sealBlock(this.#tail.keys.block, segment.number, this.#prefix, block, plain);
       buffers.push(header, body);
       blocks.push({ ...block, offset, segment, plain });
@@ -224,13 +187,7 @@ export class Writer {
     segment.index ??= new BlockIndex();
     this.last = next - 1;
     this.#onDurable(blocks);
-    for (const [i, block] of group.entries()) this.#settle(block, blocks[i]?.first ?? 0);
-  }
-
-  #settle(block: Pending, first: number): void {
-    this.#queuedBytes -= block.packer.usedBytes;
-    this.#usedBlockBytes = block.packer.usedBytes;
-    for (let i = 0; i < block.settles.length; i++) block.settles[i]?.(first + (block.offsets[i] ?? 0));
+    for (const [i, block] of group.entries()) this.#queue.resolve(block, blocks[i]?.first ?? 0);
   }
 
   async #sync(segment: Segment): Promise<void> {
@@ -240,7 +197,11 @@ export class Writer {
     } catch (caught) {
       // After a failed fsync the kernel forgets the dirty pages and the next fsync "succeeds": nothing written since the last
       // good one can be trusted, nor anything after it. So the journal stops here, and leaves only what was confirmed.
-      this.#refusal = fail(JOURNAL_SYNC_FAILED, `the disk did not confirm a write to ${segment.name}; nothing is accepted until the journal is opened again`, { cause: caught });
+      this.#refusal = fail(
+        JOURNAL_SYNC_FAILED,
+        `the disk did not confirm a write to ${segment.name}; nothing is accepted until the journal is opened again`,
+        { cause: caught },
+      );
       await this.#cutBack(segment, caught);
       throw this.#refusal;
     }
@@ -257,16 +218,27 @@ export class Writer {
     } catch (caught) {
       cause = caught;
     }
-    this.#refusal ??= fail(JOURNAL_SYNC_FAILED, `writing to ${segment.name} failed; nothing is accepted until the journal is opened again`, { cause });
+    this.#refusal ??= fail(
+      JOURNAL_SYNC_FAILED,
+      `writing to ${segment.name} failed; nothing is accepted until the journal is opened again`,
+      { cause },
+    );
   }
 
-  #failureOf(caught: unknown): Failure {
+  #failureOf(caught: unknown, isLasting: boolean): Failure {
     if (this.#refusal) return this.#refusal;
     const errno = errnoOf(caught);
+    const { directory } = this.#segments;
     if (errno === "ENOSPC" || errno === "EDQUOT") {
-      return fail(JOURNAL_DISK_FULL, `the disk under ${this.#segments.directory} is full; nothing that was acknowledged is affected`, { cause: caught });
+      const about = `the disk under ${directory} is full; nothing that was acknowledged is affected`;
+      return fail(JOURNAL_DISK_FULL, about, { cause: caught });
     }
-    this.#refusal = fail(JOURNAL_SYNC_FAILED, `writing to the journal in ${this.#segments.directory} failed`, { cause: caught });
+    if (!isLasting) {
+      return fail(JOURNAL_DIRECTORY_UNUSABLE, `no new segment can be begun in ${directory} (${errno})`, {
+        cause: caught,
+      });
+    }
+    this.#refusal = fail(JOURNAL_SYNC_FAILED, `writing to the journal in ${directory} failed`, { cause: caught });
     return this.#refusal;
   }
 
@@ -275,7 +247,11 @@ export class Writer {
     const old = this.#segments.active;
     const { blocks, tag, next } = this.#tail;
     const end: SegmentEnd = { first: old.first, last: next - 1, blocks, bytes: old.bytes, tag };
-    const { fd, keys } = await createSegment(this.#segments.directory, this.#segments.key, { number: old.number + 1, first: next, previous: end });
+    const { fd, keys } = await createSegment(this.#segments.directory, this.#segments.key, {
+      number: old.number + 1,
+      first: next,
+      previous: end,
+    });
     const closing = { fd: this.#tail.fd, keys: this.#tail.keys };
     old.end = end;
     this.#segments.push(segmentOf(old.number + 1, next, SEGMENT_HEADER_BYTES));
@@ -284,7 +260,13 @@ export class Writer {
     this.#tail.blocks = 0;
     this.#tail.tag = Buffer.alloc(16);
     // Durable before anything in the new file is acknowledged: from now on the loss of that file would be seen.
-    const seal = sealBlock(closing.keys.block, old.number, this.#prefix, { number: blocks, first: next, type: BLOCK_END, count: 0 }, new Uint8Array(0));
+    const seal = sealBlock(
+      closing.keys.block,
+      old.number,
+      this.#prefix,
+      { number: blocks, first: next, type: BLOCK_END, count: 0 },
+      new Uint8Array(0),
+    );
     try {
       await writeAt(closing.fd, [seal.header], end.bytes);
       await sync(closing.fd);
@@ -299,7 +281,8 @@ export class Writer {
   /** Refuses new appends, waits for those under way, and closes the file. */
   async close(): Promise<void> {
     this.#closed = fail(JOURNAL_CLOSED, `the journal in ${this.#segments.directory} is closed`);
-    while (this.#isRunning) await this.chore(async () => undefined).then(() => new Promise((resolve) => setImmediate(resolve)));
+    while (this.#isRunning)
+      await this.chore(async () => undefined).then(() => new Promise((resolve) => setImmediate(resolve)));
     await close(this.#tail.fd);
   }
 }
