@@ -13,6 +13,8 @@ export const services: ServiceTable = {
   "core-metadata": () => import("./services/core-metadata/main.ts"),
   "core-data": () => import("./services/core-data/main.ts"),
   "core-command": () => import("./services/core-command/main.ts"),
+  pipeline: () => import("./services/pipeline/main.ts"),
+  cloud: () => import("./services/cloud/main.ts"),
   "device-host": () => import("./devices/host/main.ts"),
   "device-virtual": () => import("./devices/virtual/main.ts"),
 };
