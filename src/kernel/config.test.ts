@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { Type } from "typebox";
-import { readConfig, readConfigFile } from "./config.ts";
+import { readConfig, readConfigFile } from "./config-file.ts";
 import { Failure } from "./error.ts";
 import { field } from "./service.ts";
 

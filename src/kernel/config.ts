@@ -2,8 +2,6 @@
  * Config: one file for the node, a section a service, one strict schema a section. What the file leaves out takes its
  * default; what no schema knows refuses to start, with the nearest known name. The schemas also write docs/config.md.
  */
-import { readFileSync, statSync } from "node:fs";
-import { parseDocument } from "yaml";
 import { code, fail } from "./error.ts";
 
 export const CONFIG_FILE_UNREADABLE = code("CONFIG_FILE_UNREADABLE", "invalid", "Name a file that the node's user may read with --config, or leave it out: every key has a default.");
@@ -42,39 +40,7 @@ export interface ConfigSection {
 
 export type ConfigValues = Readonly<Record<string, unknown>>;
 
-/** Above this the file is not a config; refused with CONFIG_FILE_MALFORMED before it is parsed. */
-const FILE_BYTES_MAX = 1_048_576;
 export const CONFIG_FILE = "holdfast.yaml";
-
-/** Reads a config file and checks it against the sections; a section that is absent is all defaults. CONFIG_FILE_UNREADABLE, CONFIG_FILE_MALFORMED, CONFIG_KEY_UNKNOWN, CONFIG_VALUE_INVALID. */
-export function readConfigFile(file: string, sections: readonly ConfigSection[]): ConfigValues {
-  let text: string;
-  try {
-    if (statSync(file).size > FILE_BYTES_MAX) throw fail(CONFIG_FILE_MALFORMED, `${file} is larger than ${FILE_BYTES_MAX} bytes`);
-    text = readFileSync(file, "utf8");
-  } catch (cause) {
-    const reason = (cause as NodeJS.ErrnoException).code;
-    if (reason === undefined || !/^E[A-Z]+$/.test(reason)) throw cause;
-    throw fail(CONFIG_FILE_UNREADABLE, `the config file ${file} cannot be read (${reason})`, { cause });
-  }
-  return readConfig(text, file, sections);
-}
-
-/** Reads a config's text; `file` opens the sentences. */
-export function readConfig(text: string, file: string, sections: readonly ConfigSection[]): ConfigValues {
-  const document = parseDocument(text, { version: "1.2", schema: "core", uniqueKeys: true, stringKeys: true, prettyErrors: true });
-  const [first] = document.errors;
-  if (first) throw fail(CONFIG_FILE_MALFORMED, `${file}: ${first.message.split("\n", 1)[0]!.replace(/:$/, "")}`);
-  let value: unknown;
-  try {
-    value = document.toJS({ maxAliasCount: 100 }) ?? {};
-  } catch (cause) {
-    throw fail(CONFIG_FILE_MALFORMED, `${file}: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
-  }
-  const properties = Object.fromEntries(sections.map((s) => [s.key, s.schema]));
-  const whole: ConfigSchema = { type: "object", properties, required: Object.keys(properties), additionalProperties: false };
-  return checkConfig(whole, value, "", file) as ConfigValues;
-}
 
 /** Checks one value against its schema and fills defaults; `path` is its place (`bus.sizeBytesMax`), `file` opens the sentence. CONFIG_KEY_UNKNOWN, CONFIG_VALUE_INVALID. */
 export function checkConfig(schema: ConfigSchema, given: unknown, path: string, file = "config"): unknown {

@@ -6,11 +6,13 @@
 import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
 import { chmodSync, copyFileSync, existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
+import { isBuiltin } from "node:module";
 import { homedir } from "node:os";
 import { basename, join, resolve } from "node:path";
 import { promisify } from "node:util";
 import { fail } from "../kernel/error.ts";
 import { NODE_CACHE_UNUSABLE } from "./api.ts";
+import type { Plugin } from "esbuild";
 import { koffiFile } from "./confine/libc.ts";
 import { NODE_FLAGS } from "./flags.ts";
 import type { Manifest } from "./manifest.ts";
@@ -111,6 +113,7 @@ export async function bundle(options: { root: string; entry: string; to: string 
     loader: { ".node": "copy" },
     // The package looks for its native file at run time with a report of the whole process; the bundle names it.
     alias: { "better-sqlite3-multiple-ciphers": `better-sqlite3-multiple-ciphers/${libcName()}-${process.arch}` },
+    plugins: [leaveOut(UNUSED), byRequire],
     external: ["esbuild", "koffi"],
     banner: { js: 'import { createRequire as __createRequire } from "node:module"; const require = __createRequire(import.meta.url);' },
     legalComments: "none",
@@ -119,6 +122,39 @@ export async function bundle(options: { root: string; entry: string; to: string 
   const commands = readdirSync(join(root, "src/cli/commands")).filter((name) => name.endsWith(".ts") && !name.endsWith(".test.ts"));
   writeFileSync(join(to, "commands.json"), JSON.stringify(commands.map((name) => name.slice(0, -3)).sort()));
 }
+
+/**
+ * What Fastify and pino load at their start for things that no service does: routes with schemas of Fastify's own (contracts
+ * are checked by kernel/check.ts), tests without a socket, logs over a worker thread. It is half of the code of a process.
+ */
+const UNUSED = ["@fastify/ajv-compiler", "@fastify/fast-json-stringify-compiler", "light-my-request", "thread-stream"];
+
+/** Puts something that throws when it is used in the place of these packages. */
+function leaveOut(packages: readonly string[]): Plugin {
+  const contents = `module.exports = () => () => () => { throw new Error("left out of the bundle: see node/code.ts"); };`;
+  return {
+    name: "leave-out",
+    setup({ onResolve, onLoad }) {
+      onResolve({ filter: /./ }, ({ path }) => (packages.includes(path) ? { path, namespace: "left-out" } : undefined));
+      onLoad({ filter: /./, namespace: "left-out" }, () => ({ contents, loader: "js" }));
+    },
+  };
+}
+
+/**
+ * Takes Node's own modules by require: an ESM import of node:http reads every export, `WebSocket` too, and that loads all of
+ * undici, 0.1 s and 5 MB in every process.
+ */
+const byRequire: Plugin = {
+  name: "by-require",
+  setup({ onResolve, onLoad }) {
+    onResolve({ filter: /./ }, ({ path, kind, namespace }) => {
+      if (kind === "require-call" || namespace === "by-require" || !isBuiltin(path)) return undefined;
+      return { path: path.startsWith("node:") ? path : `node:${path}`, namespace: "by-require" };
+    });
+    onLoad({ filter: /./, namespace: "by-require" }, ({ path }) => ({ contents: `module.exports = require(${JSON.stringify(path)});`, loader: "js" }));
+  },
+};
 
 const libcName = (): string => (readFileSync("/proc/self/maps", "latin1").includes("/ld-musl-") ? "linuxmusl" : "linux");
 

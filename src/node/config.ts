@@ -2,7 +2,8 @@
 import { join } from "node:path";
 import { homedir } from "node:os";
 import { type Static, Type } from "typebox";
-import { CONFIG_FILE, CONFIG_KEY_UNKNOWN, type ConfigSchema, type ConfigSection, type ConfigValues, readConfig, readConfigFile } from "../kernel/config.ts";
+import { CONFIG_FILE, CONFIG_KEY_UNKNOWN, type ConfigSchema, type ConfigSection, type ConfigValues } from "../kernel/config.ts";
+import { readConfig, readConfigFile } from "../kernel/config-file.ts";
 import { fail } from "../kernel/error.ts";
 import { field } from "../kernel/service.ts";
 import { UID_BASE } from "./confine/uids.ts";
