@@ -44,7 +44,7 @@ export const asUuid = (hex: string): string =>
 /** Makes a request id: a random trace id in the form of a UUID (version 4, so that strict parsers take it). */
 export function newRequestId(): string {
   const hex = randomHex(16);
-  const variant = "89ab"[Number.parseInt(hex[16]!, 16) & 3];
+  const variant = "89ab"[Number.parseInt(hex[16], 16) & 3];
   return asUuid(`${hex.slice(0, 12)}4${hex.slice(13, 16)}${variant}${hex.slice(17)}`);
 }
 
@@ -67,8 +67,8 @@ const TRACEPARENT = /^([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.
 /** Reads a traceparent; undefined when it is invalid (W3C trace-context 3.2.2: version ff, zero ids, trailing data in version 00). */
 export function readTraceparent(text: string | undefined): { requestId: string; parentId: string } | undefined {
   const m = text ? TRACEPARENT.exec(text) : null;
-  if (!m || m[1] === "ff" || (m[1] === "00" && m[4]) || /^0+$/.test(m[2]!) || /^0+$/.test(m[3]!)) return undefined;
-  return { requestId: asUuid(m[2]!), parentId: m[3]! };
+  if (!m || m[1] === "ff" || (m[1] === "00" && m[4]) || /^0+$/.test(m[2]) || /^0+$/.test(m[3])) return undefined;
+  return { requestId: asUuid(m[2]), parentId: m[3] };
 }
 
 class CallValue implements Call {

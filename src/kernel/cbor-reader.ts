@@ -44,7 +44,7 @@ export class CborReader {
 
   #item(): unknown {
     if (this.#at >= this.#end) throw this.#cutOff();
-    const first = this.#bytes[this.#at++]!;
+    const first = this.#bytes[this.#at++];
     const info = first & 0x1f;
     switch (first >> 5) {
       case 0:
@@ -86,7 +86,7 @@ export class CborReader {
   /** The argument behind a head byte, RFC 8949 3; up to 32 bits. */
   #argument(info: number): number {
     if (info < 24) return info;
-    if (info === 24) return this.#bytes[this.#take(1)]!;
+    if (info === 24) return this.#bytes[this.#take(1)];
     return info === 25 ? this.#view.getUint16(this.#take(2)) : this.#view.getUint32(this.#take(4));
   }
 
@@ -124,13 +124,13 @@ export class CborReader {
     let hash = length;
     let ascii = true;
     for (let i = from; i < end; i++) {
-      const byte = bytes[i]!;
+      const byte = bytes[i];
       if (byte > 0x7f) ascii = false;
       hash = (Math.imul(hash, 31) + byte) | 0;
     }
     if (!ascii) return this.#utf8(from, end);
     const slot = (hash ^ (hash >>> 15)) & (TEXTS - 1);
-    const known = texts[slot]!;
+    const known = texts[slot];
     if (known.length === length) {
       let i = 0;
       while (i < length && known.charCodeAt(i) === bytes[from + i]) i++;
@@ -151,7 +151,7 @@ export class CborReader {
   #chunks(major: number): (string | Uint8Array)[] {
     const made: (string | Uint8Array)[] = [];
     for (;;) {
-      const first = this.#bytes[this.#take(1)]!;
+      const first = this.#bytes[this.#take(1)];
       if (first === 0xff) return made;
       this.#at--;
       if (first >> 5 !== major || (first & 0x1f) === 31)
@@ -231,7 +231,7 @@ export class CborReader {
 
   #bignum(negative: boolean): number | bigint {
     // Looked at before it is read: a bignum of a bignum of a bignum would be nesting that nobody counts.
-    if (this.#at < this.#end && this.#bytes[this.#at]! >> 5 !== 2)
+    if (this.#at < this.#end && this.#bytes[this.#at] >> 5 !== 2)
       throw this.#malformed("a bignum that is not a byte string");
     const bytes = this.#item() as Uint8Array;
     if (bytes.length > BIGNUM_BYTES_MAX)

@@ -190,7 +190,7 @@ function writeObject(value: object, depth: number): void {
   const keys = Object.keys(members);
   writeHead(5, keys.length);
   for (let i = 0; i < keys.length; i++) {
-    const key = keys[i]!;
+    const key = keys[i];
     writeText(key);
     write(members[key], depth + 1);
   }

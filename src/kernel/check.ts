@@ -9,7 +9,7 @@ const compiled = new WeakMap<object, Validator>();
 
 function validatorOf(schema: TSchema): Validator {
   let made = compiled.get(schema);
-  if (!made) compiled.set(schema, (made = Compile(schema) as Validator));
+  if (!made) compiled.set(schema, (made = Compile(schema)));
   return made;
 }
 
@@ -27,7 +27,7 @@ const objects = new WeakMap<Operation, TObject<Fields>>();
 /** Throws INPUT_INVALID unless the operation takes this input; makes bigint of its nanoseconds, in place. */
 export function checkInput(op: Operation, input: unknown): void {
   let schema = objects.get(op);
-  if (!schema) objects.set(op, (schema = Type.Object(op.input as Record<string, TSchema>)));
+  if (!schema) objects.set(op, (schema = Type.Object(op.input)));
   checkValue(schema, input, "the request's");
   nanosOf(schema, input);
 }
@@ -55,7 +55,7 @@ export function readText(text: string, schema: TSchema): unknown {
       return text === "true" ? true : text === "false" ? false : text;
     case "array":
       // EdgeX writes lists in a query with commas (labels=a,b).
-      return text === "" ? [] : text.split(",").map((t) => readText(t, s.items ?? ({ type: "string" } as TSchema)));
+      return text === "" ? [] : text.split(",").map((t) => readText(t, s.items ?? ({ type: "string" })));
     default:
       return text;
   }

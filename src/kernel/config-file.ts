@@ -25,7 +25,7 @@ export function readConfigFile(file: string, sections: readonly ConfigSection[])
 export function readConfig(text: string, file: string, sections: readonly ConfigSection[]): ConfigValues {
   const document = parseDocument(text, { version: "1.2", schema: "core", uniqueKeys: true, stringKeys: true, prettyErrors: true });
   const [first] = document.errors;
-  if (first) throw fail(CONFIG_FILE_MALFORMED, `${file}: ${first.message.split("\n", 1)[0]!.replace(/:$/, "")}`);
+  if (first) throw fail(CONFIG_FILE_MALFORMED, `${file}: ${first.message.split("\n", 1)[0].replace(/:$/, "")}`);
   let value: unknown;
   try {
     value = document.toJS({ maxAliasCount: 100 }) ?? {};

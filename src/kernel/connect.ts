@@ -7,7 +7,8 @@ import { placed } from "./check.ts";
 import { type Contract, DEFAULT_TIMEOUT_MS, type Operation, type Service } from "./contract.ts";
 import { asFailure, DEADLINE, Failure, fail, INSTANCE_MISDIRECTED, UNAVAILABLE } from "./error.ts";
 import { nanosOf } from "./nanos.ts";
-import { CBOR_TYPE, decodeBody, decodeFrames, encodeBody, failureFromWire, HEADER, JSON_TYPE } from "./wire.ts";
+import type { JSON_TYPE } from "./wire.ts";
+import { CBOR_TYPE, decodeBody, decodeFrames, encodeBody, failureFromWire, HEADER } from "./wire.ts";
 
 /** One instance of a service, and the connections to it. */
 export interface Target {
@@ -62,11 +63,11 @@ async function callValue(contract: Contract, op: Operation, options: ConnectOpti
   } catch (error) {
     throw asTransport(error, contract, op);
   }
-  const bytes = chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks);
+  const bytes = chunks.length === 1 ? chunks[0] : Buffer.concat(chunks);
   return bytes.length === 0 ? undefined : nanosOf(op.output, decodeBody(bytes, response.headers["content-type"]));
 }
 
-async function* openStream(contract: Contract, op: Operation, options: ConnectOptions, input: Record<string, unknown>, call: Call): AsyncGenerator<unknown> {
+async function* openStream(contract: Contract, op: Operation, options: ConnectOptions, input: Record<string, unknown>, call: Call): AsyncGenerator {
   const response = await exchange(contract, op, options, input, call, Number.POSITIVE_INFINITY);
   const hangUp = () => response.destroy();
   call.signal.addEventListener("abort", hangUp, { once: true });

@@ -116,7 +116,7 @@ export interface Placement {
 
 /** Tells where an operation's fields travel: the path, the query, the body. Streams take all in the body. */
 export function placementOf(op: Operation): Placement {
-  const params = [...op.path.matchAll(/:([A-Za-z]+)/g)].map((m) => m[1]!);
+  const params = [...op.path.matchAll(/:([A-Za-z]+)/g)].map((m) => m[1]);
   const rest = Object.keys(op.input).filter((f) => !params.includes(f) && f !== "body");
   return {
     params,

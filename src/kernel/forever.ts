@@ -26,7 +26,10 @@ export async function forever(options: ForeverOptions, work: () => Promise<void>
     } catch (error) {
       if (signal.aborted) return;
       // The first failure may be a neighbour's restart; only what lasts is worth a warning.
-      log[tries > 2 ? "warn" : "info"]({ err: error instanceof Error ? error.message : String(error), tries }, `${what} broke off`);
+      log[tries > 2 ? "warn" : "info"](
+        { err: error instanceof Error ? error.message : String(error), tries },
+        `${what} broke off`,
+      );
     }
     if (signal.aborted) return;
     tries = clock.monotonicMs() - startMs > STABLE_MS ? 0 : tries + 1;

@@ -1,7 +1,7 @@
 /** Serves a contract: routes, checks, callers, request ids, deadlines, one shape of errors, one log line a request. */
-import type { IncomingMessage, ServerResponse } from "node:http";
+import type { ServerResponse } from "node:http";
 import type { TLSSocket } from "node:tls";
-import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest, type HTTPMethods } from "fastify";
+import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
 import { type Call, makeCall, readRequestId, readTraceparent, type Subject } from "./call.ts";
 import { checkInput, defaultOf, placed, readText } from "./check.ts";
 import type { Clock } from "./clock.ts";
@@ -60,7 +60,7 @@ export async function serve<C extends Contract>(options: ServeOptions<C>): Promi
   app.addContentTypeParser("*", { parseAs: "buffer" }, (_request, body, done) => done(null, body));
   app.setErrorHandler((error, request, reply) => answerFailure(options, request, reply, fromFastify(error)));
   app.setNotFoundHandler((request, reply) =>
-    answerFailure(options, request, reply, fail(ROUTE_UNKNOWN, `${options.contract.name} has no ${request.method} ${request.url.split("?", 1)[0]!.slice(0, 200)}`)),
+    answerFailure(options, request, reply, fail(ROUTE_UNKNOWN, `${options.contract.name} has no ${request.method} ${request.url.split("?", 1)[0].slice(0, 200)}`)),
   );
   for (const [name, op] of Object.entries(contract.operations)) addRoute(app, options, name, op, streams);
   addCommonRoutes(app, options);
@@ -86,7 +86,7 @@ const takesAnonymous = (contract: Contract): boolean => Object.values(contract.o
 function addRoute(app: FastifyInstance, options: ServeOptions<Contract>, name: string, op: Operation, streams: Set<AbortController>): void {
   const handler = options.service[name] as unknown as (input: unknown, call: Call) => unknown;
   app.route({
-    method: op.method as HTTPMethods,
+    method: op.method,
     url: op.path,
     bodyLimit: op.bodyBytesMax ?? DEFAULT_BODY_BYTES_MAX,
     handler: async (request, reply) => {
@@ -101,7 +101,7 @@ function addRoute(app: FastifyInstance, options: ServeOptions<Contract>, name: s
         const input = readInput(options.contract, op, request);
         checkInput(op, input);
         if (op.kind === "stream") await answerStream(handler(input, call) as AsyncIterable<unknown>, call, reply, streams);
-        else answer(options, op, call, request, reply, await (handler.call(options.service, input, call) as Promise<unknown>));
+        else answer(options, op, call, request, reply, await (handler.call(options.service, input, call)));
         note(options, name, op, call, startMs, undefined);
       } catch (error) {
         const failure = asFailure(error);
@@ -175,18 +175,18 @@ function readInput(contract: Contract, op: Operation, request: FastifyRequest): 
   if (op.kind === "stream") return body?.length ? decodeBody(body, type) : {};
   const input: Record<string, unknown> = {};
   const { params, query, body: takesBody } = placed(op);
-  for (const name of params) input[name] = readText((request.params as Record<string, string>)[name]!, op.input[name]!);
+  for (const name of params) input[name] = readText((request.params as Record<string, string>)[name], op.input[name]);
   for (const { field, wire } of query) {
     const text = (request.query as Record<string, string | string[]>)[wire];
-    const schema = op.input[field]!;
+    const schema = op.input[field];
     const found = text === undefined ? defaultOf(schema) : readText(String(text), schema);
     if (found !== undefined) input[field] = found;
   }
   if (takesBody) {
-    if (!body?.length && !isOptional(op.input["body"]!)) throw fail(INPUT_MALFORMED, `${op.method} ${op.path} needs a body`);
+    if (!body?.length && !isOptional(op.input["body"])) throw fail(INPUT_MALFORMED, `${op.method} ${op.path} needs a body`);
     if (body?.length) {
       const decoded = decodeBody(body, type);
-      input["body"] = contract.edgex ? foldKeys(decoded, op.input["body"]!) : decoded;
+      input["body"] = contract.edgex ? foldKeys(decoded, op.input["body"]) : decoded;
     }
   }
   return input;
@@ -212,7 +212,7 @@ function send(request: FastifyRequest, reply: FastifyReply, requestId: string, s
 /** Streams items with backpressure; a sign of life every second tells a cut cable from a quiet source. */
 async function answerStream(items: AsyncIterable<unknown>, call: Call & { end(abort: boolean): void }, reply: FastifyReply, streams: Set<AbortController>): Promise<void> {
   reply.hijack();
-  const raw: ServerResponse<IncomingMessage> = reply.raw;
+  const raw: ServerResponse = reply.raw;
   const closing = new AbortController();
   streams.add(closing);
   closing.signal.addEventListener("abort", () => call.end(true), { once: true });

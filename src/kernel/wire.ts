@@ -44,7 +44,7 @@ export function encodeFrame(item: unknown): Buffer {
 }
 
 /** Cuts a stream of bytes into decoded frames. A frame of no bytes is a sign of life and is left out. */
-export async function* decodeFrames(chunks: AsyncIterable<Buffer>): AsyncGenerator<unknown> {
+export async function* decodeFrames(chunks: AsyncIterable<Buffer>): AsyncGenerator {
   let held: Buffer[] = [];
   let size = 0;
   let need = 4;
@@ -52,7 +52,7 @@ export async function* decodeFrames(chunks: AsyncIterable<Buffer>): AsyncGenerat
     held.push(chunk);
     size += chunk.length;
     if (size < need) continue;
-    let all = held.length === 1 ? held[0]! : Buffer.concat(held, size);
+    let all = held.length === 1 ? held[0] : Buffer.concat(held, size);
     for (;;) {
       if (all.length < 4) break;
       const length = all.readUInt32BE(0);
@@ -130,7 +130,7 @@ export function foldKeys(value: unknown, schema: TSchema): unknown {
       delete object[key];
       name = known;
     }
-    object[name] = foldKeys(object[name], s.properties[name]!);
+    object[name] = foldKeys(object[name], s.properties[name]);
   }
   return value;
 }

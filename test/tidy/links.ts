@@ -12,7 +12,7 @@ const anchorOf = (heading: string): string =>
     .replaceAll(/\s/g, "-");
 
 const anchorsOf = (page: string): Set<string> =>
-  new Set([...withoutCode(page).matchAll(/^#{1,6}\s+(.+)$/gm)].map((match) => anchorOf(match[1]!)));
+  new Set([...withoutCode(page).matchAll(/^#{1,6}\s+(.+)$/gm)].map((match) => anchorOf(match[1])));
 
 /** Blanks out fenced code, in which brackets are not links. */
 const withoutCode = (page: string): string =>
@@ -23,7 +23,7 @@ export function deadLinks(pages: Tree, exists: (file: string) => boolean): strin
   const known = new Map(pages.map((page) => [page.path, page.text]));
   return pages.flatMap((page) =>
     [...withoutCode(page.text).matchAll(/\]\(\s*<?([^)\s>]+)>?(?:\s+"[^"]*")?\s*\)/g)].flatMap((match) => {
-      const target = match[1]!;
+      const target = match[1];
       if (/^[a-z][a-z0-9+.-]*:/i.test(target)) return [];
       const [file = "", anchor] = target.split("#");
       const at =

@@ -79,10 +79,10 @@ export function unlistedCodes(tree: Tree, page: string): string[] {
   const declared = new Map<string, string>();
   for (const file of inSource(tree)) {
     for (const match of blank(file.text, false).matchAll(/\bcode\(\s*"([A-Z][A-Z0-9_]+)"/g))
-      declared.set(match[1]!, file.path);
+      declared.set(match[1], file.path);
   }
   const listed = new Set(
-    [...page.matchAll(/`([A-Z][A-Z0-9_]*_[A-Z0-9_]+|DEADLINE|UNAVAILABLE)`/g)].map((match) => match[1]!),
+    [...page.matchAll(/`([A-Z][A-Z0-9_]*_[A-Z0-9_]+|DEADLINE|UNAVAILABLE)`/g)].map((match) => match[1]),
   );
   return [
     ...[...declared]

@@ -35,7 +35,7 @@ export function blank(text: string, strings: boolean): string {
   const spaces = (found: string) => found.replaceAll(/[^\n]/g, " ");
   return text.replaceAll(part, (found) => {
     if (found.startsWith("//") || found.startsWith("/*")) return spaces(found);
-    return strings ? found[0]! + spaces(found.slice(1, -1)) + found.at(-1)! : found;
+    return strings ? found[0] + spaces(found.slice(1, -1)) + found.at(-1)! : found;
   });
 }
 
@@ -77,6 +77,6 @@ function namesOf(clause: string | undefined): Pick<Import, "types" | "values"> {
       ?.split(",")
       .map((item) => item.trim())
       .filter(Boolean) ?? [];
-  const values = items.filter((item) => !/^type\s/.test(item)).map((item) => item.split(/\s/)[0]!);
+  const values = items.filter((item) => !/^type\s/.test(item)).map((item) => item.split(/\s/)[0]);
   return { types: items.length > 0 && values.length === 0, values };
 }

@@ -4,7 +4,19 @@ import type { Clock } from "../../kernel/clock.ts";
 import type { Device, DeviceProfile, DeviceResource } from "../../kernel/edgex.ts";
 import type { Value, ValueType } from "../../kernel/events/model.ts";
 import type { Driver } from "../sdk/driver.ts";
-import { type CpuTimes, cpuTimes, diskBytes, loadAverages, memoryBytes, networkBytes, pressure, room, temperature, thermometers, uptimeSeconds } from "./machine.ts";
+import {
+  type CpuTimes,
+  cpuTimes,
+  diskBytes,
+  loadAverages,
+  memoryBytes,
+  networkBytes,
+  pressure,
+  room,
+  temperature,
+  thermometers,
+  uptimeSeconds,
+} from "./machine.ts";
 
 const PROFILE = "Holdfast-Host";
 
@@ -18,7 +30,8 @@ interface Gauge {
   read(): number | undefined;
 }
 
-const rounded = (value: number | undefined, digits = 2): number | undefined => (value === undefined || !Number.isFinite(value) ? undefined : Number(value.toFixed(digits)));
+const rounded = (value: number | undefined, digits = 2): number | undefined =>
+  value === undefined || !Number.isFinite(value) ? undefined : Number(value.toFixed(digits));
 
 /** Turns a growing count into a rate per second between two reads of this gauge. */
 function rateOf(clock: Clock, count: () => number | undefined): () => number | undefined {
@@ -39,28 +52,54 @@ function cpuGauges(): Gauge[] {
   const sample = () => {
     const now = cpuTimes();
     if (!now) return;
-    const delta = { user: now.user - last.user, system: now.system - last.system, idle: now.idle - last.idle, iowait: now.iowait - last.iowait, steal: now.steal - last.steal };
+    const delta = {
+      user: now.user - last.user,
+      system: now.system - last.system,
+      idle: now.idle - last.idle,
+      iowait: now.iowait - last.iowait,
+      steal: now.steal - last.steal,
+    };
     const all = delta.user + delta.system + delta.idle + delta.iowait + delta.steal;
     // Within one tick there is nothing to divide: the last shares stand.
     if (all <= 0) return;
     last = now;
-    shares = { user: delta.user / all, system: delta.system / all, idle: delta.idle / all, iowait: delta.iowait / all, steal: delta.steal / all };
+    shares = {
+      user: delta.user / all,
+      system: delta.system / all,
+      idle: delta.idle / all,
+      iowait: delta.iowait / all,
+      steal: delta.steal / all,
+    };
   };
   const mode = (key: keyof CpuTimes, description: string): Gauge => ({
-    command: "cpu", name: `Cpu${key[0]!.toUpperCase()}${key.slice(1)}`, valueType: "Float64", units: "%", description,
+    command: "cpu",
+    name: `Cpu${key[0].toUpperCase()}${key.slice(1)}`,
+    valueType: "Float64",
+    units: "%",
+    description,
     read() {
       if (key === "user") sample();
       return shares && rounded(shares[key] * 100);
     },
   });
   return [
-    mode("user", "CPU time in programs"), mode("system", "CPU time in the kernel"), mode("idle", "CPU time idle"),
-    mode("iowait", "CPU time waiting for disks"), mode("steal", "CPU time taken by the hypervisor"),
+    mode("user", "CPU time in programs"),
+    mode("system", "CPU time in the kernel"),
+    mode("idle", "CPU time idle"),
+    mode("iowait", "CPU time waiting for disks"),
+    mode("steal", "CPU time taken by the hypervisor"),
   ];
 }
 
 function gaugesOf(clock: Clock, directory: string): Gauge[] {
-  const gauge = (command: string, name: string, valueType: ValueType, units: string, description: string, read: () => number | undefined): Gauge => ({ command, name, valueType, units, description, read });
+  const gauge = (
+    command: string,
+    name: string,
+    valueType: ValueType,
+    units: string,
+    description: string,
+    read: () => number | undefined,
+  ): Gauge => ({ command, name, valueType, units, description, read });
   const used = () => {
     const total = memoryBytes("MemTotal");
     const available = memoryBytes("MemAvailable");
@@ -69,20 +108,71 @@ function gaugesOf(clock: Clock, directory: string): Gauge[] {
   const disk = () => room(directory);
   return [
     ...cpuGauges(),
-    ...["1", "5", "15"].map((minutes, i) => gauge("load", `Load${minutes}`, "Float64", "", `Runnable tasks over ${minutes} minutes`, () => loadAverages()?.[i])),
+    ...["1", "5", "15"].map((minutes, i) =>
+      gauge(
+        "load",
+        `Load${minutes}`,
+        "Float64",
+        "",
+        `Runnable tasks over ${minutes} minutes`,
+        () => loadAverages()?.[i],
+      ),
+    ),
     gauge("memory", "MemoryTotal", "Uint64", "B", "Memory of the machine", () => memoryBytes("MemTotal")),
-    gauge("memory", "MemoryAvailable", "Uint64", "B", "Memory that programs can still have", () => memoryBytes("MemAvailable")),
+    gauge("memory", "MemoryAvailable", "Uint64", "B", "Memory that programs can still have", () =>
+      memoryBytes("MemAvailable"),
+    ),
     gauge("memory", "MemoryUsed", "Float64", "%", "Memory that is not available", used),
     gauge("disk", "DiskFree", "Uint64", "B", "Room on the disk that Holdfast writes to", () => disk()?.freeBytes),
-    gauge("disk", "DiskUsed", "Float64", "%", "Used part of that disk", () => rounded(disk() && 100 * (1 - disk()!.freeBytes / disk()!.totalBytes))),
-    gauge("disk", "DiskReadRate", "Uint64", "B/s", "Bytes read from all disks", rateOf(clock, () => diskBytes()?.read)),
-    gauge("disk", "DiskWriteRate", "Uint64", "B/s", "Bytes written to all disks", rateOf(clock, () => diskBytes()?.written)),
-    gauge("network", "NetworkReceiveRate", "Uint64", "B/s", "Bytes received, loopback apart", rateOf(clock, () => networkBytes()?.received)),
-    gauge("network", "NetworkSendRate", "Uint64", "B/s", "Bytes sent, loopback apart", rateOf(clock, () => networkBytes()?.sent)),
+    gauge("disk", "DiskUsed", "Float64", "%", "Used part of that disk", () =>
+      rounded(disk() && 100 * (1 - disk()!.freeBytes / disk()!.totalBytes)),
+    ),
+    gauge(
+      "disk",
+      "DiskReadRate",
+      "Uint64",
+      "B/s",
+      "Bytes read from all disks",
+      rateOf(clock, () => diskBytes()?.read),
+    ),
+    gauge(
+      "disk",
+      "DiskWriteRate",
+      "Uint64",
+      "B/s",
+      "Bytes written to all disks",
+      rateOf(clock, () => diskBytes()?.written),
+    ),
+    gauge(
+      "network",
+      "NetworkReceiveRate",
+      "Uint64",
+      "B/s",
+      "Bytes received, loopback apart",
+      rateOf(clock, () => networkBytes()?.received),
+    ),
+    gauge(
+      "network",
+      "NetworkSendRate",
+      "Uint64",
+      "B/s",
+      "Bytes sent, loopback apart",
+      rateOf(clock, () => networkBytes()?.sent),
+    ),
     ...(["cpu", "memory", "io"] as const).map((of) =>
-      gauge("pressure", `Pressure${of === "io" ? "IO" : of[0]!.toUpperCase() + of.slice(1)}`, "Float64", "%", `Time in which tasks waited for ${of}, last 10 s`, () => pressure(of))),
+      gauge(
+        "pressure",
+        `Pressure${of === "io" ? "IO" : of[0].toUpperCase() + of.slice(1)}`,
+        "Float64",
+        "%",
+        `Time in which tasks waited for ${of}, last 10 s`,
+        () => pressure(of),
+      ),
+    ),
     gauge("uptime", "Uptime", "Uint64", "s", "Seconds since the machine started", () => uptimeSeconds()),
-    ...thermometers().map(({ name, path }) => gauge("temperature", name, "Float64", "C", "Temperature", () => rounded(temperature(path), 1))),
+    ...thermometers().map(({ name, path }) =>
+      gauge("temperature", name, "Float64", "C", "Temperature", () => rounded(temperature(path), 1)),
+    ),
   ];
 }
 
@@ -98,7 +188,11 @@ export interface HostOptions {
 
 /** Makes the driver; a gauge that gives nothing now is not part of this machine's profile. */
 export function makeHostDriver({ clock, directory, deviceName, serviceName, interval }: HostOptions): Driver {
-  const gauges = new Map(gaugesOf(clock, directory).filter((g) => g.read() !== undefined).map((g) => [g.name, g]));
+  const gauges = new Map(
+    gaugesOf(clock, directory)
+      .filter((g) => g.read() !== undefined)
+      .map((g) => [g.name, g]),
+  );
   const commands = [...new Set([...gauges.values()].map((g) => g.command))];
   const profile: DeviceProfile = {
     name: PROFILE,
@@ -107,17 +201,29 @@ export function makeHostDriver({ clock, directory, deviceName, serviceName, inte
     description: "The machine that the node runs on",
     labels: ["host"],
     deviceResources: [...gauges.values()].map((g) => ({
-      name: g.name, description: g.description, isHidden: false,
+      name: g.name,
+      description: g.description,
+      isHidden: false,
       properties: { valueType: g.valueType, readWrite: "R", ...(g.units ? { units: g.units } : {}) },
     })),
     deviceCommands: commands.map((name) => ({
-      name, isHidden: false, readWrite: "R",
-      resourceOperations: [...gauges.values()].filter((g) => g.command === name).map((g) => ({ deviceResource: g.name })),
+      name,
+      isHidden: false,
+      readWrite: "R",
+      resourceOperations: [...gauges.values()]
+        .filter((g) => g.command === name)
+        .map((g) => ({ deviceResource: g.name })),
     })),
   };
   const device: Device = {
-    name: deviceName, description: `${hostname()}, ${cpus().length} CPUs`, adminState: "UNLOCKED", operatingState: "UP", labels: ["host"],
-    serviceName, profileName: PROFILE, protocols: { host: { hostname: hostname() } },
+    name: deviceName,
+    description: `${hostname()}, ${cpus().length} CPUs`,
+    adminState: "UNLOCKED",
+    operatingState: "UP",
+    labels: ["host"],
+    serviceName,
+    profileName: PROFILE,
+    protocols: { host: { hostname: hostname() } },
     autoEvents: commands.map((sourceName) => ({ interval, sourceName, onChange: false })),
   };
   return {
@@ -127,7 +233,8 @@ export function makeHostDriver({ clock, directory, deviceName, serviceName, inte
       return resources.map((resource) => gauges.get(resource.name)?.read() ?? null);
     },
     validate(asked) {
-      if (!("host" in asked.protocols)) throw new Error(`device '${asked.name}' has no protocol 'host'; this service serves the machine it runs on`);
+      if (!("host" in asked.protocols))
+        throw new Error(`device '${asked.name}' has no protocol 'host'; this service serves the machine it runs on`);
     },
   };
 }

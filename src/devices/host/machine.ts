@@ -24,12 +24,15 @@ export interface CpuTimes {
 export function cpuTimes(text = readText("/proc/stat")): CpuTimes | undefined {
   const line = text?.match(/^cpu +(.*)$/m)?.[1];
   if (!line) return undefined;
-  const [user = 0, nice = 0, system = 0, idle = 0, iowait = 0, irq = 0, softirq = 0, steal = 0] = line.split(/\s+/).map(Number);
+  const [user = 0, nice = 0, system = 0, idle = 0, iowait = 0, irq = 0, softirq = 0, steal = 0] = line
+    .split(/\s+/)
+    .map(Number);
   return { user: user + nice, system: system + irq + softirq, idle, iowait, steal };
 }
 
 /** Load averages over 1, 5 and 15 minutes. */
-export const loadAverages = (text = readText("/proc/loadavg")): number[] | undefined => text?.split(" ").slice(0, 3).map(Number);
+export const loadAverages = (text = readText("/proc/loadavg")): number[] | undefined =>
+  text?.split(" ").slice(0, 3).map(Number);
 
 /** A field of /proc/meminfo in bytes. */
 export function memoryBytes(name: string, text = readText("/proc/meminfo")): number | undefined {
@@ -44,7 +47,7 @@ export function diskBytes(text = readText("/proc/diskstats")): { read: number; w
   for (const line of text.split("\n")) {
     const f = line.trim().split(/\s+/);
     // Partitions, loops and RAM disks would count the same bytes again.
-    if (f.length < 10 || !/^(sd[a-z]+|vd[a-z]+|xvd[a-z]+|nvme\d+n\d+|mmcblk\d+)$/.test(f[2]!)) continue;
+    if (f.length < 10 || !/^(sd[a-z]+|vd[a-z]+|xvd[a-z]+|nvme\d+n\d+|mmcblk\d+)$/.test(f[2])) continue;
     total.read += Number(f[5]) * 512;
     total.written += Number(f[9]) * 512;
   }
@@ -57,10 +60,10 @@ export function networkBytes(text = readText("/proc/self/net/dev")): { received:
   const total = { received: 0, sent: 0 };
   for (const line of text.split("\n").slice(2)) {
     const [name, counters] = line.split(":");
-    if (!counters || name!.trim() === "lo") continue;
+    if (!counters || name.trim() === "lo") continue;
     const f = counters.trim().split(/\s+/).map(Number);
-    total.received += f[0]!;
-    total.sent += f[8]!;
+    total.received += f[0];
+    total.sent += f[8];
   }
   return total;
 }
@@ -106,11 +109,17 @@ export function thermometers(): Thermometer[] {
   const found = [
     ...list("/sys/class/thermal")
       .filter((n) => n.startsWith("thermal_zone"))
-      .map((n) => ({ name: readText(join("/sys/class/thermal", n, "type")) ?? n, path: join("/sys/class/thermal", n, "temp") })),
+      .map((n) => ({
+        name: readText(join("/sys/class/thermal", n, "type")) ?? n,
+        path: join("/sys/class/thermal", n, "temp"),
+      })),
     ...list("/sys/class/hwmon").flatMap((n) =>
       list(join("/sys/class/hwmon", n))
         .filter((f) => /^temp\d+_input$/.test(f))
-        .map((f) => ({ name: `${readText(join("/sys/class/hwmon", n, "name"))?.trim() ?? n}-${f.slice(0, -6)}`, path: join("/sys/class/hwmon", n, f) })),
+        .map((f) => ({
+          name: `${readText(join("/sys/class/hwmon", n, "name"))?.trim() ?? n}-${f.slice(0, -6)}`,
+          path: join("/sys/class/hwmon", n, f),
+        })),
     ),
   ];
   const seen = new Map<string, number>();

@@ -5,17 +5,44 @@ import { Event, Free, Name } from "../../kernel/edgex.ts";
 import { code } from "../../kernel/error.ts";
 
 export const DEVICE_UNKNOWN = code("DEVICE_UNKNOWN", "not-found", "Check the device's name with 'holdfast devices'.");
-export const DEVICE_COMMAND_UNKNOWN = code("DEVICE_COMMAND_UNKNOWN", "not-found", "Check the command's name in the device's profile.");
-export const DEVICE_NOT_ALLOWED = code("DEVICE_NOT_ALLOWED", "not-allowed", "The profile says whether a resource may be read or written (readWrite).");
-export const DEVICE_LOCKED = code("DEVICE_LOCKED", "locked", "Unlock the device (adminState UNLOCKED), or wait until it is UP.");
-export const DEVICE_FAILED = code("DEVICE_FAILED", "internal", "The device did not do it; the message says what it answered.");
-export const DEVICE_VALUE_INVALID = code("DEVICE_VALUE_INVALID", "invalid", "Send a value of the resource's type within its limits.");
+export const DEVICE_COMMAND_UNKNOWN = code(
+  "DEVICE_COMMAND_UNKNOWN",
+  "not-found",
+  "Check the command's name in the device's profile.",
+);
+export const DEVICE_NOT_ALLOWED = code(
+  "DEVICE_NOT_ALLOWED",
+  "not-allowed",
+  "The profile says whether a resource may be read or written (readWrite).",
+);
+export const DEVICE_LOCKED = code(
+  "DEVICE_LOCKED",
+  "locked",
+  "Unlock the device (adminState UNLOCKED), or wait until it is UP.",
+);
+export const DEVICE_FAILED = code(
+  "DEVICE_FAILED",
+  "internal",
+  "The device did not do it; the message says what it answered.",
+);
+export const DEVICE_VALUE_INVALID = code(
+  "DEVICE_VALUE_INVALID",
+  "invalid",
+  "Send a value of the resource's type within its limits.",
+);
 
 /** Flags of EdgeX's commands, on the wire `true` and `false`. */
 const Flag = (value: boolean) => Type.Boolean({ default: value });
 const flags = { pushEvent: Flag(false), returnEvent: Flag(true), regexCmd: Flag(true) };
 const wire = { pushEvent: "ds-pushevent", returnEvent: "ds-returnevent", regexCmd: "ds-regexcmd" };
-const errors = [DEVICE_UNKNOWN, DEVICE_COMMAND_UNKNOWN, DEVICE_NOT_ALLOWED, DEVICE_LOCKED, DEVICE_FAILED, DEVICE_VALUE_INVALID];
+const errors = [
+  DEVICE_UNKNOWN,
+  DEVICE_COMMAND_UNKNOWN,
+  DEVICE_NOT_ALLOWED,
+  DEVICE_LOCKED,
+  DEVICE_FAILED,
+  DEVICE_VALUE_INVALID,
+];
 
 const operations = {
   read: get("/api/v3/device/name/:deviceName/:command", {

@@ -73,7 +73,7 @@ export class AutoEvents {
       if (running.stopped) return;
       // Turns that were missed are skipped, not caught up with: the grid stays.
       const now = this.#o.clock.monotonicMs();
-      dueMs = Math.max(dueMs + intervalMs, now - (now - dueMs) % intervalMs);
+      dueMs = Math.max(dueMs + intervalMs, now - ((now - dueMs) % intervalMs));
       running.timer = setTimeout(() => void tick(), Math.min(Math.max(0, dueMs - now), 2 ** 31 - 1));
     };
     const running: Running = { signature, stopped: false, timer: setTimeout(() => void tick(), 0) };
@@ -99,7 +99,8 @@ function changeOf(auto: AutoEvent): (values: readonly Value[]) => boolean {
 }
 
 function alike(a: Value, b: Value, threshold: number): boolean {
-  if (typeof a === "number" && typeof b === "number") return threshold > 0 ? Math.abs(a - b) <= threshold : Object.is(a, b);
+  if (typeof a === "number" && typeof b === "number")
+    return threshold > 0 ? Math.abs(a - b) <= threshold : Object.is(a, b);
   if (typeof a === "object" && a !== null) return JSON.stringify(a) === JSON.stringify(b);
   return a === b;
 }

@@ -50,7 +50,11 @@ export class DeviceDirectory {
   async #follow(): Promise<void> {
     const { bus, service, signal } = this.#o;
     const call = makeCall({ caller: service, timeoutMs: Number.POSITIVE_INFINITY, signal });
-    const topics = [`${TOPIC.systemEvents}/core-metadata/+/+/${service}/#`, `${TOPIC.systemEvents}/core-metadata/deviceprofile/delete/#`, `edgex/${service}/validate/device`];
+    const topics = [
+      `${TOPIC.systemEvents}/core-metadata/+/+/${service}/#`,
+      `${TOPIC.systemEvents}/core-metadata/deviceprofile/delete/#`,
+      `edgex/${service}/validate/device`,
+    ];
     const messages = bus.listen({ topics }, call)[Symbol.asyncIterator]();
     const first = messages.next();
     // A rejection before it is awaited below must not count as unhandled.
@@ -73,23 +77,43 @@ export class DeviceDirectory {
     const { driver, metadata, service } = this.#o;
     const call = () => makeCall({ caller: service, timeoutMs: CALL_TIMEOUT_MS, signal: this.#o.signal });
     const own = { name: service, baseAddress: `https://${service}`, adminState: "UNLOCKED" as const };
-    if (!(await known(metadata.serviceByName({ name: service }, call())))) await metadata.addServices({ body: [{ service: own }] }, call());
+    if (!(await known(metadata.serviceByName({ name: service }, call()))))
+      await metadata.addServices({ body: [{ service: own }] }, call());
     for (const profile of driver.profiles) {
       const there = await known(metadata.profileByName({ name: profile.name }, call()));
       if (!there) await this.#mustSucceed(metadata.addProfiles({ body: [{ profile }] }, call()));
       // A newer Holdfast may bring more resources; what a person changed in other fields is theirs.
       else if (stringifyJson(there.profile.deviceResources ?? []) !== stringifyJson(profile.deviceResources ?? [])) {
-        await this.#mustSucceed(metadata.updateProfiles({ body: [{ profile: { ...there.profile, deviceResources: profile.deviceResources, deviceCommands: profile.deviceCommands } }] }, call()));
+        await this.#mustSucceed(
+          metadata.updateProfiles(
+            {
+              body: [
+                {
+                  profile: {
+                    ...there.profile,
+                    deviceResources: profile.deviceResources,
+                    deviceCommands: profile.deviceCommands,
+                  },
+                },
+              ],
+            },
+            call(),
+          ),
+        );
       }
     }
     for (const device of driver.devices) {
       if (await known(metadata.deviceByName({ name: device.name }, call()))) continue;
-      await this.#mustSucceed(metadata.addDevices({ body: [{ device }], bypassValidation: true, force: false }, call()));
+      await this.#mustSucceed(
+        metadata.addDevices({ body: [{ device }], bypassValidation: true, force: false }, call()),
+      );
     }
   }
 
   async #mustSucceed(answer: ReturnType<CoreMetadata["addDevices"]>): Promise<void> {
-    for (const item of (await answer) ?? []) if (item.statusCode >= 400 && item.statusCode !== 409) throw new Error(item.message ?? `status ${item.statusCode}`);
+    for (const item of (await answer) ?? [])
+      if (item.statusCode >= 400 && item.statusCode !== 409)
+        throw new Error(item.message ?? `status ${item.statusCode}`);
   }
 
   async #load(): Promise<void> {
@@ -101,7 +125,8 @@ export class DeviceDirectory {
       devices.push(...page.devices);
       if (offset + MAX_RESULT_COUNT >= page.totalCount) break;
     }
-    for (const name of new Set(devices.flatMap((d) => (d.profileName ? [d.profileName] : [])))) await this.#loadProfile(name);
+    for (const name of new Set(devices.flatMap((d) => (d.profileName ? [d.profileName] : []))))
+      await this.#loadProfile(name);
     this.devices.clear();
     for (const device of devices) {
       this.devices.set(device.name, device);
@@ -122,7 +147,8 @@ export class DeviceDirectory {
     if (type === "device") {
       if (action === "delete") this.devices.delete(details.name);
       else {
-        if (details.profileName && !this.profiles.has(details.profileName)) await this.#loadProfile(details.profileName);
+        if (details.profileName && !this.profiles.has(details.profileName))
+          await this.#loadProfile(details.profileName);
         this.devices.set(details.name, details);
       }
       this.#o.driver.changed?.(details, action);
@@ -140,10 +166,22 @@ export class DeviceDirectory {
     try {
       driver.validate?.((question.payload as { device: Device }).device);
     } catch (error) {
-      Object.assign(reply, { errorCode: 1, payload: error instanceof Error ? error.message : String(error), contentType: "text/plain" });
+      Object.assign(reply, {
+        errorCode: 1,
+        payload: error instanceof Error ? error.message : String(error),
+        contentType: "text/plain",
+      });
     }
     const call = makeCall({ caller: service, timeoutMs: CALL_TIMEOUT_MS, signal, requestId: question.correlationID });
-    await bus.publish({ body: { topic: `${TOPIC.response}/${service}/${question.requestID}`, payload: Buffer.from(stringifyJson(reply)) } }, call);
+    await bus.publish(
+      {
+        body: {
+          topic: `${TOPIC.response}/${service}/${question.requestID}`,
+          payload: Buffer.from(stringifyJson(reply)),
+        },
+      },
+      call,
+    );
   }
 }
 

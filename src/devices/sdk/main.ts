@@ -41,20 +41,34 @@ export function defineDevice<S extends TObject>(options: DeviceOptions<S>): Serv
   });
 }
 
-async function startDevice<S extends TObject>(options: DeviceOptions<S>, context: Context<Static<S>>): Promise<Started<Contract<DeviceContract["operations"]>>> {
+async function startDevice<S extends TObject>(
+  options: DeviceOptions<S>,
+  context: Context<Static<S>>,
+): Promise<Started<Contract<DeviceContract["operations"]>>> {
   const { clock, log, name, node, stopping, tracer } = context;
   // Events are still sent while the service stops; the publisher's own signal ends it afterwards.
   const sending = new AbortController();
-  const publisher = new EventPublisher({ publisher: { name, epoch: nextEpoch(context.directory, clock) }, bus: context.connect(bus), clock, log, tracer, signal: sending.signal });
+  const publisher = new EventPublisher({
+    publisher: { name, epoch: nextEpoch(context.directory, clock) },
+    bus: context.connect(bus),
+    clock,
+    log,
+    tracer,
+    signal: sending.signal,
+  });
   const driver = await options.driver(context, publisher);
   const rules = makeDeviceService({
-    driver, clock, publisher: publisher.publisher, tag: publisherTag(node, name),
+    driver,
+    clock,
+    publisher: publisher.publisher,
+    tag: publisherTag(node, name),
     device: (device) => directory.devices.get(device),
     profile: (profile) => directory.profiles.get(profile),
     emit: (series, origin, values, extra) => publisher.emit(series, origin, values, extra),
   });
   const autoEvents = new AutoEvents({
-    clock, log,
+    clock,
+    log,
     devices: () => directory.devices.values(),
     async fire(device, source, changed) {
       // The bus is away and memory is full: this reading is not taken rather than another one dropped.
@@ -64,18 +78,36 @@ async function startDevice<S extends TObject>(options: DeviceOptions<S>, context
         const { series, origin, values } = await rules.take(device, source, call);
         if (changed(values)) publisher.emit(series, origin, values);
       } catch (error) {
-        log.warn({ requestId: call.requestId, device: device.name, source, code: asFailure(error).code, err: asFailure(error).message }, "an AutoEvent could not be read");
+        log.warn(
+          {
+            requestId: call.requestId,
+            device: device.name,
+            source,
+            code: asFailure(error).code,
+            err: asFailure(error).message,
+          },
+          "an AutoEvent could not be read",
+        );
       }
     },
   });
   const directory = new DeviceDirectory({
-    service: name, driver, metadata: context.connect(coreMetadata), bus: context.connect(bus), clock, log, signal: stopping,
+    service: name,
+    driver,
+    metadata: context.connect(coreMetadata),
+    bus: context.connect(bus),
+    clock,
+    log,
+    signal: stopping,
     onChange: () => autoEvents.sync(),
   });
   autoEvents.sync();
   return {
     service: rules.api,
-    health: () => (publisher.full ? { state: "warning", reason: "the bus takes no events; readings are skipped" } : { state: "passing" }),
+    health: () =>
+      publisher.full
+        ? { state: "warning", reason: "the bus takes no events; readings are skipped" }
+        : { state: "passing" },
     async stop() {
       autoEvents.stop();
       await driver.stop?.();

@@ -67,10 +67,15 @@ export class EventPublisher {
   }
 
   /** Takes an event and gives its number and the promise of the bus's acknowledgement (never rejected; pending while the bus is away). */
-  emit(series: Series, origin: bigint, values: readonly Value[], extra?: Extra): { sequence: number; durable: Promise<void> } {
+  emit(
+    series: Series,
+    origin: bigint,
+    values: readonly Value[],
+    extra?: Extra,
+  ): { sequence: number; durable: Promise<void> } {
     let batch = this.#queue.at(-1);
     // The batch in front may be under way: it takes no more.
-    if (!batch || this.#queue.length === 1 && this.#sending || batch.builder.full) {
+    if (!batch || (this.#queue.length === 1 && this.#sending) || batch.builder.full) {
       batch = this.#newBatch();
       this.#queue.push(batch);
     }
@@ -84,7 +89,7 @@ export class EventPublisher {
 
   /** Resolves when there is room again. */
   async room(): Promise<void> {
-    while (this.full && !this.#options.signal.aborted) await this.#queue[0]!.acknowledged;
+    while (this.full && !this.#options.signal.aborted) await this.#queue[0].acknowledged;
   }
 
   /** Sends what waits, bounded by `timeoutMs`, then ends. */
@@ -104,7 +109,14 @@ export class EventPublisher {
     let acknowledge: () => void = () => undefined;
     const acknowledged = new Promise<void>((resolve) => (acknowledge = resolve));
     const builder = new BlockBuilder({ publisher: this.publisher, rowsMax: BATCH_ROWS_MAX, bytesMax: BATCH_BYTES_MAX });
-    return { builder, first: this.#sequence + 1, last: this.#sequence, startMs: this.#options.clock.monotonicMs(), acknowledged, acknowledge };
+    return {
+      builder,
+      first: this.#sequence + 1,
+      last: this.#sequence,
+      startMs: this.#options.clock.monotonicMs(),
+      acknowledged,
+      acknowledge,
+    };
   }
 
   /** Sends batch after batch; throws when one could not be sent, and is run again. */
@@ -142,7 +154,10 @@ export class EventPublisher {
     } catch (error) {
       // What the bus refuses for good would block all that follows: it is given up, and said.
       if (!(error instanceof Failure) || (error.kind !== "invalid" && error.kind !== "too-large")) throw error;
-      log.error({ code: error.code, from: batch.first, to: batch.last, err: error }, "the bus refused a batch of events for good");
+      log.error(
+        { code: error.code, from: batch.first, to: batch.last, err: error },
+        "the bus refused a batch of events for good",
+      );
     } finally {
       call.end(false);
     }

@@ -7,7 +7,15 @@ import { rowToEvent } from "../../kernel/events/edgex.ts";
 import type { Block, Extra, Publisher, Series, Value } from "../../kernel/events/model.ts";
 import { checkValue, textToValue } from "../../kernel/events/values.ts";
 import { stringifyJson } from "../../kernel/json.ts";
-import { DEVICE_COMMAND_UNKNOWN, DEVICE_FAILED, DEVICE_LOCKED, DEVICE_NOT_ALLOWED, DEVICE_UNKNOWN, DEVICE_VALUE_INVALID, type DeviceServiceApi } from "./api.ts";
+import {
+  DEVICE_COMMAND_UNKNOWN,
+  DEVICE_FAILED,
+  DEVICE_LOCKED,
+  DEVICE_NOT_ALLOWED,
+  DEVICE_UNKNOWN,
+  DEVICE_VALUE_INVALID,
+  type DeviceServiceApi,
+} from "./api.ts";
 import type { Driver } from "./driver.ts";
 import { transformRead, transformWrite } from "./transform.ts";
 
@@ -20,7 +28,12 @@ interface Needs {
   device(name: string): Device | undefined;
   profile(name: string): DeviceProfile | undefined;
   /** Takes an event to the bus; gives its number, and when it is durable there. */
-  emit(series: Series, origin: bigint, values: readonly Value[], extra?: Extra): { sequence: number; durable: Promise<void> };
+  emit(
+    series: Series,
+    origin: bigint,
+    values: readonly Value[],
+    extra?: Extra,
+  ): { sequence: number; durable: Promise<void> };
 }
 
 export interface Taken {
@@ -63,7 +76,8 @@ export function makeDeviceService(needs: Needs): DeviceRules {
     let entry = sources.get(name);
     if (!entry) {
       const source = findSource(profile, name);
-      if (!source) throw fail(DEVICE_COMMAND_UNKNOWN, `device profile '${profile.name}' has no command or resource '${name}'`);
+      if (!source)
+        throw fail(DEVICE_COMMAND_UNKNOWN, `device profile '${profile.name}' has no command or resource '${name}'`);
       sources.set(name, (entry = { source, series: new Map() }));
     }
     let series = entry.series.get(device.name);
@@ -73,7 +87,8 @@ export function makeDeviceService(needs: Needs): DeviceRules {
 
   async function take(device: Device, name: string, call: Call): Promise<Taken> {
     const { source, series } = sourceOf(device, name);
-    if (!source.readWrite.includes("R")) throw fail(DEVICE_NOT_ALLOWED, `'${name}' of device '${device.name}' cannot be read (${source.readWrite})`);
+    if (!source.readWrite.includes("R"))
+      throw fail(DEVICE_NOT_ALLOWED, `'${name}' of device '${device.name}' cannot be read (${source.readWrite})`);
     const read = await guarded(device, "read", () => driver.read(device, source.resources, call));
     const values = source.resources.map((resource, i) => {
       const value = transformRead(resource, read[i]);
@@ -98,10 +113,15 @@ export function makeDeviceService(needs: Needs): DeviceRules {
     async write({ deviceName, command, body }, call) {
       const device = deviceFor(deviceName);
       const { source } = sourceOf(device, command);
-      if (!driver.write || !source.readWrite.includes("W")) throw fail(DEVICE_NOT_ALLOWED, `'${command}' of device '${deviceName}' cannot be written (${source.readWrite})`);
+      if (!driver.write || !source.readWrite.includes("W"))
+        throw fail(
+          DEVICE_NOT_ALLOWED,
+          `'${command}' of device '${deviceName}' cannot be written (${source.readWrite})`,
+        );
       const values = source.resources.map((resource) => ({ resource, value: valueFor(resource, body) }));
       const unknown = Object.keys(body).find((name) => !source.resources.some((r) => r.name === name));
-      if (unknown !== undefined) throw fail(DEVICE_VALUE_INVALID, `'${command}' has no resource '${unknown.slice(0, 100)}'`);
+      if (unknown !== undefined)
+        throw fail(DEVICE_VALUE_INVALID, `'${command}' has no resource '${unknown.slice(0, 100)}'`);
       await guarded(device, "write", () => driver.write!(device, values, call));
       return {};
     },
@@ -117,8 +137,15 @@ function findSource(profile: DeviceProfile, name: string): Source | undefined {
   const resources = profile.deviceResources ?? [];
   const command = profile.deviceCommands?.find((c) => c.name === name);
   if (command) {
-    const of = command.resourceOperations.map((operation) => resources.find((r) => r.name === operation.deviceResource)!);
-    return { name, readWrite: command.readWrite, resources: of, mappings: command.resourceOperations.map((o) => o.mappings) };
+    const of = command.resourceOperations.map((operation) =>
+      resources.find((r) => r.name === operation.deviceResource)!,
+    );
+    return {
+      name,
+      readWrite: command.readWrite,
+      resources: of,
+      mappings: command.resourceOperations.map((o) => o.mappings),
+    };
   }
   const resource = resources.find((r) => r.name === name);
   return resource && { name, readWrite: resource.properties.readWrite, resources: [resource], mappings: [undefined] };
@@ -129,13 +156,16 @@ const seriesOf = (device: Device, source: Source): Series => ({
   profileName: device.profileName ?? "",
   sourceName: source.name,
   resources: source.resources.map(({ name, properties: { valueType, units, mediaType } }) => ({
-    name, valueType, ...(units ? { units } : {}), ...(mediaType ? { mediaType } : {}),
+    name,
+    valueType,
+    ...(units ? { units } : {}),
+    ...(mediaType ? { mediaType } : {}),
   })),
 });
 
 /** EdgeX's mappings turn a text value into another one. */
 const mapped = (value: Value, mappings: { readonly [from: string]: string } | null | undefined): Value =>
-  typeof value === "string" && mappings && Object.hasOwn(mappings, value) ? mappings[value]! : value;
+  typeof value === "string" && mappings && Object.hasOwn(mappings, value) ? mappings[value] : value;
 
 function valueFor(resource: DeviceResource, body: { [name: string]: unknown }): Value {
   const { valueType, defaultValue } = resource.properties;
@@ -143,7 +173,10 @@ function valueFor(resource: DeviceResource, body: { [name: string]: unknown }): 
   if (given === undefined) throw fail(DEVICE_VALUE_INVALID, `a value for resource '${resource.name}' is missing`);
   const isObject = valueType === "Object" || valueType === "ObjectArray";
   // EdgeX sends values as text; numbers and booleans as such are taken too.
-  const value = isObject && typeof given !== "string" ? (given as Value) : textToValue(typeof given === "string" ? given : stringifyJson(given), valueType, resource.name);
+  const value =
+    isObject && typeof given !== "string"
+      ? (given as Value)
+      : textToValue(typeof given === "string" ? given : stringifyJson(given), valueType, resource.name);
   return transformWrite(resource, checkValue(valueType, value, resource.name));
 }
 
@@ -154,13 +187,32 @@ async function guarded<T>(device: Device, what: string, work: () => Promise<T>):
   } catch (error) {
     const failure = asFailure(error);
     if (failure.code !== "KERNEL_INTERNAL") throw failure;
-    throw fail(DEVICE_FAILED, `device '${device.name}' did not ${what}: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+    throw fail(
+      DEVICE_FAILED,
+      `device '${device.name}' did not ${what}: ${error instanceof Error ? error.message : String(error)}`,
+      { cause: error },
+    );
   }
 }
 
 /** An event that is only answered has no number on the bus: its ids come from the request. */
-const idsOf = (call: Call, series: Series): (string | undefined)[] => [call.requestId, ...series.resources.map((_, k) => `${call.requestId.slice(0, 32)}${(k + 1).toString(16).padStart(4, "0")}`)];
+const idsOf = (call: Call, series: Series): (string | undefined)[] => [
+  call.requestId,
+  ...series.resources.map((_, k) => `${call.requestId.slice(0, 32)}${(k + 1).toString(16).padStart(4, "0")}`),
+];
 
-const oneRow = (publisher: Publisher, series: Series, sequence: number, origin: bigint, values: Value[], extra: Extra): Block => ({
-  publisher, series, sequences: [sequence], origins: [origin], columns: values.map((value) => [value]), extras: new Map([[0, extra]]),
+const oneRow = (
+  publisher: Publisher,
+  series: Series,
+  sequence: number,
+  origin: bigint,
+  values: Value[],
+  extra: Extra,
+): Block => ({
+  publisher,
+  series,
+  sequences: [sequence],
+  origins: [origin],
+  columns: values.map((value) => [value]),
+  extras: new Map([[0, extra]]),
 });

@@ -17,7 +17,8 @@ export function transformRead(resource: DeviceResource, value: Value): Value {
     if (offset != null && offset !== 0) out = Number(out) + offset;
     if (!isFloat(resource) && typeof out === "number") out = Math.trunc(out);
   }
-  if (assertion && String(out) !== assertion) throw fail(DEVICE_FAILED, `resource '${resource.name}' reads ${String(out)}, its assertion says ${assertion}`);
+  if (assertion && String(out) !== assertion)
+    throw fail(DEVICE_FAILED, `resource '${resource.name}' reads ${String(out)}, its assertion says ${assertion}`);
   return out;
 }
 
@@ -26,7 +27,10 @@ export function transformWrite(resource: DeviceResource, value: Value): Value {
   const { shift, base, scale, offset, minimum, maximum } = resource.properties;
   if (typeof value !== "number" && typeof value !== "bigint") return value;
   if ((minimum != null && value < minimum) || (maximum != null && value > maximum)) {
-    throw fail(DEVICE_VALUE_INVALID, `${value} is outside the limits of resource '${resource.name}' (${minimum ?? "-"} to ${maximum ?? "-"})`);
+    throw fail(
+      DEVICE_VALUE_INVALID,
+      `${value} is outside the limits of resource '${resource.name}' (${minimum ?? "-"} to ${maximum ?? "-"})`,
+    );
   }
   let out: number | bigint = value;
   if (offset != null && offset !== 0) out = Number(out) - offset;
@@ -39,7 +43,8 @@ export function transformWrite(resource: DeviceResource, value: Value): Value {
   return out;
 }
 
-const masked = (value: number | bigint, mask: number | bigint | null | undefined) => (mask == null || Number(mask) === 0 ? value : narrow(BigInt(value) & BigInt(mask)));
+const masked = (value: number | bigint, mask: number | bigint | null | undefined) =>
+  mask == null || Number(mask) === 0 ? value : narrow(BigInt(value) & BigInt(mask));
 
 /** EdgeX: a positive shift goes right, a negative one left. */
 function shifted(value: number | bigint, shift: number | bigint | null | undefined): number | bigint {
@@ -48,4 +53,5 @@ function shifted(value: number | bigint, shift: number | bigint | null | undefin
   return narrow(by > 0n ? BigInt(value) >> by : BigInt(value) << -by);
 }
 
-const narrow = (value: bigint): number | bigint => (value >= -(2n ** 53n) && value <= 2n ** 53n ? Number(value) : value);
+const narrow = (value: bigint): number | bigint =>
+  value >= -(2n ** 53n) && value <= 2n ** 53n ? Number(value) : value;

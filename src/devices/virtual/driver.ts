@@ -5,7 +5,22 @@ import type { Value, ValueType } from "../../kernel/events/model.ts";
 import type { Driver } from "../sdk/driver.ts";
 import { draw, readSeries, seeded } from "./series.ts";
 
-const RANDOM_TYPES: readonly ValueType[] = ["Bool", "Int8", "Int16", "Int32", "Int64", "Uint8", "Uint16", "Uint32", "Uint64", "Float32", "Float64", "String", "Binary", "Object"];
+const RANDOM_TYPES: readonly ValueType[] = [
+  "Bool",
+  "Int8",
+  "Int16",
+  "Int32",
+  "Int64",
+  "Uint8",
+  "Uint16",
+  "Uint32",
+  "Uint64",
+  "Float32",
+  "Float64",
+  "String",
+  "Binary",
+  "Object",
+];
 const RANDOM = "Holdfast-Virtual";
 const REPLAY = "Holdfast-Replay";
 
@@ -15,12 +30,28 @@ const random: DeviceProfile = {
   description: "A random value of every type; what is written stays until the node stops",
   labels: ["virtual"],
   deviceResources: RANDOM_TYPES.map((valueType) => ({
-    name: valueType, description: `A ${valueType}`, isHidden: false,
-    properties: { valueType, readWrite: "RW", ...(valueType === "Binary" ? { mediaType: "application/octet-stream" } : {}) },
+    name: valueType,
+    description: `A ${valueType}`,
+    isHidden: false,
+    properties: {
+      valueType,
+      readWrite: "RW",
+      ...(valueType === "Binary" ? { mediaType: "application/octet-stream" } : {}),
+    },
   })),
   deviceCommands: [
-    { name: "integers", isHidden: false, readWrite: "RW", resourceOperations: RANDOM_TYPES.filter((t) => /int/i.test(t)).map((deviceResource) => ({ deviceResource })) },
-    { name: "floats", isHidden: false, readWrite: "RW", resourceOperations: [{ deviceResource: "Float32" }, { deviceResource: "Float64" }] },
+    {
+      name: "integers",
+      isHidden: false,
+      readWrite: "RW",
+      resourceOperations: RANDOM_TYPES.filter((t) => /int/i.test(t)).map((deviceResource) => ({ deviceResource })),
+    },
+    {
+      name: "floats",
+      isHidden: false,
+      readWrite: "RW",
+      resourceOperations: [{ deviceResource: "Float32" }, { deviceResource: "Float64" }],
+    },
   ],
 };
 
@@ -29,7 +60,14 @@ const replay: DeviceProfile = {
   manufacturer: "Holdfast",
   description: "A recorded series, played again from its start when it ends",
   labels: ["virtual", "replay"],
-  deviceResources: [{ name: "value", description: "The series' next value", isHidden: false, properties: { valueType: "Float64", readWrite: "R" } }],
+  deviceResources: [
+    {
+      name: "value",
+      description: "The series' next value",
+      isHidden: false,
+      properties: { valueType: "Float64", readWrite: "R" },
+    },
+  ],
   deviceCommands: [],
 };
 
@@ -47,20 +85,30 @@ export function makeVirtualDriver(options: VirtualOptions): Driver {
   const draws = seeded(options.seed);
   const written = new Map<string, Value>();
   const base = { adminState: "UNLOCKED", operatingState: "UP", serviceName: options.serviceName } as const;
-  const series = new Map(options.replay.map((path) => [basename(path).replace(/\.csv$/, ""), { values: readSeries(path), at: 0 }]));
+  const series = new Map(
+    options.replay.map((path) => [basename(path).replace(/\.csv$/, ""), { values: readSeries(path), at: 0 }]),
+  );
   const device: Device = {
-    ...base, name: "virtual-1", profileName: RANDOM, labels: ["virtual"], protocols: { virtual: { kind: "random" } },
+    ...base,
+    name: "virtual-1",
+    profileName: RANDOM,
+    labels: ["virtual"],
+    protocols: { virtual: { kind: "random" } },
     autoEvents: [{ interval: options.interval, sourceName: "floats", onChange: false }],
   };
   const replayed = [...series.keys()].map((name): Device => ({
-    ...base, name, profileName: REPLAY, labels: ["virtual", "replay"], protocols: { virtual: { kind: "replay" } },
+    ...base,
+    name,
+    profileName: REPLAY,
+    labels: ["virtual", "replay"],
+    protocols: { virtual: { kind: "replay" } },
     autoEvents: [{ interval: options.replayInterval, sourceName: "value", onChange: false }],
   }));
   const keyOf = (of: Device, resource: DeviceResource) => `${of.name}\u0000${resource.name}`;
   const next = (name: string): Value => {
     const played = series.get(name);
     if (!played) return null;
-    const value = played.values[played.at]!;
+    const value = played.values[played.at];
     played.at = (played.at + 1) % played.values.length;
     return value;
   };

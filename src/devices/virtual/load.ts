@@ -22,8 +22,16 @@ const TICK_MS = 10;
 export async function runLoad(options: LoadOptions): Promise<void> {
   const { clock, publisher, eventsPerSecond, readingsPerEvent, devices, seed, signal } = options;
   const random = seeded(seed);
-  const resources = Array.from({ length: readingsPerEvent }, (_, k) => ({ name: `r${k}`, valueType: "Float64" as const }));
-  const series = Array.from({ length: devices }, (_, d): Series => ({ deviceName: `load-${d + 1}`, profileName: "Holdfast-Load", sourceName: "all", resources }));
+  const resources = Array.from({ length: readingsPerEvent }, (_, k) => ({
+    name: `r${k}`,
+    valueType: "Float64" as const,
+  }));
+  const series = Array.from({ length: devices }, (_, d): Series => ({
+    deviceName: `load-${d + 1}`,
+    profileName: "Holdfast-Load",
+    sourceName: "all",
+    resources,
+  }));
   const levels = series.map(() => Array.from({ length: readingsPerEvent }, () => Math.floor(random() * 5_000)));
   const startMs = clock.monotonicMs();
   let sent = 0;
@@ -31,9 +39,9 @@ export async function runLoad(options: LoadOptions): Promise<void> {
     const due = Math.floor(((clock.monotonicMs() - startMs) / 1000) * eventsPerSecond);
     while (sent < due && !publisher.full) {
       const d = sent % devices;
-      const level = levels[d]!;
+      const level = levels[d];
       const values: Value[] = level.map((v, k) => (level[k] = v + Math.floor(random() * 21) - 10) / 100);
-      publisher.emit(series[d]!, stamp(clock), values);
+      publisher.emit(series[d], stamp(clock), values);
       sent++;
     }
     // What could not be sent in time is not made up for: the rate that was reached shows what the node takes.

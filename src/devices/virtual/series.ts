@@ -18,8 +18,14 @@ export function seeded(seed: number): () => number {
 }
 
 const INTEGER_RANGE: Record<string, [number, number]> = {
-  Int8: [-128, 127], Int16: [-32_768, 32_767], Int32: [-2_147_483_648, 2_147_483_647], Int64: [Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER],
-  Uint8: [0, 255], Uint16: [0, 65_535], Uint32: [0, 4_294_967_295], Uint64: [0, Number.MAX_SAFE_INTEGER],
+  Int8: [-128, 127],
+  Int16: [-32_768, 32_767],
+  Int32: [-2_147_483_648, 2_147_483_647],
+  Int64: [Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER],
+  Uint8: [0, 255],
+  Uint16: [0, 65_535],
+  Uint32: [0, 4_294_967_295],
+  Uint64: [0, Number.MAX_SAFE_INTEGER],
 };
 
 /** Draws a value of the resource's type, within its minimum and maximum. DEVICE_FAILED for types that cannot be drawn. */
@@ -31,17 +37,25 @@ export function draw(resource: DeviceResource, random: () => number): Value {
     return Math.min(high, low + Math.floor(random() * (high - low + 1)));
   }
   switch (valueType) {
-    case "Bool": return random() < 0.5;
-    case "Float32": return Math.fround(between(minimum ?? -1_000, maximum ?? 1_000, random, 2));
-    case "Float64": return between(minimum ?? -1_000, maximum ?? 1_000, random, 4);
-    case "String": return `value-${Math.floor(random() * 1_000)}`;
-    case "Binary": return Uint8Array.from({ length: 16 }, () => Math.floor(random() * 256));
-    case "Object": return { level: Math.floor(random() * 100), open: random() < 0.5 };
-    default: throw fail(DEVICE_FAILED, `a random ${valueType} cannot be drawn`);
+    case "Bool":
+      return random() < 0.5;
+    case "Float32":
+      return Math.fround(between(minimum ?? -1_000, maximum ?? 1_000, random, 2));
+    case "Float64":
+      return between(minimum ?? -1_000, maximum ?? 1_000, random, 4);
+    case "String":
+      return `value-${Math.floor(random() * 1_000)}`;
+    case "Binary":
+      return Uint8Array.from({ length: 16 }, () => Math.floor(random() * 256));
+    case "Object":
+      return { level: Math.floor(random() * 100), open: random() < 0.5 };
+    default:
+      throw fail(DEVICE_FAILED, `a random ${valueType} cannot be drawn`);
   }
 }
 
-const between = (low: number, high: number, random: () => number, digits: number): number => Number((low + random() * (high - low)).toFixed(digits));
+const between = (low: number, high: number, random: () => number, digits: number): number =>
+  Number((low + random() * (high - low)).toFixed(digits));
 
 /** Rows a recorded series holds at the most. */
 const SERIES_ROWS_MAX = 10_000_000;
@@ -53,7 +67,8 @@ export function readSeries(path: string): Float64Array {
   lines.forEach((line, i) => {
     if (line.trim() === "" || (i === 0 && /[a-z]/i.test(line.split(",")[1] ?? ""))) return;
     const value = Number(line.split(",")[1]);
-    if (line.split(",").length < 2 || !Number.isFinite(value)) throw fail(DEVICE_FAILED, `${path}, line ${i + 1}: '${line.slice(0, 60)}' is not timestamp,value`);
+    if (line.split(",").length < 2 || !Number.isFinite(value))
+      throw fail(DEVICE_FAILED, `${path}, line ${i + 1}: '${line.slice(0, 60)}' is not timestamp,value`);
     if (values.length >= SERIES_ROWS_MAX) throw fail(DEVICE_FAILED, `${path} has over ${SERIES_ROWS_MAX} rows`);
     values.push(value);
   });

@@ -54,10 +54,10 @@ export function* newest(pieces: Iterable<Piece>, options: NewestOptions): Genera
       top = newestOf(open);
     }
     if (!top) return;
-    const row = top.order ? top.order[top.at]! : top.at;
+    const row = top.order ? top.order[top.at] : top.at;
     const { block } = top;
     if (--top.at < 0) open.splice(open.indexOf(top), 1);
-    else top.origin = block.origins[top.order ? top.order[top.at]! : top.at]!;
+    else top.origin = block.origins[top.order ? top.order[top.at] : top.at]!;
     const items = options.itemsOf(block, row);
     if (items <= skip) skip -= items;
     else {
@@ -78,12 +78,16 @@ function cursorOf(block: Block): Cursor {
   const { origins } = block;
   let sorted = true;
   for (let i = 1; i < origins.length; i++) {
-    if (origins[i]! < origins[i - 1]!) {
+    if (origins[i] < origins[i - 1]) {
       sorted = false;
       break;
     }
   }
-  const order = sorted ? undefined : Uint32Array.from(origins.keys()).sort((a, b) => (origins[a]! < origins[b]! ? -1 : origins[a]! > origins[b]! ? 1 : a - b));
+  const order = sorted
+    ? undefined
+    : Uint32Array.from(origins.keys()).sort((a, b) =>
+        origins[a] < origins[b] ? -1 : origins[a] > origins[b] ? 1 : a - b,
+      );
   const at = origins.length - 1;
-  return { block, order, at, origin: origins[order ? order[at]! : at]! };
+  return { block, order, at, origin: origins[order ? order[at] : at] };
 }

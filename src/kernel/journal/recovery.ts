@@ -50,7 +50,7 @@ export async function recover(
 ): Promise<{ segments: Segments; tail: Tail }> {
   const files = await readFiles(directory, key, ledger);
   const list = new Segments(directory, key, []);
-  let before: { file: File; good: Good; segment: Segment } | undefined;
+  let before: { good: Good; segment: Segment } | undefined;
   let dead: Segment[] = [];
   for (const file of files) {
     const good = file.verdict.state === "good" ? file.verdict : undefined;
@@ -61,12 +61,12 @@ export async function recover(
       continue;
     }
     await heal(directory, file, ledger);
-    await tellHole(directory, before, { file, good }, dead, ledger);
-    if (before?.file.number === file.number - 1) {
+    await tellHole(directory, before?.segment, { file, good }, dead, ledger);
+    if (before?.segment.number === file.number - 1) {
       before.segment.end = good.header.previous;
-      await tellTruncated(directory, before.segment, before.file, ledger);
+      await tellTruncated(directory, before.segment, ledger);
     }
-    before = { file, good, segment };
+    before = { good, segment };
     dead = [];
   }
   const tail = await openEnd(list, before, dead, ledger, limits);
@@ -154,22 +154,23 @@ async function heal(directory: string, { number, verdict }: File, ledger: Ledger
 /** Reports segments that are missing or unreadable before a good one, as one loss. */
 async function tellHole(
   directory: string,
-  before: { file: File } | undefined,
+  before: Segment | undefined,
   now: { file: File; good: Good },
   dead: readonly Segment[],
   ledger: Ledger,
 ): Promise<void> {
   const { number } = now.file;
   const { header } = now.good;
-  const firstNumber = before ? before.file.number + 1 : Math.min(dead[0]?.number ?? number, ledger.lowest || number);
+  const firstNumber = before ? before.number + 1 : Math.min(dead[0]?.number ?? number, ledger.lowest || number);
   if (firstNumber === number) return;
   let from = number - firstNumber === 1 ? header.previous?.first : undefined;
-  if (before) from ??= await endOf(directory, before.file);
+  const bytes = dead.reduce((sum, segment) => sum + segment.bytes, 0);
+  if (before) from ??= (await endOf(directory, before.number, before.first, before.bytes)).first;
   else if (ledger.lowest > 0) from ??= ledger.position;
-  const firstPosition = from ?? header.first;
+  // The ledger is lost as well: nobody knows where the unreadable files began, only how much they can have held.
+  const firstPosition = from ?? Math.max(1, header.first - recordsMaxIn(bytes));
   for (const segment of dead) segment.first = firstPosition;
   if (firstPosition >= header.first) return;
-  const bytes = dead.reduce((sum, segment) => sum + segment.bytes, 0);
   const missing = number - firstNumber - dead.length;
   const reason = [
     missing > 0 ? `${missing} segment file(s) are missing` : "",
@@ -184,44 +185,34 @@ async function tellHole(
   );
 }
 
-/** Reads out of a finished segment's last bytes at which position the next one began. */
-async function endOf(directory: string, file: File): Promise<number | undefined> {
-  const fd = await open(join(directory, segmentName(file.number)), "r");
+/** Finds the place behind a segment's last recognisable block: from its mark of the end, or by walking all of it where that is damaged. */
+async function endOf(directory: string, number: number, first: number, bytes: number): Promise<Place> {
+  const fd = await open(join(directory, segmentName(number)), "r");
   try {
-    const bytes = Buffer.alloc(BLOCK_HEADER_BYTES);
-    await readAt(fd, bytes, Math.max(0, file.bytes - BLOCK_HEADER_BYTES));
-    const header = parseBlockHeader(bytes, 0);
-    return header?.type === BLOCK_END ? header.first : undefined;
+    const tail = Buffer.alloc(BLOCK_HEADER_BYTES);
+    const offset = Math.max(0, bytes - BLOCK_HEADER_BYTES);
+    await readAt(fd, tail, offset);
+    const header = parseBlockHeader(tail, 0);
+    if (header?.type === BLOCK_END) return placeAfter({ ...header, offset });
+    const window = new Window(fd, bytes);
+    let place: Place = { number: 0, first, offset: SEGMENT_HEADER_BYTES };
+    for (let found = await findBlock(window, place); found; found = await findBlock(window, place))
+      place = placeAfter(found);
+    return place;
   } finally {
     await close(fd);
   }
 }
 
 /** Reports a finished segment that is shorter than the header after it says. */
-async function tellTruncated(directory: string, segment: Segment, file: File, ledger: Ledger): Promise<void> {
-  const { end } = segment;
-  if (!end || file.bytes >= end.bytes) return;
-  const fd = await open(join(directory, segment.name), "r");
-  try {
-    const window = new Window(fd, file.bytes);
-    let place: Place = { number: 0, first: segment.first, offset: SEGMENT_HEADER_BYTES };
-    for (let found = await findBlock(window, place); found; found = await findBlock(window, place))
-      place = placeAfter(found);
-    if (place.first > end.last) return;
-    ledger.lose(
-      {
-        reason: "the end of a segment is damaged or cut off",
-        segment: segment.name,
-        firstPosition: place.first,
-        lastPosition: end.last,
-        bytes: end.bytes - file.bytes,
-      },
-      segment.number,
-      place.offset,
-    );
-  } finally {
-    await close(fd);
-  }
+async function tellTruncated(directory: string, segment: Segment, ledger: Ledger): Promise<void> {
+  const { end, name, number } = segment;
+  if (!end || segment.bytes >= end.bytes) return;
+  const place = await endOf(directory, number, segment.first, segment.bytes);
+  if (place.first > end.last) return;
+  const reason = "the end of a segment is damaged or cut off";
+  const loss = { reason, segment: name, firstPosition: place.first, lastPosition: end.last };
+  ledger.lose({ ...loss, bytes: end.bytes - segment.bytes }, number, place.offset);
 }
 
 /** Makes the end of the log ready to be written on; in a new segment where the last one cannot be continued. */

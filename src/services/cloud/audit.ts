@@ -1,6 +1,6 @@
 /** What a cloud holds of a node, told so that loss, repetition and disorder can be seen: the judge of the fault tests. */
 import type { Block } from "../../kernel/events/model.ts";
-import { readingsOf } from "./store.ts";
+import { readingsOf } from "./count.ts";
 
 export interface PublisherAudit {
   name: string;

@@ -12,7 +12,8 @@ import type { Log } from "../../kernel/log.ts";
 import type { Reading } from "../../kernel/edgex.ts";
 import { type Batch, type Cloud, CLOUD_CODE_REFUSED, CLOUD_SEQUENCE_GAP } from "./api.ts";
 import { auditOf } from "./audit.ts";
-import { type CloudStore, readingsOf } from "./store.ts";
+import { readingsOf } from "./count.ts";
+import type { CloudStore } from "./store.ts";
 
 interface Needs {
   readonly store: CloudStore;
@@ -118,7 +119,7 @@ interface ReadingsInput {
 }
 
 function readingsOfDevice(store: CloudStore, { edge, device, resource, offset, limit }: ReadingsInput): { totalCount: number; readings: Reading[] } {
-  const wanted = (block: Block, column: number) => resource === undefined || block.series.resources[column]!.name === resource;
+  const wanted = (block: Block, column: number) => resource === undefined || block.series.resources[column].name === resource;
   const itemsOf = (block: Block, row: number) => block.columns.reduce((n, column, k) => n + (column[row] !== undefined && wanted(block, k) ? 1 : 0), 0);
   let totalCount = 0;
   for (const piece of store.pieces(edge, device)) {
@@ -129,7 +130,7 @@ function readingsOfDevice(store: CloudStore, { edge, device, resource, offset, l
     let skip = passed;
     const tag = publisherTag(edge, block.publisher.name);
     for (let column = 0; column < block.columns.length && readings.length < limit; column++) {
-      if (block.columns[column]![row] === undefined || !wanted(block, column) || skip-- > 0) continue;
+      if (block.columns[column][row] === undefined || !wanted(block, column) || skip-- > 0) continue;
       readings.push(readingOf(block, row, column, tag));
     }
     if (readings.length >= limit) break;

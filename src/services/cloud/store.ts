@@ -5,6 +5,7 @@ import type { Block } from "../../kernel/events/model.ts";
 import type { Piece } from "../../kernel/events/newest.ts";
 import type { Log } from "../../kernel/log.ts";
 import type { Batch } from "./api.ts";
+import { readingsOf } from "./count.ts";
 
 export interface EdgeRow {
   readonly edge: string;
@@ -117,7 +118,7 @@ export class CloudStore {
     for (;;) {
       const page = rows.all(edge, device, ...after);
       for (const { batch, block, min_origin, max_origin } of page) {
-        yield { minOrigin: min_origin, maxOrigin: max_origin, count: undefined, open: () => [this.#blocksOf(Number(batch))[Number(block)]!] };
+        yield { minOrigin: min_origin, maxOrigin: max_origin, count: undefined, open: () => [this.#blocksOf(Number(batch))[Number(block)]] };
       }
       if (page.length < 256) return;
       const last = page.at(-1)!;
@@ -157,18 +158,11 @@ export class CloudStore {
 }
 
 function spanOf(block: Block): { min: bigint; max: bigint } {
-  let min = block.origins[0]!;
+  let min = block.origins[0];
   let max = min;
   for (const origin of block.origins) {
     if (origin < min) min = origin;
     if (origin > max) max = origin;
   }
   return { min, max };
-}
-
-/** Counts the readings of a block: an absent value is none. */
-export function readingsOf(block: Block): number {
-  let readings = 0;
-  for (const column of block.columns) for (const value of column) if (value !== undefined) readings++;
-  return readings;
 }

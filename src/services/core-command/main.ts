@@ -34,7 +34,8 @@ export const main = defineService({
     const following = metadata.follow({ bus: context.connect(bus), clock, log, signal: stopping });
     const own = new Map<string, DeviceServiceApi>();
     const foreign = new Map<string, DeviceServiceApi>();
-    const remember = (map: Map<string, DeviceServiceApi>, key: string, make: () => DeviceServiceApi) => map.get(key) ?? map.set(key, make()).get(key)!;
+    const remember = (map: Map<string, DeviceServiceApi>, key: string, make: () => DeviceServiceApi) =>
+      map.get(key) ?? map.set(key, make()).get(key)!;
     return {
       service: makeCoreCommand({
         metadata,
@@ -56,5 +57,8 @@ export const main = defineService({
 function connectForeign(name: string, address: URL): DeviceServiceApi {
   const agent = new Agent({ keepAlive: true, maxSockets: FOREIGN_SOCKETS_MAX });
   const target = { host: address.hostname, port: Number(address.port || 80), agent, secure: false };
-  return connect(deviceService(name), { resolver: { pick: () => target, failed: () => undefined }, encoding: JSON_TYPE });
+  return connect(deviceService(name), {
+    resolver: { pick: () => target, failed: () => undefined },
+    encoding: JSON_TYPE,
+  });
 }

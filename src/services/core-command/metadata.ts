@@ -25,9 +25,9 @@ export function cacheMetadata(metadata: CoreMetadata): CachedMetadata {
   const profiles = new Cache<DeviceProfile>({ sizeMax: ENTRIES_MAX });
   const services = new Cache<DeviceService>({ sizeMax: ENTRIES_MAX });
   const byType: Record<string, Cache<unknown> | undefined> = {
-    device: devices as Cache<unknown>,
-    deviceprofile: profiles as Cache<unknown>,
-    deviceservice: services as Cache<unknown>,
+    device: devices,
+    deviceprofile: profiles,
+    deviceservice: services,
   };
   const clear = () => Object.values(byType).forEach((cache) => cache!.clear());
   return {

@@ -26,7 +26,8 @@ export function makeCoreCommand({ metadata, deviceService, publicUrl }: Needs): 
     try {
       return await metadata.device(name, call);
     } catch (error) {
-      if (error instanceof Failure && error.kind === "not-found") throw fail(COMMAND_DEVICE_UNKNOWN, `device '${name}' does not exist`, { cause: error });
+      if (error instanceof Failure && error.kind === "not-found")
+        throw fail(COMMAND_DEVICE_UNKNOWN, `device '${name}' does not exist`, { cause: error });
       throw error;
     }
   };
@@ -38,15 +39,22 @@ export function makeCoreCommand({ metadata, deviceService, publicUrl }: Needs): 
   };
   const commandsOf = async (device: Device, call: Call): Promise<DeviceCoreCommand> => {
     const profile = device.profileName ? await metadata.profile(device.profileName, call) : undefined;
-    return { deviceName: device.name, profileName: device.profileName ?? "", coreCommands: profile ? listCommands(device.name, profile, publicUrl) : [] };
+    return {
+      deviceName: device.name,
+      profileName: device.profileName ?? "",
+      coreCommands: profile ? listCommands(device.name, profile, publicUrl) : [],
+    };
   };
   return {
-    read: async ({ name, command, ...flags }, call) => (await serviceOf(name, call)).read({ deviceName: name, command, ...flags }, call),
+    read: async ({ name, command, ...flags }, call) =>
+      (await serviceOf(name, call)).read({ deviceName: name, command, ...flags }, call),
     write: async ({ name, command, body }, call) => {
       await (await serviceOf(name, call)).write({ deviceName: name, command, body }, call);
       return {};
     },
-    commandsOfDevice: async ({ name }, call) => ({ deviceCoreCommand: await commandsOf(await deviceNamed(name, call), call) }),
+    commandsOfDevice: async ({ name }, call) => ({
+      deviceCoreCommand: await commandsOf(await deviceNamed(name, call), call),
+    }),
     async allCommands({ offset, limit }, call) {
       const { totalCount, devices } = await metadata.devices(offset, limit, call);
       return { totalCount, deviceCoreCommands: await Promise.all(devices.map((device) => commandsOf(device, call))) };
@@ -55,9 +63,16 @@ export function makeCoreCommand({ metadata, deviceService, publicUrl }: Needs): 
 }
 
 /** Lists a profile's commands, then the resources that no command of that name covers; hidden ones are left out (EdgeX). */
-export function listCommands(deviceName: string, profile: DeviceProfile, publicUrl: string): DeviceCoreCommand["coreCommands"] {
+export function listCommands(
+  deviceName: string,
+  profile: DeviceProfile,
+  publicUrl: string,
+): DeviceCoreCommand["coreCommands"] {
   const resources = new Map((profile.deviceResources ?? []).map((r) => [r.name, r]));
-  const parameter = (name: string) => ({ resourceName: name, valueType: resources.get(name)?.properties.valueType ?? "" });
+  const parameter = (name: string) => ({
+    resourceName: name,
+    valueType: resources.get(name)?.properties.valueType ?? "",
+  });
   const entry = (name: string, readWrite: string, names: string[]) => ({
     name,
     ...(readWrite.includes("R") ? { get: true } : {}),
@@ -69,7 +84,15 @@ export function listCommands(deviceName: string, profile: DeviceProfile, publicU
   const commands = (profile.deviceCommands ?? []).filter((c) => !c.isHidden);
   const taken = new Set((profile.deviceCommands ?? []).map((c) => c.name));
   return [
-    ...commands.map((c) => entry(c.name, c.readWrite, c.resourceOperations.map((o) => o.deviceResource))),
-    ...(profile.deviceResources ?? []).filter((r) => !r.isHidden && !taken.has(r.name)).map((r) => entry(r.name, r.properties.readWrite, [r.name])),
+    ...commands.map((c) =>
+      entry(
+        c.name,
+        c.readWrite,
+        c.resourceOperations.map((o) => o.deviceResource),
+      ),
+    ),
+    ...(profile.deviceResources ?? [])
+      .filter((r) => !r.isHidden && !taken.has(r.name))
+      .map((r) => entry(r.name, r.properties.readWrite, [r.name])),
   ];
 }

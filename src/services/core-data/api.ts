@@ -3,5 +3,9 @@ import { contract, type Service } from "../../kernel/contract.ts";
 import { eventOperations } from "./event.api.ts";
 import { readingOperations } from "./reading.api.ts";
 
-export const coreData = contract("core-data", { ...eventOperations, ...readingOperations }, { edgex: true, edgexPort: 59_880 });
+export const coreData = contract(
+  "core-data",
+  { ...eventOperations, ...readingOperations },
+  { edgex: true, edgexPort: 59_880 },
+);
 export type CoreData = Service<typeof coreData>;

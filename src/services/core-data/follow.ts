@@ -31,7 +31,10 @@ export function followBus(options: FollowOptions): Promise<void> {
   let confirmedMs = 0;
   return forever({ what: "following the bus", clock, log, signal }, async () => {
     const call = makeCall({ caller: FOLLOWER, timeoutMs: Number.POSITIVE_INFINITY, signal });
-    for await (const item of bus.follow({ follower: FOLLOWER, after: store.position, bytesMax: ITEM_BYTES_MAX }, call)) {
+    for await (const item of bus.follow(
+      { follower: FOLLOWER, after: store.position, bytesMax: ITEM_BYTES_MAX },
+      call,
+    )) {
       keep(options, item);
       if (clock.monotonicMs() - confirmedMs < CONFIRM_EVERY_MS) continue;
       confirmedMs = clock.monotonicMs();
@@ -43,7 +46,8 @@ export function followBus(options: FollowOptions): Promise<void> {
 
 function keep({ store, clock, log, tracer }: FollowOptions, item: FollowItem): void {
   const startMs = clock.monotonicMs();
-  if (item.gap) log.warn({ from: item.gap.from, to: item.gap.to }, "records of the bus are gone before core-data had them");
+  if (item.gap)
+    log.warn({ from: item.gap.from, to: item.gap.to }, "records of the bus are gone before core-data had them");
   const blocks: Block[] = [];
   for (const record of item.records) if (record.kind === "events") read(record, blocks, log);
   store.add(blocks, item.next);
@@ -54,7 +58,10 @@ function read(record: BusRecord, blocks: Block[], log: Log): void {
   try {
     blocks.push(...decodeBlocks(record.payload));
   } catch (error) {
-    log.error({ position: record.position, code: asFailure(error).code, err: error }, "a record of the bus cannot be read and is passed by");
+    log.error(
+      { position: record.position, code: asFailure(error).code, err: error },
+      "a record of the bus cannot be read and is passed by",
+    );
   }
 }
 
@@ -63,7 +70,7 @@ export function rangesOf(blocks: readonly Block[]): Range[] {
   const ranges = new Map<string, { publisher: string; epoch: number; from: number; to: number }>();
   for (const { publisher, sequences } of blocks) {
     const key = `${publisher.epoch} ${publisher.name}`;
-    const [first, last] = [sequences[0]!, sequences.at(-1)!];
+    const [first, last] = [sequences[0], sequences.at(-1)!];
     const known = ranges.get(key);
     if (!known) ranges.set(key, { publisher: publisher.name, epoch: publisher.epoch, from: first, to: last });
     else {

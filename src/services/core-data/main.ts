@@ -17,7 +17,11 @@ export const main = defineService({
   contract: coreData,
   config: Type.Object(
     {
-      keepHours: field(Type.Integer({ minimum: 1, maximum: 876_000 }), { description: "Hours that events are kept at the edge.", default: 720, example: 168 }),
+      keepHours: field(Type.Integer({ minimum: 1, maximum: 876_000 }), {
+        description: "Hours that events are kept at the edge.",
+        default: 720,
+        example: 168,
+      }),
       sizeBytesMax: field(Type.Integer({ minimum: 1_048_576 }), {
         description: "Bytes of events that are kept; above it the oldest go (about 1 to 5 bytes a reading).",
         default: 1_073_741_824,
@@ -30,7 +34,12 @@ export const main = defineService({
   stateful: true,
   async start(context) {
     const { clock, config, log, node, stopping, tracer } = context;
-    const store = new EventStore({ path: join(context.directory, "events.db"), key: context.key("database"), node, log });
+    const store = new EventStore({
+      path: join(context.directory, "events.db"),
+      key: context.key("database"),
+      node,
+      log,
+    });
     const query = new EventQuery(store);
     const remover = new Remover(store, query);
     const busClient = context.connect(bus);
@@ -38,7 +47,9 @@ export const main = defineService({
     let retaining = Promise.resolve();
     const retain = () => {
       const limits = { maxAgeNs: BigInt(config.keepHours) * NS_PER_HOUR, sizeBytesMax: config.sizeBytesMax };
-      retaining = remover.retain(limits, clock.wallNs()).catch((error: unknown) => log.error({ err: error }, "old events could not be removed"));
+      retaining = remover
+        .retain(limits, clock.wallNs())
+        .catch((error: unknown) => log.error({ err: error }, "old events could not be removed"));
     };
     const timer = setInterval(retain, RETAIN_EVERY_MS).unref();
     return {

@@ -6,7 +6,8 @@ import { parseId } from "../../kernel/events/ids.ts";
 import type { Block } from "../../kernel/events/model.ts";
 import { newest, type Piece } from "../../kernel/events/newest.ts";
 import { DATA_RANGE, DATA_TIME_INVALID } from "./codes.ts";
-import { type ChunkRow, type EventStore, idKey } from "./store.ts";
+import { idKey } from "./idkey.ts";
+import type { ChunkRow, EventStore } from "./store.ts";
 
 export interface Selection {
   readonly device?: string;
@@ -41,7 +42,10 @@ export class EventQuery {
     this.#inRange(offset, total);
     const events: Event[] = [];
     if (limit > 0 && offset < total) {
-      for (const { block, row } of newest(this.#pieces(selection, "rows"), { skip: offset, itemsOf: (b, r) => (within(selection, b, r) ? 1 : 0) })) {
+      for (const { block, row } of newest(this.#pieces(selection, "rows"), {
+        skip: offset,
+        itemsOf: (b, r) => (within(selection, b, r) ? 1 : 0),
+      })) {
         events.push(rowToEvent(block, row, this.#store.tagOf(block.publisher)));
         if (events.length === limit) break;
       }
@@ -55,12 +59,13 @@ export class EventQuery {
     this.#inRange(offset, total);
     const readings: Reading[] = [];
     if (limit <= 0 || offset >= total) return { totalCount: total, readings };
-    const itemsOf = (block: Block, row: number) => (within(selection, block, row) ? readingsIn(block, row, selection.resource) : 0);
+    const itemsOf = (block: Block, row: number) =>
+      within(selection, block, row) ? readingsIn(block, row, selection.resource) : 0;
     for (const { block, row, passed } of newest(this.#pieces(selection, "readings"), { skip: offset, itemsOf })) {
       let skip = passed;
       const tag = this.#store.tagOf(block.publisher);
       for (const column of columnsOf(block, selection.resource)) {
-        if (block.columns[column]![row] === undefined || skip-- > 0) continue;
+        if (block.columns[column][row] === undefined || skip-- > 0) continue;
         readings.push(readingOf(block, row, column, tag));
         if (readings.length === limit) return { totalCount: total, readings };
       }
@@ -76,7 +81,8 @@ export class EventQuery {
       else {
         for (const block of piece.open()) {
           for (let row = 0; row < block.sequences.length; row++) {
-            if (within(selection, block, row)) total += unit === "rows" ? 1 : readingsIn(block, row, selection.resource);
+            if (within(selection, block, row))
+              total += unit === "rows" ? 1 : readingsIn(block, row, selection.resource);
           }
         }
       }
@@ -93,7 +99,9 @@ export class EventQuery {
       if (place) return place;
     }
     const known = this.#store.db
-      .prepare<{ publisher: number; epoch: number; sequence: number }>("SELECT publisher, epoch, sequence FROM foreign_id WHERE id = ?")
+      .prepare<{ publisher: number; epoch: number; sequence: number }>(
+        "SELECT publisher, epoch, sequence FROM foreign_id WHERE id = ?",
+      )
       .get(idKey(id));
     return known && this.#at(known.publisher, known.epoch, known.sequence);
   }
@@ -109,7 +117,9 @@ export class EventQuery {
 
   #at(publisher: number, epoch: number, sequence: number): Place | undefined {
     const rows = this.#store.db
-      .prepare<{ id: number }>("SELECT id FROM chunk WHERE publisher = ? AND epoch = ? AND last_sequence >= ? AND first_sequence <= ?")
+      .prepare<{ id: number }>(
+        "SELECT id FROM chunk WHERE publisher = ? AND epoch = ? AND last_sequence >= ? AND first_sequence <= ?",
+      )
       .all(publisher, epoch, sequence, sequence);
     for (const { id } of rows) {
       for (const block of this.#open(id)) {
@@ -136,7 +146,8 @@ export class EventQuery {
   /** The chunks a selection touches, newest first, read from the index page by page. */
   *#pieces(selection: Selection, unit: "rows" | "readings"): Generator<Piece> {
     const { start, end, device, resource } = selection;
-    if (start !== undefined && end !== undefined && start > end) throw fail(DATA_TIME_INVALID, `start ${start} is after end ${end}`);
+    if (start !== undefined && end !== undefined && start > end)
+      throw fail(DATA_TIME_INVALID, `start ${start} is after end ${end}`);
     const narrowed = device !== undefined || resource !== undefined;
     const series = narrowed ? this.#store.seriesLike(selection) : [];
     if (narrowed && series.length === 0) return;
@@ -154,7 +165,12 @@ export class EventQuery {
       const rows = page.all(...(start === undefined ? [] : [start]), ...(end === undefined ? [] : [end]), ...after);
       for (const row of rows) {
         const whole = (start === undefined || row.minOrigin >= start) && (end === undefined || row.maxOrigin <= end);
-        yield { minOrigin: row.minOrigin, maxOrigin: row.maxOrigin, count: whole ? this.#countOf(row, unit, resource) : undefined, open: () => this.#open(Number(row.id)) };
+        yield {
+          minOrigin: row.minOrigin,
+          maxOrigin: row.maxOrigin,
+          count: whole ? this.#countOf(row, unit, resource) : undefined,
+          open: () => this.#open(Number(row.id)),
+        };
       }
       if (rows.length < PAGE_ROWS) return;
       after = [rows.at(-1)!.maxOrigin, rows.at(-1)!.id];
@@ -162,23 +178,30 @@ export class EventQuery {
   }
 
   /** What the index alone tells: of one resource among several only when no reading is absent. */
-  #countOf(row: { [K in keyof ChunkRow]: bigint }, unit: "rows" | "readings", resource: string | undefined): number | undefined {
+  #countOf(
+    row: { [K in keyof ChunkRow]: bigint },
+    unit: "rows" | "readings",
+    resource: string | undefined,
+  ): number | undefined {
     if (unit === "rows") return Number(row.rows);
     const { resources } = this.#store.seriesOf(Number(row.series));
     if (resource === undefined) return Number(row.readings);
-    return row.readings === row.rows * BigInt(resources.length) ? Number(row.rows) * resources.filter((r) => r.name === resource).length : undefined;
+    return row.readings === row.rows * BigInt(resources.length)
+      ? Number(row.rows) * resources.filter((r) => r.name === resource).length
+      : undefined;
   }
 }
 
 const within = ({ start, end }: Selection, block: Block, row: number): boolean => {
-  const origin = block.origins[row]!;
+  const origin = block.origins[row];
   return (start === undefined || origin >= start) && (end === undefined || origin <= end);
 };
 
 const all = new WeakMap<Block, number[]>();
 
 function columnsOf(block: Block, resource: string | undefined): readonly number[] {
-  if (resource !== undefined) return block.series.resources.flatMap((r, column) => (r.name === resource ? [column] : []));
+  if (resource !== undefined)
+    return block.series.resources.flatMap((r, column) => (r.name === resource ? [column] : []));
   let columns = all.get(block);
   if (!columns) all.set(block, (columns = block.columns.map((_, column) => column)));
   return columns;
@@ -186,6 +209,6 @@ function columnsOf(block: Block, resource: string | undefined): readonly number[
 
 function readingsIn(block: Block, row: number, resource: string | undefined): number {
   let count = 0;
-  for (const column of columnsOf(block, resource)) if (block.columns[column]![row] !== undefined) count++;
+  for (const column of columnsOf(block, resource)) if (block.columns[column][row] !== undefined) count++;
   return count;
 }

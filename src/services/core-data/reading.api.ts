@@ -12,25 +12,68 @@ const errors = [DATA_RANGE, DATA_TIME_INVALID];
 const Times = { start: Nanos, end: Nanos };
 
 export const readingOperations = {
-  allReadings: get("/api/v3/reading/all", { summary: "Lists readings, newest first.", input: Page, output: Readings, errors, public: read }),
+  allReadings: get("/api/v3/reading/all", {
+    summary: "Lists readings, newest first.",
+    input: Page,
+    output: Readings,
+    errors,
+    public: read,
+  }),
   readingsByDevice: get("/api/v3/reading/device/name/:name", {
-    summary: "Lists a device's readings, newest first.", input: { name: Name, ...Page }, output: Readings, errors, public: read,
+    summary: "Lists a device's readings, newest first.",
+    input: { name: Name, ...Page },
+    output: Readings,
+    errors,
+    public: read,
   }),
   readingsByResource: get("/api/v3/reading/resourceName/:resourceName", {
-    summary: "Lists a resource's readings over all devices, newest first.", input: { resourceName: Name, ...Page }, output: Readings, errors, public: read,
+    summary: "Lists a resource's readings over all devices, newest first.",
+    input: { resourceName: Name, ...Page },
+    output: Readings,
+    errors,
+    public: read,
   }),
   readingsByTime: get("/api/v3/reading/start/:start/end/:end", {
-    summary: "Lists readings between two times, both included, newest first.", input: { ...Times, ...Page }, output: Readings, errors, public: read,
+    summary: "Lists readings between two times, both included, newest first.",
+    input: { ...Times, ...Page },
+    output: Readings,
+    errors,
+    public: read,
   }),
   readingsByResourceAndTime: get("/api/v3/reading/resourceName/:resourceName/start/:start/end/:end", {
-    summary: "Lists a resource's readings between two times.", input: { resourceName: Name, ...Times, ...Page }, output: Readings, errors, public: read,
+    summary: "Lists a resource's readings between two times.",
+    input: { resourceName: Name, ...Times, ...Page },
+    output: Readings,
+    errors,
+    public: read,
   }),
   readingsByDeviceAndResource: get("/api/v3/reading/device/name/:name/resourceName/:resourceName", {
-    summary: "Lists readings of one resource of a device, newest first.", input: { name: Name, resourceName: Name, ...Page }, output: Readings, errors, public: read,
+    summary: "Lists readings of one resource of a device, newest first.",
+    input: { name: Name, resourceName: Name, ...Page },
+    output: Readings,
+    errors,
+    public: read,
   }),
-  readingsByDeviceResourceAndTime: get("/api/v3/reading/device/name/:name/resourceName/:resourceName/start/:start/end/:end", {
-    summary: "Lists readings of one resource of a device between two times.", input: { name: Name, resourceName: Name, ...Times, ...Page }, output: Readings, errors, public: read,
+  readingsByDeviceResourceAndTime: get(
+    "/api/v3/reading/device/name/:name/resourceName/:resourceName/start/:start/end/:end",
+    {
+      summary: "Lists readings of one resource of a device between two times.",
+      input: { name: Name, resourceName: Name, ...Times, ...Page },
+      output: Readings,
+      errors,
+      public: read,
+    },
+  ),
+  readingCount: get("/api/v3/reading/count", {
+    summary: "Counts all readings.",
+    input: {},
+    output: Count,
+    public: read,
   }),
-  readingCount: get("/api/v3/reading/count", { summary: "Counts all readings.", input: {}, output: Count, public: read }),
-  readingCountByDevice: get("/api/v3/reading/count/device/name/:name", { summary: "Counts a device's readings.", input: { name: Name }, output: Count, public: read }),
+  readingCountByDevice: get("/api/v3/reading/count/device/name/:name", {
+    summary: "Counts a device's readings.",
+    input: { name: Name },
+    output: Count,
+    public: read,
+  }),
 };

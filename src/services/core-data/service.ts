@@ -28,20 +28,30 @@ interface Paged {
 /** Makes core-data. */
 export function makeCoreData({ query, remover, bus, clock, log }: Needs): CoreData {
   const limitOf = (limit: number) => (limit === -1 ? MAX_RESULT_COUNT : limit);
-  const events = async (selection: Selection, { offset, limit }: Paged) => query.events(selection, offset, limitOf(limit));
-  const readings = async (selection: Selection, { offset, limit }: Paged) => query.readings(selection, offset, limitOf(limit));
+  const events = async (selection: Selection, { offset, limit }: Paged) =>
+    query.events(selection, offset, limitOf(limit));
+  const readings = async (selection: Selection, { offset, limit }: Paged) =>
+    query.readings(selection, offset, limitOf(limit));
   /** EdgeX answers 202 and does the work afterwards. */
-  const later = (what: string, work: Promise<void>) => void work.catch((error: unknown) => log.error({ err: error }, `${what} failed; ask for it again`));
+  const later = (what: string, work: Promise<void>) =>
+    void work.catch((error: unknown) => log.error({ err: error }, `${what} failed; ask for it again`));
   return {
     async addEvent({ serviceName, profileName, deviceName, sourceName, body }, call) {
       const { event } = body;
-      for (const [name, meant, sent] of [["profileName", profileName, event.profileName], ["deviceName", deviceName, event.deviceName], ["sourceName", sourceName, event.sourceName]] as const) {
+      for (const [name, meant, sent] of [
+        ["profileName", profileName, event.profileName],
+        ["deviceName", deviceName, event.deviceName],
+        ["sourceName", sourceName, event.sourceName],
+      ] as const) {
         if (meant !== sent) throw fail(DATA_EVENT_MISMATCHED, `the path says ${name} '${meant}', the event '${sent}'`);
       }
       const row = eventToRow(event);
       const builder = new BlockBuilder({ publisher: { name: serviceName, epoch: 1 } });
       builder.add(row.series, 1, row.origin, row.values, { ...row.extra, requestId: call.requestId });
-      const { duplicate } = await bus.appendForeign({ body: { publisher: serviceName, blocks: encodeBlocks(builder.blocks()) } }, call);
+      const { duplicate } = await bus.appendForeign(
+        { body: { publisher: serviceName, blocks: encodeBlocks(builder.blocks()) } },
+        call,
+      );
       if (duplicate) throw fail(DATA_EVENT_DUPLICATE, `an event with id '${event.id}' was added before`);
       return { id: event.id };
     },
@@ -72,9 +82,12 @@ export function makeCoreData({ query, remover, bus, clock, log }: Needs): CoreDa
     readingsByDevice: ({ name, ...p }) => readings({ device: name }, p),
     readingsByResource: ({ resourceName, ...p }) => readings({ resource: resourceName }, p),
     readingsByTime: ({ start, end, ...p }) => readings({ start, end }, p),
-    readingsByResourceAndTime: ({ resourceName, start, end, ...p }) => readings({ resource: resourceName, start, end }, p),
-    readingsByDeviceAndResource: ({ name, resourceName, ...p }) => readings({ device: name, resource: resourceName }, p),
-    readingsByDeviceResourceAndTime: ({ name, resourceName, start, end, ...p }) => readings({ device: name, resource: resourceName, start, end }, p),
+    readingsByResourceAndTime: ({ resourceName, start, end, ...p }) =>
+      readings({ resource: resourceName, start, end }, p),
+    readingsByDeviceAndResource: ({ name, resourceName, ...p }) =>
+      readings({ device: name, resource: resourceName }, p),
+    readingsByDeviceResourceAndTime: ({ name, resourceName, start, end, ...p }) =>
+      readings({ device: name, resource: resourceName, start, end }, p),
     readingCount: async () => ({ Count: query.count({}, "readings") }),
     readingCountByDevice: async ({ name }) => ({ Count: query.count({ device: name }, "readings") }),
   };

@@ -8,6 +8,7 @@ import { decodeBlocks, encodeBlocks, seriesKey } from "../../kernel/events/codec
 import { publisherTag } from "../../kernel/events/ids.ts";
 import type { Block, Publisher, Series } from "../../kernel/events/model.ts";
 import type { Log } from "../../kernel/log.ts";
+import { idKey } from "./idkey.ts";
 import { SCHEMA } from "./schema.ts";
 
 /** Rows of a sealed chunk: beyond about 1,000 the columns get no smaller, and a query opens more than it needs. */
@@ -60,10 +61,14 @@ export class EventStore {
       `INSERT INTO chunk (series, publisher, epoch, first_sequence, last_sequence, min_origin, max_origin, rows, readings, sealed, bytes, blocks)
        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
     );
-    this.#open = db.prepare("SELECT id, blocks FROM chunk WHERE series = ? AND publisher = ? AND epoch = ? AND sealed = 0 ORDER BY id");
+    this.#open = db.prepare(
+      "SELECT id, blocks FROM chunk WHERE series = ? AND publisher = ? AND epoch = ? AND sealed = 0 ORDER BY id",
+    );
     this.#drop = db.prepare("DELETE FROM chunk WHERE id = ?");
     this.#blocks = db.prepare("SELECT blocks FROM chunk WHERE id = ?");
-    this.#setState = db.prepare("INSERT INTO state (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value");
+    this.#setState = db.prepare(
+      "INSERT INTO state (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+    );
     this.#foreign = db.prepare("INSERT OR IGNORE INTO foreign_id (id, publisher, epoch, sequence) VALUES (?, ?, ?, ?)");
     this.#load();
   }
@@ -138,7 +143,7 @@ export class EventStore {
     const publisher = this.#publisher(name).id;
     for (const [row, extra] of block.extras) {
       const id = extra.ids?.[0];
-      if (id !== undefined) this.#foreign.run(idKey(id), publisher, epoch, block.sequences[row]!);
+      if (id !== undefined) this.#foreign.run(idKey(id), publisher, epoch, block.sequences[row]);
     }
     const key = `${publisher} ${epoch}`;
     if (block.sequences.length >= CHUNK_ROWS && !state.open.has(key)) {
@@ -150,7 +155,8 @@ export class EventStore {
     open.rows += block.sequences.length;
     open.bytes += bytes;
     // A new epoch means that the publisher started again: what it left open of the old one gets no more rows.
-    if (!state.open.has(key)) for (const old of [...state.open.keys()]) if (old.startsWith(`${publisher} `)) this.#seal(state, old);
+    if (!state.open.has(key))
+      for (const old of [...state.open.keys()]) if (old.startsWith(`${publisher} `)) this.#seal(state, old);
     state.open.set(key, open);
     if (open.rows >= CHUNK_ROWS || open.bytes >= OPEN_BYTES_MAX) this.#seal(state, key);
   }
@@ -166,7 +172,7 @@ export class EventStore {
 
   #insertChunk(series: number, block: Block, sealed: number): number {
     const bytes = encodeBlocks([block]);
-    let min = block.origins[0]!;
+    let min = block.origins[0];
     let max = min;
     for (const origin of block.origins) {
       if (origin < min) min = origin;
@@ -175,7 +181,20 @@ export class EventStore {
     let readings = 0;
     for (const column of block.columns) for (const value of column) if (value !== undefined) readings++;
     const { sequences, publisher } = block;
-    this.#insert.run(series, this.#publisher(publisher.name).id, publisher.epoch, sequences[0]!, sequences.at(-1)!, min, max, sequences.length, readings, sealed, bytes.length, bytes);
+    this.#insert.run(
+      series,
+      this.#publisher(publisher.name).id,
+      publisher.epoch,
+      sequences[0],
+      sequences.at(-1)!,
+      min,
+      max,
+      sequences.length,
+      readings,
+      sealed,
+      bytes.length,
+      bytes,
+    );
     return bytes.length;
   }
 
@@ -194,7 +213,9 @@ export class EventStore {
   #publisher(name: string): { id: number; tag: number } {
     const known = this.#publishers.get(name);
     if (known) return known;
-    const id = Number(this.db.prepare<never, [string]>("INSERT INTO publisher (name) VALUES (?)").run(name).lastInsertRowid);
+    const id = Number(
+      this.db.prepare<never, [string]>("INSERT INTO publisher (name) VALUES (?)").run(name).lastInsertRowid,
+    );
     const made = { id, tag: publisherTag(this.#node, name) };
     this.#publishers.set(name, made);
     return made;
@@ -218,11 +239,7 @@ export class EventStore {
     const rows = this.db.prepare<{ series: number; publisher: number; epoch: number; rows: number; bytes: number }>(
       "SELECT series, publisher, epoch, sum(rows) AS rows, sum(bytes) AS bytes FROM chunk WHERE sealed = 0 GROUP BY series, publisher, epoch",
     );
-    for (const r of rows.all()) this.#seriesById.get(r.series)?.open.set(`${r.publisher} ${r.epoch}`, { rows: r.rows, bytes: r.bytes });
+    for (const r of rows.all())
+      this.#seriesById.get(r.series)?.open.set(`${r.publisher} ${r.epoch}`, { rows: r.rows, bytes: r.bytes });
   }
 }
-
-const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
-
-/** A UUID is kept in 16 bytes; any other id as it is. */
-export const idKey = (id: string): Uint8Array | string => (UUID.test(id) ? Buffer.from(id.replaceAll("-", ""), "hex") : id);

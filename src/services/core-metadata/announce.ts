@@ -25,16 +25,38 @@ const VALIDATE_TIMEOUT_MS = 5_000;
 const SELF = "core-metadata";
 
 const envelope = (call: Call, payload: unknown, requestID = ""): Envelope => ({
-  apiVersion: "v3", receivedTopic: "", correlationID: call.requestId, requestID, errorCode: 0, payload, contentType: "application/json",
+  apiVersion: "v3",
+  receivedTopic: "",
+  correlationID: call.requestId,
+  requestID,
+  errorCode: 0,
+  payload,
+  contentType: "application/json",
 });
 
 const encode = (e: Envelope): Uint8Array => Buffer.from(stringifyJson(e));
 
 /** Makes the announcer. A change is kept even when the bus is down: then the event is logged as missed, and caches resync at their next start. */
 export function makeAnnouncer({ bus, clock, log }: { bus: Bus; clock: Clock; log: Log }): Announcer {
-  async function tell(type: string, action: Action, owner: string, details: object, call: Call, tail = ""): Promise<void> {
+  async function tell(
+    type: string,
+    action: Action,
+    owner: string,
+    details: object,
+    call: Call,
+    tail = "",
+  ): Promise<void> {
     const topic = `${TOPIC.systemEvents}/${SELF}/${type}/${action}/${owner}${tail}`;
-    const payload = { apiVersion: "v3", type, action, source: SELF, owner, tags: null, details, timestamp: clock.wallNs() };
+    const payload = {
+      apiVersion: "v3",
+      type,
+      action,
+      source: SELF,
+      owner,
+      tags: null,
+      details,
+      timestamp: clock.wallNs(),
+    };
     try {
       await bus.publish({ body: { topic, payload: encode(envelope(call, payload)) } }, call);
     } catch (error) {
@@ -42,7 +64,8 @@ export function makeAnnouncer({ bus, clock, log }: { bus: Bus; clock: Clock; log
     }
   }
   return {
-    device: (action, device, call) => tell("device", action, device.serviceName, device, call, device.profileName ? `/${device.profileName}` : ""),
+    device: (action, device, call) =>
+      tell("device", action, device.serviceName, device, call, device.profileName ? `/${device.profileName}` : ""),
     async profile(action, profile, services, call) {
       await tell("deviceprofile", action, SELF, profile, call, `/${profile.name}`);
       for (const service of services) await tell("deviceprofile", action, service, profile, call, `/${profile.name}`);
@@ -52,14 +75,27 @@ export function makeAnnouncer({ bus, clock, log }: { bus: Bus; clock: Clock; log
       const requestID = randomUUID();
       const question = envelope(call, { apiVersion: "v3", requestId: requestID, device }, requestID);
       const service = device.serviceName;
-      const asked = { topic: `edgex/${service}/validate/device`, responseTopic: `${TOPIC.response}/${service}/${requestID}`, payload: encode(question), timeoutMs: VALIDATE_TIMEOUT_MS };
+      const asked = {
+        topic: `edgex/${service}/validate/device`,
+        responseTopic: `${TOPIC.response}/${service}/${requestID}`,
+        payload: encode(question),
+        timeoutMs: VALIDATE_TIMEOUT_MS,
+      };
       try {
         const { payload } = await bus.request({ body: asked }, call);
         const answer = parseJson(payload) as Envelope;
-        if (answer.errorCode !== 0) throw fail(METADATA_DEVICE_REFUSED, `device service '${service}' refused device '${device.name}': ${textOf(answer.payload)}`);
+        if (answer.errorCode !== 0)
+          throw fail(
+            METADATA_DEVICE_REFUSED,
+            `device service '${service}' refused device '${device.name}': ${textOf(answer.payload)}`,
+          );
       } catch (error) {
         if (error instanceof Failure && error.code === BUS_REQUEST_TIMEOUT.code) {
-          throw fail(METADATA_SERVICE_SILENT, `device service '${service}' did not say within ${VALIDATE_TIMEOUT_MS} ms whether it takes device '${device.name}'`, { cause: error });
+          throw fail(
+            METADATA_SERVICE_SILENT,
+            `device service '${service}' did not say within ${VALIDATE_TIMEOUT_MS} ms whether it takes device '${device.name}'`,
+            { cause: error },
+          );
         }
         throw error;
       }
@@ -71,5 +107,7 @@ export function makeAnnouncer({ bus, clock, log }: { bus: Bus; clock: Clock; log
 function textOf(payload: unknown): string {
   if (typeof payload !== "string") return stringifyJson(payload).slice(0, 500);
   const decoded = Buffer.from(payload, "base64");
-  return (decoded.toString("base64").replace(/=+$/, "") === payload.replace(/=+$/, "") ? decoded.toString() : payload).slice(0, 500);
+  return (
+    decoded.toString("base64").replace(/=+$/, "") === payload.replace(/=+$/, "") ? decoded.toString() : payload
+  ).slice(0, 500);
 }

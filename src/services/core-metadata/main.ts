@@ -15,7 +15,11 @@ export const main = defineService({
   stateful: true,
   async start(context) {
     const { clock, log } = context;
-    const store = openMetadataStore({ path: join(context.directory, "metadata.db"), key: context.key("database"), log });
+    const store = openMetadataStore({
+      path: join(context.directory, "metadata.db"),
+      key: context.key("database"),
+      log,
+    });
     const announce = makeAnnouncer({ bus: context.connect(bus), clock, log });
     return { service: makeCoreMetadata({ store, clock, announce }), stop: async () => store.close() };
   },

@@ -13,17 +13,25 @@ export function checkProfile(profile: DeviceProfile): void {
     commands.add(command.name);
     for (const operation of command.resourceOperations) {
       const resource = resources.get(operation.deviceResource);
-      if (!resource) throw wrong(profile, `has command '${command.name}' of resource '${operation.deviceResource}', which it does not have`);
+      if (!resource)
+        throw wrong(
+          profile,
+          `has command '${command.name}' of resource '${operation.deviceResource}', which it does not have`,
+        );
       for (const way of ["R", "W"]) {
         if (command.readWrite.includes(way) && !resource.properties.readWrite.includes(way)) {
-          throw wrong(profile, `has command '${command.name}' (${command.readWrite}) of resource '${resource.name}', which is ${resource.properties.readWrite}`);
+          throw wrong(
+            profile,
+            `has command '${command.name}' (${command.readWrite}) of resource '${resource.name}', which is ${resource.properties.readWrite}`,
+          );
         }
       }
     }
   }
 }
 
-const wrong = (profile: DeviceProfile, what: string) => fail(METADATA_INVALID, `device profile '${profile.name}' ${what}`);
+const wrong = (profile: DeviceProfile, what: string) =>
+  fail(METADATA_INVALID, `device profile '${profile.name}' ${what}`);
 
 /** Throws METADATA_INVALID where a device's AutoEvents do not fit its profile. */
 export function checkAutoEvents(device: Device, profile: DeviceProfile | undefined): void {
@@ -31,10 +39,16 @@ export function checkAutoEvents(device: Device, profile: DeviceProfile | undefin
     if (!profile) throw fail(METADATA_INVALID, `device '${device.name}' has an AutoEvent but no profile`);
     const sources = [...(profile.deviceResources ?? []), ...(profile.deviceCommands ?? [])];
     if (!sources.some((s) => s.name === auto.sourceName)) {
-      throw fail(METADATA_INVALID, `device '${device.name}': its AutoEvent's source '${auto.sourceName}' is not in profile '${profile.name}'`);
+      throw fail(
+        METADATA_INVALID,
+        `device '${device.name}': its AutoEvent's source '${auto.sourceName}' is not in profile '${profile.name}'`,
+      );
     }
     if (!/^(\d+(\.\d+)?(ns|us|µs|ms|s|m|h))+$/.test(auto.interval)) {
-      throw fail(METADATA_INVALID, `device '${device.name}': AutoEvent interval '${auto.interval}' is not a duration such as 500ms, 10s or 1h30m`);
+      throw fail(
+        METADATA_INVALID,
+        `device '${device.name}': AutoEvent interval '${auto.interval}' is not a duration such as 500ms, 10s or 1h30m`,
+      );
     }
   }
 }

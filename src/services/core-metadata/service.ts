@@ -2,10 +2,24 @@
 import { randomUUID } from "node:crypto";
 import type { Call } from "../../kernel/call.ts";
 import type { Clock } from "../../kernel/clock.ts";
-import { type Device, type DeviceProfile, type DeviceService, type ItemResult, MAX_RESULT_COUNT } from "../../kernel/edgex.ts";
+import {
+  type Device,
+  type DeviceProfile,
+  type DeviceService,
+  type ItemResult,
+  MAX_RESULT_COUNT,
+} from "../../kernel/edgex.ts";
 import { asFailure, type ErrorCode, fail } from "../../kernel/error.ts";
 import type { CoreMetadata } from "./api.ts";
-import { METADATA_DEVICE_UNKNOWN, METADATA_IN_USE, METADATA_INVALID, METADATA_NAME_TAKEN, METADATA_PROFILE_UNKNOWN, METADATA_RANGE, METADATA_SERVICE_UNKNOWN } from "./codes.ts";
+import {
+  METADATA_DEVICE_UNKNOWN,
+  METADATA_IN_USE,
+  METADATA_INVALID,
+  METADATA_NAME_TAKEN,
+  METADATA_PROFILE_UNKNOWN,
+  METADATA_RANGE,
+  METADATA_SERVICE_UNKNOWN,
+} from "./codes.ts";
 import type { Announcer } from "./announce.ts";
 import { checkAutoEvents, checkProfile } from "./rules.ts";
 import type { Filter, MetadataStore, Noun, Nouns } from "./store.ts";
@@ -36,7 +50,8 @@ export function makeCoreMetadata({ store, clock, announce }: Needs): CoreMetadat
     if (!it.id && !it.name) throw fail(METADATA_INVALID, `a ${WORD[noun]} is named by id or name`);
     const found = it.id ? store.byId(noun, it.id) : store.byName(noun, it.name!);
     if (!found) throw fail(UNKNOWN[noun], `${WORD[noun]} '${it.id ?? it.name}' does not exist`);
-    if (it.name && it.name !== found.name) throw fail(METADATA_INVALID, `${WORD[noun]} id '${it.id}' is that of '${found.name}', not of '${it.name}'`);
+    if (it.name && it.name !== found.name)
+      throw fail(METADATA_INVALID, `${WORD[noun]} id '${it.id}' is that of '${found.name}', not of '${it.name}'`);
     return found;
   };
   const page = <N extends Noun>(noun: N, filter: Filter, p: { offset?: number; limit?: number }) => {
@@ -47,7 +62,8 @@ export function makeCoreMetadata({ store, clock, announce }: Needs): CoreMetadat
   };
   const insert = <N extends Noun>(noun: N, value: Nouns[N]): Nouns[N] => {
     if (store.byName(noun, value.name)) throw fail(METADATA_NAME_TAKEN, `${WORD[noun]} '${value.name}' exists already`);
-    if (value.id && store.byId(noun, value.id)) throw fail(METADATA_NAME_TAKEN, `a ${WORD[noun]} with id '${value.id}' exists already`);
+    if (value.id && store.byId(noun, value.id))
+      throw fail(METADATA_NAME_TAKEN, `a ${WORD[noun]} with id '${value.id}' exists already`);
     const now = clock.wallMs();
     const made = { ...value, id: value.id || randomUUID(), created: now, modified: now };
     store.put(noun, made);
@@ -56,7 +72,14 @@ export function makeCoreMetadata({ store, clock, announce }: Needs): CoreMetadat
   const replace = <N extends Noun>(noun: N, old: Nouns[N], change: Partial<Nouns[N]>): Nouns[N] => {
     // `null` in a patch means "not given", as a nil pointer does in Go.
     const given = Object.fromEntries(Object.entries(change).filter(([, v]) => v !== null && v !== undefined));
-    const made = { ...old, ...given, id: old.id, name: old.name, created: old.created, modified: clock.wallMs() } as Nouns[N];
+    const made = {
+      ...old,
+      ...given,
+      id: old.id,
+      name: old.name,
+      created: old.created,
+      modified: clock.wallMs(),
+    } as Nouns[N];
     store.put(noun, made);
     return made;
   };
@@ -64,7 +87,8 @@ export function makeCoreMetadata({ store, clock, announce }: Needs): CoreMetadat
     find("service", device.serviceName);
     checkAutoEvents(device, device.profileName ? find("profile", device.profileName) : undefined);
   };
-  const ask = async (device: Device, skip: boolean | undefined, call: Call) => (skip ? undefined : announce.validate(device, call));
+  const ask = async (device: Device, skip: boolean | undefined, call: Call) =>
+    skip ? undefined : announce.validate(device, call);
 
   return {
     addDevices: ({ body, bypassValidation, force }, call) =>
@@ -85,7 +109,10 @@ export function makeCoreMetadata({ store, clock, announce }: Needs): CoreMetadat
     patchDevices: ({ body, bypassValidation }, call) =>
       each(body, async ({ device }) => {
         const old = findEither("device", device);
-        const next = { ...old, ...Object.fromEntries(Object.entries(device).filter(([, v]) => v !== null && v !== undefined)) } as Device;
+        const next = {
+          ...old,
+          ...Object.fromEntries(Object.entries(device).filter(([, v]) => v !== null && v !== undefined)),
+        };
         checkDevice(next);
         await ask(next, bypassValidation, call);
         const made = replace("device", old, device);
@@ -118,7 +145,13 @@ export function makeCoreMetadata({ store, clock, announce }: Needs): CoreMetadat
         checkProfile(profile);
         const old = findEither("profile", profile);
         // A PUT replaces: what is not sent is gone, but for the identity.
-        const made: DeviceProfile = { ...profile, id: old.id!, name: old.name, created: old.created!, modified: clock.wallMs() };
+        const made: DeviceProfile = {
+          ...profile,
+          id: old.id!,
+          name: old.name,
+          created: old.created!,
+          modified: clock.wallMs(),
+        };
         store.put("profile", made);
         await announce.profile("update", made, store.servicesOfProfile(made.name), call);
         return { statusCode: 200 };
@@ -131,14 +164,19 @@ export function makeCoreMetadata({ store, clock, announce }: Needs): CoreMetadat
     deleteProfile: async ({ name }, call) => {
       const profile = find("profile", name);
       const users = store.list("device", { profile: name }, 0, 1);
-      if (users.total > 0) throw fail(METADATA_IN_USE, `device profile '${name}' is used by ${users.total} device(s), '${users.values[0]!.name}' among them`);
+      if (users.total > 0)
+        throw fail(
+          METADATA_IN_USE,
+          `device profile '${name}' is used by ${users.total} device(s), '${users.values[0].name}' among them`,
+        );
       store.remove("profile", name);
       await announce.profile("delete", profile, [], call);
       return {};
     },
     resourceOfProfile: async ({ profileName, resourceName }) => {
       const resource = (find("profile", profileName).deviceResources ?? []).find((r) => r.name === resourceName);
-      if (!resource) throw fail(METADATA_PROFILE_UNKNOWN, `device profile '${profileName}' has no resource '${resourceName}'`);
+      if (!resource)
+        throw fail(METADATA_PROFILE_UNKNOWN, `device profile '${profileName}' has no resource '${resourceName}'`);
       return { resource };
     },
 
@@ -162,7 +200,11 @@ export function makeCoreMetadata({ store, clock, announce }: Needs): CoreMetadat
     deleteService: async ({ name }, call) => {
       const service = find("service", name);
       const owned = store.list("device", { service: name }, 0, 1);
-      if (owned.total > 0) throw fail(METADATA_IN_USE, `device service '${name}' owns ${owned.total} device(s), '${owned.values[0]!.name}' among them`);
+      if (owned.total > 0)
+        throw fail(
+          METADATA_IN_USE,
+          `device service '${name}' owns ${owned.total} device(s), '${owned.values[0].name}' among them`,
+        );
       store.remove("service", name);
       await announce.service("delete", service, call);
       return {};
@@ -177,7 +219,10 @@ const created = (id: string | undefined) => ({ statusCode: 201, ...(id ? { id } 
 const devicesOf = ({ total, values }: { total: number; values: Device[] }) => ({ totalCount: total, devices: values });
 
 /** Answers a multi request item by item, in order (207): one that fails stops no other. `null` answers `null`. */
-async function each<T extends { requestId?: string }>(items: readonly T[] | null, work: (item: T) => Promise<{ statusCode: number; id?: string }>): Promise<ItemResult[] | null> {
+async function each<T extends { requestId?: string }>(
+  items: readonly T[] | null,
+  work: (item: T) => Promise<{ statusCode: number; id?: string }>,
+): Promise<ItemResult[] | null> {
   if (items === null) return null;
   const results: ItemResult[] = [];
   for (const item of items) {

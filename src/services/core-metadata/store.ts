@@ -83,7 +83,14 @@ class SqliteMetadata implements MetadataStore {
   put<N extends Noun>(noun: N, value: Nouns[N]): void {
     const { serviceName, profileName } = value as Partial<Device>;
     this.#db.transaction(() => {
-      const { sequence } = this.#put.get(noun, value.id ?? "", value.name, serviceName ?? null, profileName ?? null, stringifyJson(value))!;
+      const { sequence } = this.#put.get(
+        noun,
+        value.id ?? "",
+        value.name,
+        serviceName ?? null,
+        profileName ?? null,
+        stringifyJson(value),
+      )!;
       this.#unlabel.run(sequence);
       for (const label of value.labels ?? []) this.#label.run(sequence, label);
     });
@@ -107,13 +114,17 @@ class SqliteMetadata implements MetadataStore {
     }
     const where = parts.join(" AND ");
     const total = this.#db.prepare<{ n: number }>(`SELECT count(*) AS n FROM entity WHERE ${where}`).get(...values)!.n;
-    const rows = this.#db.prepare<{ json: string }>(`SELECT json FROM entity WHERE ${where} ORDER BY sequence LIMIT ? OFFSET ?`).all(...values, limit, offset);
+    const rows = this.#db
+      .prepare<{ json: string }>(`SELECT json FROM entity WHERE ${where} ORDER BY sequence LIMIT ? OFFSET ?`)
+      .all(...values, limit, offset);
     return { total, values: rows.map((row) => parseJson(row.json) as Nouns[N]) };
   }
 
   servicesOfProfile(profile: string): string[] {
     return this.#db
-      .prepare<{ service: string }>("SELECT DISTINCT service FROM entity WHERE noun = 'device' AND profile = ? ORDER BY service")
+      .prepare<{ service: string }>(
+        "SELECT DISTINCT service FROM entity WHERE noun = 'device' AND profile = ? ORDER BY service",
+      )
       .all(profile)
       .map((row) => row.service);
   }

@@ -171,7 +171,7 @@ export function rangesOf(blocks: readonly Block[]): Range[] {
   for (const { publisher, sequences } of blocks) {
     const key = `${publisher.epoch} ${publisher.name}`;
     const range = ranges.get(key);
-    const [first, last] = [sequences[0]!, sequences.at(-1)!];
+    const [first, last] = [sequences[0], sequences.at(-1)!];
     if (range) Object.assign(range, { from: Math.min(range.from, first), to: Math.max(range.to, last) });
     else ranges.set(key, { publisher: publisher.name, epoch: publisher.epoch, from: first, to: last });
   }

@@ -82,7 +82,7 @@ const writeNote = (n: BatchNote): string => `${n.through} ${n.queuedNs} ${n.even
 
 function readNote(key: string): BatchNote {
   const [through, queuedNs, events, readings] = key.split(" ");
-  return { through: Number(through), queuedNs: BigInt(queuedNs!), events: Number(events), readings: Number(readings) };
+  return { through: Number(through), queuedNs: BigInt(queuedNs), events: Number(events), readings: Number(readings) };
 }
 
 function readEpoch(directory: string, clock: Clock): number {

@@ -130,7 +130,7 @@ export class Uplink {
       });
       return;
     }
-    this.#oldestNs = batches[0]!.queuedNs;
+    this.#oldestNs = batches[0].queuedNs;
     this.#state = "sending";
     await this.#send(link, this.#durable, batches);
   }
@@ -142,7 +142,7 @@ export class Uplink {
     const body = {
       stream: STREAM,
       epoch: outbox.epoch,
-      batches: batches.map(({ sequence, queuedNs, blocks }, i) => ({ sequence, previous: i === 0 ? durable : batches[i - 1]!.sequence, queuedNs, blocks })),
+      batches: batches.map(({ sequence, queuedNs, blocks }, i) => ({ sequence, previous: i === 0 ? durable : batches[i - 1].sequence, queuedNs, blocks })),
     };
     const answer = await link.client.accept({ body }, call).catch((error: unknown) => {
       // The cloud knows less than we thought (it was restored from a backup): ask it again where it stands.
@@ -157,7 +157,7 @@ export class Uplink {
       if (batch) store.addDeadLetter(batch, reason, clock.wallMs());
     }
     const ranges = kept.flatMap((b) => rangesIn(b.blocks));
-    tracer.batch("send", startMs, ranges, `batches ${batches[0]!.sequence} to ${answer.durable}`);
+    tracer.batch("send", startMs, ranges, `batches ${batches[0].sequence} to ${answer.durable}`);
     // What the cloud did is told to this node's trace by the node: the story is whole where it is asked.
     tracer.add({ spanId: newSpanId(), service: "cloud", operation: "accept", startNs: BigInt(answer.receivedNs), durationUs: answer.durationUs, status: 0, ranges, note: `${kept.length} batches durable` });
     this.#count(kept);

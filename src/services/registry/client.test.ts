@@ -24,7 +24,7 @@ import {
   quiet,
   serveRegistry,
   startProcess,
-} from "./rig.ts";
+} from "../../../test/houses/registry.ts";
 
 type Observer = Awaited<ReturnType<typeof observe>>;
 

@@ -3,9 +3,18 @@ import { type Static, Type } from "typebox";
 import { contract, get, post, type Service } from "../../kernel/contract.ts";
 import { code } from "../../kernel/error.ts";
 
-export const TRACE_UNKNOWN = code("TRACE_UNKNOWN", "not-found", "Check the id; spans are kept for trace.keepHours and trace.sizeBytesMax.");
+export const TRACE_UNKNOWN = code(
+  "TRACE_UNKNOWN",
+  "not-found",
+  "Check the id; spans are kept for trace.keepHours and trace.sizeBytesMax.",
+);
 
-export const Range = Type.Object({ publisher: Type.String(), epoch: Type.Integer(), from: Type.Integer(), to: Type.Integer() });
+export const Range = Type.Object({
+  publisher: Type.String(),
+  epoch: Type.Integer(),
+  from: Type.Integer(),
+  to: Type.Integer(),
+});
 export const Span = Type.Object({
   requestId: Type.Optional(Type.String()),
   spanId: Type.String(),
@@ -30,7 +39,8 @@ export const trace = contract("trace", {
     bodyBytesMax: 8 * 1024 * 1024,
   }),
   story: get("/story/:id", {
-    summary: "Tells what happened to a request, or to the event or reading of an id, over all services, in order of time.",
+    summary:
+      "Tells what happened to a request, or to the event or reading of an id, over all services, in order of time.",
     input: { id: Type.String({ minLength: 1, maxLength: 100 }) },
     output: Type.Object({ requestId: Type.String(), spans: Type.Array(Span) }),
     errors: [TRACE_UNKNOWN],
@@ -41,10 +51,18 @@ export const trace = contract("trace", {
     summary: "Tells throughput, errors and latency percentiles per service and operation over the last minutes.",
     input: { minutes: Type.Integer({ minimum: 1, maximum: 1440, default: 5 }) },
     output: Type.Object({
-      rows: Type.Array(Type.Object({
-        service: Type.String(), operation: Type.String(), count: Type.Integer(), errors: Type.Integer(),
-        p50Us: Type.Number(), p90Us: Type.Number(), p99Us: Type.Number(), maxUs: Type.Number(),
-      })),
+      rows: Type.Array(
+        Type.Object({
+          service: Type.String(),
+          operation: Type.String(),
+          count: Type.Integer(),
+          errors: Type.Integer(),
+          p50Us: Type.Number(),
+          p90Us: Type.Number(),
+          p99Us: Type.Number(),
+          maxUs: Type.Number(),
+        }),
+      ),
     }),
     public: { scope: "trace:read" },
   }),

@@ -10,7 +10,11 @@ export const main = defineService({
   contract: trace,
   config: Type.Object(
     {
-      keepHours: field(Type.Integer({ minimum: 1, maximum: 8_760 }), { description: "Hours that spans are kept.", default: 168, example: 24 }),
+      keepHours: field(Type.Integer({ minimum: 1, maximum: 8_760 }), {
+        description: "Hours that spans are kept.",
+        default: 168,
+        example: 24,
+      }),
       sizeBytesMax: field(Type.Integer({ minimum: 1_048_576 }), {
         description: "Bytes of spans that are kept; above it the oldest go.",
         default: 67_108_864,

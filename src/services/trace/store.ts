@@ -68,14 +68,19 @@ class SqliteSpans implements SpanStore {
     this.#db = db;
     this.#addChunk = db.prepare("INSERT INTO chunk (first_ns, last_ns, size, spans) VALUES (?, ?, ?, ?)");
     this.#addRequest = db.prepare("INSERT OR IGNORE INTO request (request, chunk) VALUES (?, ?)");
-    this.#addRange = db.prepare("INSERT OR IGNORE INTO range (publisher, epoch, last, first, chunk) VALUES (?, ?, ?, ?, ?)");
-    this.#byRequest = db.prepare("SELECT spans FROM chunk WHERE id IN (SELECT chunk FROM request WHERE request = ?) ORDER BY id LIMIT ?");
+    this.#addRange = db.prepare(
+      "INSERT OR IGNORE INTO range (publisher, epoch, last, first, chunk) VALUES (?, ?, ?, ?, ?)",
+    );
+    this.#byRequest = db.prepare(
+      "SELECT spans FROM chunk WHERE id IN (SELECT chunk FROM request WHERE request = ?) ORDER BY id LIMIT ?",
+    );
     this.#byRange = db.prepare(
       `SELECT spans FROM chunk WHERE id IN (
          SELECT chunk FROM range WHERE publisher = (SELECT id FROM publisher WHERE name = ?) AND epoch = ?
          AND last BETWEEN ? AND ? AND first <= ? LIMIT ?) ORDER BY id`,
     );
-    for (const { id, name } of db.prepare<{ id: number; name: string }>("SELECT id, name FROM publisher").all()) this.#publishers.set(name, id);
+    for (const { id, name } of db.prepare<{ id: number; name: string }>("SELECT id, name FROM publisher").all())
+      this.#publishers.set(name, id);
     this.#size = db.prepare<{ n: number }>("SELECT coalesce(sum(size), 0) AS n FROM chunk").get()!.n;
   }
 
@@ -86,7 +91,7 @@ class SqliteSpans implements SpanStore {
   add(spans: readonly StoredSpan[]): void {
     if (spans.length === 0) return;
     const blob = zstdCompressSync(encodeCbor(spans));
-    let first = spans[0]!.startNs;
+    let first = spans[0].startNs;
     let last = first;
     for (const span of spans) {
       if (span.startNs < first) first = span.startNs;
@@ -96,20 +101,25 @@ class SqliteSpans implements SpanStore {
       const chunk = Number(this.#addChunk.run(first, last, blob.length, blob).lastInsertRowid);
       for (const span of spans) {
         if (span.requestId) this.#addRequest.run(idBytes(span.requestId), chunk);
-        for (const range of span.ranges ?? []) this.#addRange.run(this.#publisher(range.publisher), range.epoch, range.to, range.from, chunk);
+        for (const range of span.ranges ?? [])
+          this.#addRange.run(this.#publisher(range.publisher), range.epoch, range.to, range.from, chunk);
       }
     });
     this.#size += blob.length;
   }
 
   ofRequest(requestId: string): StoredSpan[] {
-    return this.#read(this.#byRequest.all(idBytes(requestId), CHUNKS_MAX)).filter((span) => span.requestId === requestId);
+    return this.#read(this.#byRequest.all(idBytes(requestId), CHUNKS_MAX)).filter(
+      (span) => span.requestId === requestId,
+    );
   }
 
   ofEvent({ publisher, epoch, sequence }: EventPlace): StoredSpan[] {
     const rows = this.#byRange.all(publisher, epoch, sequence, sequence + RANGE_ROWS_MAX, sequence, CHUNKS_MAX);
     return this.#read(rows).filter((span) =>
-      span.ranges?.some((r) => r.publisher === publisher && r.epoch === epoch && r.from <= sequence && sequence <= r.to),
+      span.ranges?.some(
+        (r) => r.publisher === publisher && r.epoch === epoch && r.from <= sequence && sequence <= r.to,
+      ),
     );
   }
 
@@ -118,13 +128,19 @@ class SqliteSpans implements SpanStore {
   }
 
   *between(fromNs: bigint, toNs: bigint): Iterable<StoredSpan> {
-    const rows = this.#db.prepare<{ spans: Uint8Array }>("SELECT spans FROM chunk WHERE last_ns >= ? AND first_ns <= ? ORDER BY id").all(fromNs, toNs);
-    for (const row of rows) for (const span of this.#read([row])) if (span.startNs >= fromNs && span.startNs <= toNs) yield span;
+    const rows = this.#db
+      .prepare<{ spans: Uint8Array }>("SELECT spans FROM chunk WHERE last_ns >= ? AND first_ns <= ? ORDER BY id")
+      .all(fromNs, toNs);
+    for (const row of rows)
+      for (const span of this.#read([row])) if (span.startNs >= fromNs && span.startNs <= toNs) yield span;
   }
 
   retain(olderThanNs: bigint, sizeBytesMax: number): void {
     const drop = this.#db.prepare<never, [number]>("DELETE FROM chunk WHERE id = ?");
-    const oldest = this.#db.prepare<{ id: number; size: number; last_ns: bigint }>("SELECT id, size, last_ns FROM chunk ORDER BY id LIMIT 64", { bigint: true });
+    const oldest = this.#db.prepare<{ id: number; size: number; last_ns: bigint }>(
+      "SELECT id, size, last_ns FROM chunk ORDER BY id LIMIT 64",
+      { bigint: true },
+    );
     for (;;) {
       const rows = oldest.all().filter((row) => row.last_ns < olderThanNs || this.#size > sizeBytesMax);
       if (rows.length === 0) break;
@@ -144,17 +160,26 @@ class SqliteSpans implements SpanStore {
   }
 
   #read(rows: readonly { spans: Uint8Array }[]): StoredSpan[] {
-    return rows.flatMap((row) => decodeCbor(zstdDecompressSync(row.spans, { maxOutputLength: CHUNK_BYTES_MAX }), { bytesMax: CHUNK_BYTES_MAX }) as StoredSpan[]).map((span) => ({
-      ...span,
-      // A CBOR integer that fits a double comes back as one.
-      startNs: BigInt(span.startNs),
-    }));
+    return rows
+      .flatMap(
+        (row) =>
+          decodeCbor(zstdDecompressSync(row.spans, { maxOutputLength: CHUNK_BYTES_MAX }), {
+            bytesMax: CHUNK_BYTES_MAX,
+          }) as StoredSpan[],
+      )
+      .map((span) => ({
+        ...span,
+        // A CBOR integer that fits a double comes back as one.
+        startNs: BigInt(span.startNs),
+      }));
   }
 
   #publisher(name: string): number {
     const known = this.#publishers.get(name);
     if (known !== undefined) return known;
-    const id = Number(this.#db.prepare<never, [string]>("INSERT INTO publisher (name) VALUES (?)").run(name).lastInsertRowid);
+    const id = Number(
+      this.#db.prepare<never, [string]>("INSERT INTO publisher (name) VALUES (?)").run(name).lastInsertRowid,
+    );
     this.#publishers.set(name, id);
     return id;
   }

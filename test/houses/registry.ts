@@ -5,18 +5,18 @@
 import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
 import { Type } from "typebox";
-import { systemClock } from "../../kernel/clock.ts";
-import { connect } from "../../kernel/connect.ts";
-import { contract, get } from "../../kernel/contract.ts";
-import type { Authority } from "../../kernel/identity/authority.ts";
-import { makeKeyAndRequest } from "../../kernel/identity/request.ts";
-import { TlsIdentity } from "../../kernel/identity/tls.ts";
-import { makeLog } from "../../kernel/log.ts";
-import { serve } from "../../kernel/serve.ts";
-import { Tracer } from "../../kernel/trace.ts";
-import { type Change, type Instance, registry as registryContract } from "./api.ts";
-import { followTable, holdLease, makeResolver, Table } from "./client.ts";
-import { makeRegistry } from "./service.ts";
+import { systemClock } from "../../src/kernel/clock.ts";
+import { connect } from "../../src/kernel/connect.ts";
+import { contract, get } from "../../src/kernel/contract.ts";
+import type { Authority } from "../../src/kernel/identity/authority.ts";
+import { makeKeyAndRequest } from "../../src/kernel/identity/request.ts";
+import { TlsIdentity } from "../../src/kernel/identity/tls.ts";
+import { makeLog } from "../../src/kernel/log.ts";
+import { serve } from "../../src/kernel/serve.ts";
+import { Tracer } from "../../src/kernel/trace.ts";
+import { type Change, type Instance, registry as registryContract } from "../../src/services/registry/api.ts";
+import { followTable, holdLease, makeResolver, Table } from "../../src/services/registry/client.ts";
+import { makeRegistry } from "../../src/services/registry/service.ts";
 
 export interface Papers {
   readonly service: string;
