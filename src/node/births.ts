@@ -83,7 +83,7 @@ export class Births {
     const { sockets, ring, values, state } = this.#options;
     const manifest = this.#manifest(name);
     const own = sockets.get(name)!;
-    const listen = own.listen[cast.index]!;
+    const listen = own.listen[cast.index];
     const instance = `${name}-${randomBytes(5).toString("hex")}`;
     const directory = join(state.path, name);
     makeOwn(directory, owner);
@@ -121,7 +121,6 @@ export class Births {
       ...(connectPorts ? { connectPorts } : {}),
       udp: names,
       names,
-      env: { NODE_COMPILE_CACHE: code.compileCache },
     });
   }
 

@@ -45,7 +45,7 @@ export async function runChild(table: ServiceTable): Promise<void> {
     stopping.abort();
   });
   const hello = (await Promise.race([inbox.next("hello"), line.closed.then(() => process.exit(1))])) as unknown as Hello;
-  const log = makeLog(hello.compact ? "node" : hello.parts[0]!.name, { level: hello.logLevel });
+  const log = makeLog(hello.compact ? "node" : hello.parts[0].name, { level: hello.logLevel });
   failLoudly(log);
   inbox.on("stop", () => stopping.abort());
   process.once("SIGTERM", () => stopping.abort());
@@ -74,7 +74,7 @@ function failLoudly(log: Log): void {
 /** Runs the one service of this process; the result stops it. */
 async function runOne(options: ProcessOptions): Promise<() => Promise<void>> {
   const { hello, line, inbox, log, stopping } = options;
-  const part = hello.parts[0]!;
+  const part = hello.parts[0];
   const main = await loadMain(options.table, part.name);
   line.send({ kind: "loaded" });
   const lines = new ServiceLines(inbox, line);
@@ -103,10 +103,10 @@ async function runOne(options: ProcessOptions): Promise<() => Promise<void>> {
 }
 
 async function joinNode({ hello, line, inbox, log, stopping }: ProcessOptions): Promise<TlsIdentity> {
-  const part = hello.parts[0]!;
+  const part = hello.parts[0];
   const caPem = (await inbox.next("authority"))["caPem"] as string;
   return join({
-    node: hello.node, service: part.name, instance: part.instance, caPem, identity: hello.addresses["identity"]!,
+    node: hello.node, service: part.name, instance: part.instance, caPem, identity: hello.addresses["identity"],
     ...(part.joinSecret === undefined ? {} : { secret: part.joinSecret }),
     async newSecret() {
       const answer = inbox.next(`join ${part.name}`);

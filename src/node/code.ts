@@ -11,11 +11,11 @@ import { homedir } from "node:os";
 import { basename, join, resolve } from "node:path";
 import { promisify } from "node:util";
 import { fail } from "../kernel/error.ts";
-import { NODE_CACHE_UNUSABLE } from "./api.ts";
+import { NODE_CACHE_UNUSABLE } from "./codes.ts";
 import type { Plugin } from "esbuild";
 import { koffiFile } from "./confine/libc.ts";
 import { NODE_FLAGS } from "./flags.ts";
-import type { Manifest } from "./manifest.ts";
+import { COMPILE_CACHE, type Manifest } from "./manifest.ts";
 
 /** Where a made code lies, and what is in it. */
 export interface Code {
@@ -23,7 +23,7 @@ export interface Code {
   readonly main: string;
   readonly launcher: string;
   readonly manifest: readonly Manifest[];
-  /** For NODE_COMPILE_CACHE. */
+  /** Of V8; each uid has a name of its own in it. */
   readonly compileCache: string;
 }
 
@@ -33,7 +33,8 @@ const KEPT_MAX = 4;
 const MAIN = "main.js";
 const LAUNCHER = "launcher.js";
 const MANIFEST = "manifest.json";
-const COMPILE_CACHE = "compile-cache";
+/** Says in made code which package it was made of. */
+export const ROOT_FILE = "package-root";
 const WARM_TIMEOUT_MS = 60_000;
 
 export interface CodeSource {
@@ -61,9 +62,10 @@ export async function prepareCode(source: CodeSource, say: (words: string) => vo
   const directory = join(cache, `code-${markOf([...files, join(source.root, "package.json")], entry)}`);
   ownDirectory(cache);
   if (existsSync(join(directory, "complete"))) {
-    // Says that it is in use, for `removeOld` of a newer version.
+    // Says that it is in use, for `removeOld` of a newer version, and newer than its source, for bin/holdfast.
     const now = new Date();
-    utimesSync(directory, now, now);
+    for (const path of [directory, join(directory, "complete")]) utimesSync(path, now, now);
+    pointTo(cache, source.root, directory);
     return codeIn(directory);
   }
   say(built ? "laying out the code for this machine (once)" : "bundling the code (once for each change of it)");
@@ -83,9 +85,19 @@ export async function prepareCode(source: CodeSource, say: (words: string) => vo
     // Another start made the same code at the same time.
     if (!existsSync(join(directory, MAIN))) throw refusedBy(cache, cause);
   }
+  writeFileSync(join(directory, ROOT_FILE), source.root, { mode: 0o644 });
   await warm(directory);
+  pointTo(cache, source.root, directory);
   removeOld(cache, directory);
   return codeIn(directory);
+}
+
+/** Lets bin/holdfast find the code of a clone without reading the source: a command then starts in a third of the time. */
+function pointTo(cache: string, root: string, directory: string): void {
+  const link = join(cache, `of${root.replaceAll("/", "+")}`);
+  const aside = `${link}.new-${process.pid}`;
+  symlinkSync(basename(directory), aside);
+  renameSync(aside, link);
 }
 
 /** Reads what a made code says about itself. */
@@ -119,6 +131,8 @@ export async function bundle(options: { root: string; entry: string; to: string 
     legalComments: "none",
     logLevel: "silent",
   });
+  // Else Node reads each file twice to find out what it is.
+  writeFileSync(join(to, "package.json"), '{"type":"module"}\n');
   const commands = readdirSync(join(root, "src/cli/commands")).filter((name) => name.endsWith(".ts") && !name.endsWith(".test.ts"));
   writeFileSync(join(to, "commands.json"), JSON.stringify(commands.map((name) => name.slice(0, -3)).sort()));
 }
@@ -127,7 +141,7 @@ export async function bundle(options: { root: string; entry: string; to: string 
  * What Fastify and pino load at their start for things that no service does: routes with schemas of Fastify's own (contracts
  * are checked by kernel/check.ts), tests without a socket, logs over a worker thread. It is half of the code of a process.
  */
-const UNUSED = ["@fastify/ajv-compiler", "@fastify/fast-json-stringify-compiler", "light-my-request", "thread-stream"];
+const UNUSED = ["@fastify/ajv-compiler", "@fastify/fast-json-stringify-compiler", "light-my-request", "thread-stream", "node:http2"];
 
 /** Puts something that throws when it is used in the place of these packages. */
 function leaveOut(packages: readonly string[]): Plugin {
@@ -161,9 +175,9 @@ const libcName = (): string => (readFileSync("/proc/self/maps", "latin1").includ
 /** Loads every service once, so that V8's cache of compiled code is there, and writes down what the services say of themselves. */
 async function warm(directory: string): Promise<void> {
   const compileCache = join(directory, COMPILE_CACHE);
-  const env = { NODE_COMPILE_CACHE: compileCache };
-  const options = { env, timeout: WARM_TIMEOUT_MS, maxBuffer: 16 * 1024 * 1024 };
-  const { stdout } = await promisify(execFile)(process.execPath, [...NODE_FLAGS, join(directory, MAIN), "manifest"], options);
+  const options = { env: {}, timeout: WARM_TIMEOUT_MS, maxBuffer: 16 * 1024 * 1024 };
+  const { stdout, stderr } = await promisify(execFile)(process.execPath, [...NODE_FLAGS, join(directory, MAIN), "manifest"], options);
+  if (stderr !== "") process.stderr.write(stderr);
   writeFileSync(join(directory, MANIFEST), stdout, { mode: 0o644 });
   for (const name of readdirSync(compileCache, { recursive: true, encoding: "utf8" })) {
     const path = join(compileCache, name);

@@ -2,7 +2,7 @@
 import { join } from "node:path";
 import { homedir } from "node:os";
 import { type Static, Type } from "typebox";
-import { CONFIG_FILE, CONFIG_KEY_UNKNOWN, type ConfigSchema, type ConfigSection, type ConfigValues } from "../kernel/config.ts";
+import { CONFIG_FILE, CONFIG_KEY_UNKNOWN, type ConfigSection, type ConfigValues } from "../kernel/config.ts";
 import { readConfig, readConfigFile } from "../kernel/config-file.ts";
 import { fail } from "../kernel/error.ts";
 import { field } from "../kernel/service.ts";
@@ -80,7 +80,7 @@ export type NodeConfig = Static<typeof NodeConfig>;
 
 /** Lists all sections: the node's, then the services'. */
 export const sectionsOf = (manifests: readonly Manifest[]): ConfigSection[] => [
-  { key: "node", schema: NodeConfig as ConfigSchema },
+  { key: "node", schema: NodeConfig },
   ...manifests.map(({ name, config }) => ({ key: name, schema: config })),
 ];
 

@@ -31,7 +31,7 @@ export class Inbox {
   next(kind: string): Promise<Message> {
     return new Promise((resolve) => {
       const at = this.#waiting.findIndex((message) => message.kind === kind);
-      if (at >= 0) return resolve(this.#waiting.splice(at, 1)[0]!);
+      if (at >= 0) return resolve(this.#waiting.splice(at, 1)[0]);
       this.#handlers.set(kind, (message) => {
         this.#handlers.delete(kind);
         resolve(message);

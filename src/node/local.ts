@@ -9,7 +9,7 @@ import type { Static, TObject } from "typebox";
 import { type Call, leftMs, makeCall } from "../kernel/call.ts";
 import { checkInput, defaultOf } from "../kernel/check.ts";
 import { type Clock, systemClock } from "../kernel/clock.ts";
-import { checkConfig, type ConfigSchema } from "../kernel/config.ts";
+import { checkConfig } from "../kernel/config.ts";
 import { type Contract, DEFAULT_TIMEOUT_MS, type Operation, type Service } from "../kernel/contract.ts";
 import { CALLER_REFUSED, fail, UNAVAILABLE } from "../kernel/error.ts";
 import type { TlsIdentity } from "../kernel/identity/tls.ts";
@@ -122,7 +122,7 @@ export function makeLocalHouse(options: LocalOptions): LocalHouse {
 /** Fills a config section's defaults and refuses what the schema does not know. */
 export function configOf(main: { config: TObject }, ...sections: unknown[]): unknown {
   const given = Object.assign({}, ...sections.filter((s) => s !== undefined)) as object;
-  return checkConfig(main.config as ConfigSchema, structuredClone(given), "");
+  return checkConfig(main.config, structuredClone(given), "");
 }
 
 class SupervisorLineLocal {
@@ -170,7 +170,7 @@ export function localClient<C extends Contract>(contract: C, caller: string, fin
         : async (input: Record<string, unknown>, call: Call): Promise<unknown> => {
             const { handler, filled, inner, service } = prepare(input, call);
             try {
-              return await (handler.call(service, filled, inner) as Promise<unknown>);
+              return await (handler.call(service, filled, inner));
             } finally {
               inner.end(false);
             }

@@ -15,6 +15,9 @@ export interface Manifest {
   readonly config: ConfigSchema;
 }
 
+/** Where V8's cache lies beside the code. */
+export const COMPILE_CACHE = "compile-cache";
+
 /** The services by key, each loaded when asked for: a process loads only its role. */
 export type ServiceTable = Readonly<Record<string, () => Promise<{ main: unknown }>>>;
 
@@ -34,7 +37,7 @@ export const manifestOf = (main: ServiceMain): Manifest => ({
   doors: main.doors ?? [],
   reads: main.reads ?? [],
   ...(main.contract.edgexPort === undefined ? {} : { edgexPort: main.contract.edgexPort }),
-  config: main.config as ConfigSchema,
+  config: main.config,
 });
 
 /** Loads every service of the table and says what each is. */

@@ -1,7 +1,7 @@
 /** The options of `holdfast start` and `holdfast cloud`, from the command line to the node's process. */
 import { parseArgs } from "node:util";
 import { fail } from "../kernel/error.ts";
-import { NODE_OPTION_INVALID } from "./api.ts";
+import { NODE_OPTION_INVALID } from "./codes.ts";
 
 export interface NodeOptions {
   readonly compact: boolean;

@@ -1,7 +1,9 @@
 /** The roles a process of the node can have; the composition root hands over what it knows of the services. */
-import { writeSync } from "node:fs";
+import { existsSync, writeSync } from "node:fs";
+import { enableCompileCache } from "node:module";
+import { join } from "node:path";
 import { Failure } from "../kernel/error.ts";
-import { manifestsOf, type ServiceTable } from "./manifest.ts";
+import { COMPILE_CACHE, manifestsOf, type ServiceTable } from "./manifest.ts";
 import type { RightsTable } from "./rights.ts";
 
 export interface ProcessInput {
@@ -20,6 +22,9 @@ const EXIT_FAILED = 69;
 /** Runs this process in the role that its arguments name, to its end. */
 export async function runProcess(input: ProcessInput): Promise<void> {
   const [role = "", ...args] = input.args;
+  // Not by the environment: a process that was given another uid is shielded, and then Node reads no environment.
+  const cache = join(input.directory, COMPILE_CACHE);
+  if (role === "manifest" || existsSync(cache)) enableCompileCache(cache);
   switch (role) {
     case "service": {
       const { runChild } = await import("./child.ts");
@@ -28,8 +33,12 @@ export async function runProcess(input: ProcessInput): Promise<void> {
     case "manifest": {
       // Loads all that a process may ever load: the compile cache is made of this run.
       await Promise.all([import("./child.ts"), import("./compact.ts"), import("./node.ts")]);
-      writeAll(JSON.stringify(await manifestsOf(input.services)));
-      return;
+      const manifests = await manifestsOf(input.services);
+      const { rehearse } = await import("./rehearsal.ts");
+      // Without it the code is right, only slower to start.
+      await rehearse(input.services, input.directory).catch((error: unknown) => process.stderr.write(`rehearsal: ${String(error)}\n`));
+      writeAll(JSON.stringify(manifests));
+      return process.exit();
     }
     case "node":
     case "cloud": {

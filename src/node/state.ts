@@ -7,7 +7,7 @@ import { chmodSync, closeSync, constants, fsyncSync, ftruncateSync, lstatSync, m
 import { homedir, hostname } from "node:os";
 import { join, resolve } from "node:path";
 import { Failure, fail } from "../kernel/error.ts";
-import { NODE_STATE_FULL, NODE_STATE_LOCKED, NODE_STATE_NEWER, NODE_STATE_UNUSABLE } from "./api.ts";
+import { NODE_STATE_FULL, NODE_STATE_LOCKED, NODE_STATE_NEWER, NODE_STATE_UNUSABLE } from "./codes.ts";
 import { attempt, LibcError } from "./confine/libc.ts";
 
 /** Raised when an older Holdfast would damage what a newer one wrote. */
@@ -158,6 +158,6 @@ function writeNodeFile(path: string, node: NodeFile): void {
 
 /** Names the node after the machine, with four random digits: many machines are called `debian`, and a cloud tells its nodes by name. */
 function nameOfMachine(): string {
-  const host = hostname().split(".", 1)[0]!.toLowerCase().replaceAll(/[^a-z0-9]+/g, "-").replaceAll(/^-+|-+$/g, "").slice(0, 50);
+  const host = hostname().split(".", 1)[0].toLowerCase().replaceAll(/[^a-z0-9]+/g, "-").replaceAll(/^-+|-+$/g, "").slice(0, 50);
   return `${host || "node"}-${randomBytes(2).toString("hex")}`;
 }

@@ -76,7 +76,7 @@ export class Supervisor {
 
   /** Resolves when every process was started; they come up by themselves. */
   async start(): Promise<void> {
-    const queue = this.#order.flatMap((level) => this.#units.filter(({ name }) => level.includes(name.split("#", 1)[0]!)));
+    const queue = this.#order.flatMap((level) => this.#units.filter(({ name }) => level.includes(name.split("#", 1)[0])));
     // More at once than there are processors makes the first, which all wait for, later and nobody sooner.
     const turns = Array.from({ length: availableParallelism() + 1 }, async () => {
       for (let unit = queue.shift(); unit; unit = queue.shift()) await unit.start();
@@ -91,7 +91,7 @@ export class Supervisor {
     this.#stopping.abort();
     const killed: string[] = [];
     for (const level of [...this.#order].reverse()) {
-      const units = this.#units.filter(({ name }) => level.includes(name.split("#", 1)[0]!));
+      const units = this.#units.filter(({ name }) => level.includes(name.split("#", 1)[0]));
       const ends = await Promise.all(units.map(async (unit) => ({ name: unit.name, end: await unit.stop(Math.max(STOP_MS_MIN, untilMs - clock.monotonicMs())) })));
       killed.push(...ends.filter(({ end }) => end === "killed").map(({ name }) => name));
     }
@@ -189,7 +189,7 @@ export class Supervisor {
       const caPem = await this.#caPem.promise;
       const instance = `${SELF}-${process.pid}`;
       const newSecret = async () => this.#births.secretFor(SELF, instance);
-      return join({ node: state.node.name, service: SELF, instance, caPem, identity: sockets.get("identity")!.listen[0]!, newSecret, clock, log, signal: this.#stopping.signal });
+      return join({ node: state.node.name, service: SELF, instance, caPem, identity: sockets.get("identity")!.listen[0], newSecret, clock, log, signal: this.#stopping.signal });
     })();
     return this.#self;
   }
@@ -201,7 +201,7 @@ export class Supervisor {
         const at = this.#options.sockets.get(service);
         if (!at) throw fail(UNAVAILABLE, `${service} is not a service of this node`);
         if (at.control) return { host: "", port: 0, socketPath: at.control.path, agent: plainAgent, secure: false };
-        const { host, port } = at.listen[0]!;
+        const { host, port } = at.listen[0];
         return { host, port, agent: (await this.#identity()).agent(service), secure: true };
       },
       failed: () => undefined,

@@ -1,12 +1,10 @@
 /** `holdfast start`: makes the code where it is not made yet, then becomes the node's first process. */
-import { existsSync } from "node:fs";
-import { dirname, join } from "node:path";
 import { fail } from "../../kernel/error.ts";
-import { NODE_START_FAILED } from "../../node/api.ts";
+import { NODE_START_FAILED } from "../../node/codes.ts";
 import { prepareCode } from "../../node/code.ts";
 import { NODE_FLAGS } from "../../node/flags.ts";
 import { readOptions } from "../../node/options.ts";
-import type { Command } from "../main.ts";
+import { type Command, packageRoot } from "../command.ts";
 
 const help = `Usage: holdfast start [options]
 
@@ -38,17 +36,8 @@ export const command: Command = {
 
 /** Becomes the first process of a node; returns only where that is impossible. */
 export async function becomeNode(role: "node" | "cloud", args: readonly string[]): Promise<number> {
-  const code = await prepareCode({ root: rootOf(import.meta.dirname) }, (words) => process.stdout.write(`Holdfast: ${words}\n`));
-  const env = { ...process.env, NODE_COMPILE_CACHE: code.compileCache } as Record<string, string>;
+  const code = await prepareCode({ root: packageRoot() }, (words) => process.stdout.write(`Holdfast: ${words}\n`));
   if (!process.execve) throw fail(NODE_START_FAILED, "this Node cannot execute another program in its place; start with bin/holdfast, which takes the one that Holdfast carries");
-  process.execve(process.execPath, [process.execPath, ...NODE_FLAGS, code.main, role, ...args], env);
+  process.execve(process.execPath, [process.execPath, ...NODE_FLAGS, code.main, role, ...args], process.env);
   return 0;
-}
-
-/** Finds the package's directory above a file of it. */
-function rootOf(directory: string): string {
-  for (let at = directory; ; at = dirname(at)) {
-    if (existsSync(join(at, "package.json")) && existsSync(join(at, "bin"))) return at;
-    if (at === dirname(at)) throw fail(NODE_START_FAILED, `${directory} does not lie in Holdfast's package`);
-  }
 }

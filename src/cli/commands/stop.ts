@@ -4,9 +4,9 @@ import { parseArgs } from "node:util";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { fail } from "../../kernel/error.ts";
-import { NODE_OPTION_INVALID } from "../../node/api.ts";
+import { NODE_OPTION_INVALID } from "../../node/codes.ts";
 import { localNode } from "../local-node.ts";
-import type { Command } from "../main.ts";
+import type { Command } from "../command.ts";
 
 const help = `Usage: holdfast stop [--state DIR]
 
