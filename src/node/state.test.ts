@@ -1,7 +1,18 @@
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { chmodSync, chownSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  chownSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
@@ -47,11 +58,23 @@ test("a directory that others may enter is closed to them", (t) => {
 
 test("a second node on the same state is refused and told the pid, until the first is gone, even by kill -9", async (t) => {
   const path = place(t);
-  const other = spawn(process.execPath, ["--input-type=module", "-e", `import { openState } from ${JSON.stringify(join(import.meta.dirname, "state.ts"))};
-    openState({ path: ${JSON.stringify(path)}, version: "1.0.0" }); process.stdout.write("locked"); setInterval(() => {}, 1000);`], { stdio: ["ignore", "pipe", "inherit"] });
+  const other = spawn(
+    process.execPath,
+    [
+      "--input-type=module",
+      "-e",
+      `import { openState } from ${JSON.stringify(join(import.meta.dirname, "state.ts"))};
+    openState({ path: ${JSON.stringify(path)}, version: "1.0.0" }); process.stdout.write("locked"); setInterval(() => {}, 1000);`,
+    ],
+    { stdio: ["ignore", "pipe", "inherit"] },
+  );
   t.after(() => other.kill("SIGKILL"));
   await once(other.stdout, "data");
-  assert.throws(() => openState({ path, version: "1.0.0" }), (error: Error & { code: string }) => error.code === "NODE_STATE_LOCKED" && error.message.includes(`process ${other.pid}`));
+  assert.throws(
+    () => openState({ path, version: "1.0.0" }),
+    (error: Error & { code: string }) =>
+      error.code === "NODE_STATE_LOCKED" && error.message.includes(`process ${other.pid}`),
+  );
   other.kill("SIGKILL");
   await once(other, "exit");
   openState({ path, version: "1.0.0" }).release();
@@ -63,7 +86,10 @@ test("a state directory of a newer version is refused and its version named", (t
   const file = join(path, "node.json");
   const newer = { ...(JSON.parse(readFileSync(file, "utf8")) as object), format: STATE_FORMAT + 1, version: "9.8.7" };
   writeFileSync(file, JSON.stringify(newer));
-  assert.throws(() => openState({ path, version: "1.0.0" }), (error: Error & { code: string }) => error.code === "NODE_STATE_NEWER" && error.message.includes("9.8.7"));
+  assert.throws(
+    () => openState({ path, version: "1.0.0" }),
+    (error: Error & { code: string }) => error.code === "NODE_STATE_NEWER" && error.message.includes("9.8.7"),
+  );
   assert.deepEqual(JSON.parse(readFileSync(file, "utf8")), newer);
 });
 
@@ -73,11 +99,25 @@ test("what is no directory, a link, too long, or somebody else's is refused", (t
   assert.throws(() => openState({ path, version: "1" }), { code: "NODE_STATE_UNUSABLE", message: /not a directory/ });
   assert.throws(() => openState({ path: join(path, "below"), version: "1" }), { code: "NODE_STATE_UNUSABLE" });
   symlinkSync(tmpdir(), `${path}-link`);
-  assert.throws(() => openState({ path: `${path}-link`, version: "1" }), { code: "NODE_STATE_UNUSABLE", message: /symbolic link/ });
-  assert.throws(() => openState({ path: join(path, "x".repeat(120)), version: "1" }), { code: "NODE_STATE_UNUSABLE", message: /too long/ });
+  assert.throws(() => openState({ path: `${path}-link`, version: "1" }), {
+    code: "NODE_STATE_UNUSABLE",
+    message: /symbolic link/,
+  });
+  assert.throws(() => openState({ path: join(path, "x".repeat(120)), version: "1" }), {
+    code: "NODE_STATE_UNUSABLE",
+    message: /too long/,
+  });
   // /proc belongs to root: somebody else's for a user. As root, a directory given away stands for it.
-  if (asRoot) assert.throws(() => openState({ path: foreign(path), version: "1" }), { code: "NODE_STATE_UNUSABLE", message: /belongs to uid 12345/ });
-  else assert.throws(() => openState({ path: "/proc", version: "1" }), { code: "NODE_STATE_UNUSABLE", message: /belongs to uid 0/ });
+  if (asRoot)
+    assert.throws(() => openState({ path: foreign(path), version: "1" }), {
+      code: "NODE_STATE_UNUSABLE",
+      message: /belongs to uid 12345/,
+    });
+  else
+    assert.throws(() => openState({ path: "/proc", version: "1" }), {
+      code: "NODE_STATE_UNUSABLE",
+      message: /belongs to uid 0/,
+    });
 });
 
 function foreign(path: string): string {
@@ -86,8 +126,16 @@ function foreign(path: string): string {
   return `${path}-foreign`;
 }
 
-test("a read-only state directory is refused with the reason", { skip: asRoot && "root may write to a read-only directory; the read-only file system is in the system tests" }, (t) => {
+test("a read-only state directory is refused with the reason", (t) => {
   const path = place(t);
   mkdirSync(path, { mode: 0o500 });
-  assert.throws(() => openState({ path, version: "1" }), { code: "NODE_STATE_UNUSABLE" });
+  if (asRoot) {
+    // Root may write to a directory of any mode, but not to a file system that is mounted read-only.
+    execFileSync("mount", ["-t", "tmpfs", "-o", "ro,size=64k", "none", path]);
+  }
+  try {
+    assert.throws(() => openState({ path, version: "1" }), { code: "NODE_STATE_UNUSABLE" });
+  } finally {
+    if (asRoot) execFileSync("umount", [path]);
+  }
 });
