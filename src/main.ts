@@ -25,4 +25,11 @@ export const rights: RightsTable = {
   pipeline: { names: true, connectPorts: [443, 8443, 8444] },
 };
 
-if (import.meta.main) await runProcess({ services, rights, version: NODE_VERSION, directory: import.meta.dirname, args: process.argv.slice(2) });
+if (import.meta.main)
+  await runProcess({
+    services,
+    rights,
+    version: NODE_VERSION,
+    directory: import.meta.dirname,
+    args: process.argv.slice(2),
+  });

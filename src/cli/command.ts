@@ -22,17 +22,23 @@ const EXIT_USAGE = 64;
 export function packageRoot(): string {
   const made = join(import.meta.dirname, "package-root");
   if (existsSync(made)) return readFileSync(made, "utf8");
-  return existsSync(join(import.meta.dirname, COMMANDS_FILE)) ? dirname(import.meta.dirname) : dirname(dirname(import.meta.dirname));
+  return existsSync(join(import.meta.dirname, COMMANDS_FILE))
+    ? dirname(import.meta.dirname)
+    : dirname(dirname(import.meta.dirname));
 }
 
 /** Lists the commands there are. */
 export function commandNames(): string[] {
   const file = join(import.meta.dirname, COMMANDS_FILE);
   if (existsSync(file)) return JSON.parse(readFileSync(file, "utf8")) as string[];
-  return readdirSync(join(import.meta.dirname, "commands")).filter((name) => name.endsWith(".ts") && !name.endsWith(".test.ts")).map((name) => name.slice(0, -3)).sort();
+  return readdirSync(join(import.meta.dirname, "commands"))
+    .filter((name) => name.endsWith(".ts") && !name.endsWith(".test.ts"))
+    .map((name) => name.slice(0, -3))
+    .sort();
 }
 
-const load = async (name: string): Promise<Command> => ((await import(`./commands/${name}.ts`)) as { command: Command }).command;
+const load = async (name: string): Promise<Command> =>
+  ((await import(`./commands/${name}.ts`)) as { command: Command }).command;
 
 /** Runs the command that the arguments name; answers the exit status. */
 export async function runCli(args: readonly string[]): Promise<number> {
@@ -43,10 +49,13 @@ export async function runCli(args: readonly string[]): Promise<number> {
     if (wanted !== undefined && names.includes(wanted)) return show((await load(wanted)).help);
     return show(await overview(names));
   }
-  if (name === "--version" || name === "-v") return show((JSON.parse(readFileSync(join(packageRoot(), "package.json"), "utf8")) as { version: string }).version);
+  if (name === "--version" || name === "-v")
+    return show((JSON.parse(readFileSync(join(packageRoot(), "package.json"), "utf8")) as { version: string }).version);
   if (!names.includes(name)) {
     const [near] = names.map((known) => ({ known, away: distance(name, known) })).sort((a, b) => a.away - b.away);
-    process.stderr.write(`holdfast: there is no command '${name}'${near && near.away <= 3 ? `; did you mean '${near.known}'?` : ""}\n          'holdfast --help' lists them.\n`);
+    process.stderr.write(
+      `holdfast: there is no command '${name}'${near && near.away <= 3 ? `; did you mean '${near.known}'?` : ""}\n          'holdfast --help' lists them.\n`,
+    );
     return EXIT_USAGE;
   }
   const command = await load(name);

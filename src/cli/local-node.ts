@@ -13,16 +13,20 @@ export interface LocalNode {
   readonly client: Node;
   /** The state directory. */
   readonly path: string;
-  call(timeoutMs: number): Call;
+  readonly call: (timeoutMs: number) => Call;
   /** Ends the connections, so that the command can end. */
-  close(): void;
+  readonly close: () => void;
 }
 
 /** Finds the running node; NODE_NOT_RUNNING. */
 export const localNode = (state?: string): LocalNode => socketClient(node, "control.sock", state);
 
 /** Makes a client over one of the node's Unix sockets (`control.sock`, `cloud.sock`); NODE_NOT_RUNNING. */
-export function socketClient<C extends Contract>(contract: C, socket: string, state?: string): Omit<LocalNode, "client"> & { client: Service<C> } {
+export function socketClient<C extends Contract>(
+  contract: C,
+  socket: string,
+  state?: string,
+): Omit<LocalNode, "client"> & { client: Service<C> } {
   const path = state ?? stateDirectoryOf(process.env);
   const socketPath = join(path, socket);
   if (!existsSync(socketPath)) throw fail(NODE_NOT_RUNNING, `no node runs on the state directory ${path}`);

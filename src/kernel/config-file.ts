@@ -1,7 +1,14 @@
 /** Reads the config file. Apart from the checks, which every process has: the parser is for the node's first process alone. */
 import { readFileSync, statSync } from "node:fs";
 import { parseDocument } from "yaml";
-import { checkConfig, CONFIG_FILE_MALFORMED, CONFIG_FILE_UNREADABLE, type ConfigSchema, type ConfigSection, type ConfigValues } from "./config.ts";
+import {
+  checkConfig,
+  CONFIG_FILE_MALFORMED,
+  CONFIG_FILE_UNREADABLE,
+  type ConfigSchema,
+  type ConfigSection,
+  type ConfigValues,
+} from "./config.ts";
 import { fail } from "./error.ts";
 
 /** Above this the file is not a config; refused with CONFIG_FILE_MALFORMED before it is parsed. */
@@ -11,7 +18,8 @@ const FILE_BYTES_MAX = 1_048_576;
 export function readConfigFile(file: string, sections: readonly ConfigSection[]): ConfigValues {
   let text: string;
   try {
-    if (statSync(file).size > FILE_BYTES_MAX) throw fail(CONFIG_FILE_MALFORMED, `${file} is larger than ${FILE_BYTES_MAX} bytes`);
+    if (statSync(file).size > FILE_BYTES_MAX)
+      throw fail(CONFIG_FILE_MALFORMED, `${file} is larger than ${FILE_BYTES_MAX} bytes`);
     text = readFileSync(file, "utf8");
   } catch (cause) {
     const reason = (cause as NodeJS.ErrnoException).code;
@@ -23,7 +31,13 @@ export function readConfigFile(file: string, sections: readonly ConfigSection[])
 
 /** Reads a config's text; `file` opens the sentences. */
 export function readConfig(text: string, file: string, sections: readonly ConfigSection[]): ConfigValues {
-  const document = parseDocument(text, { version: "1.2", schema: "core", uniqueKeys: true, stringKeys: true, prettyErrors: true });
+  const document = parseDocument(text, {
+    version: "1.2",
+    schema: "core",
+    uniqueKeys: true,
+    stringKeys: true,
+    prettyErrors: true,
+  });
   const [first] = document.errors;
   if (first) throw fail(CONFIG_FILE_MALFORMED, `${file}: ${first.message.split("\n", 1)[0].replace(/:$/, "")}`);
   let value: unknown;
@@ -33,6 +47,11 @@ export function readConfig(text: string, file: string, sections: readonly Config
     throw fail(CONFIG_FILE_MALFORMED, `${file}: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
   }
   const properties = Object.fromEntries(sections.map((s) => [s.key, s.schema]));
-  const whole: ConfigSchema = { type: "object", properties, required: Object.keys(properties), additionalProperties: false };
+  const whole: ConfigSchema = {
+    type: "object",
+    properties,
+    required: Object.keys(properties),
+    additionalProperties: false,
+  };
   return checkConfig(whole, value, "", file) as ConfigValues;
 }

@@ -10,15 +10,31 @@ import { field } from "./service.ts";
 
 const bus = Type.Object(
   {
-    sizeBytesMax: field(Type.Integer({ minimum: 1024 }), { description: "Size of the journal.", default: 4096, example: 8192 }),
-    fsync: field(Type.Union([Type.Literal("always"), Type.Literal("never")]), { description: "When.", default: "always" }),
-    retry: field(Type.Object({ waitMs: field(Type.Integer(), { description: "Wait.", default: 5 }) }, { additionalProperties: false }), { description: "Retry.", default: {} }),
+    sizeBytesMax: field(Type.Integer({ minimum: 1024 }), {
+      description: "Size of the journal.",
+      default: 4096,
+      example: 8192,
+    }),
+    fsync: field(Type.Union([Type.Literal("always"), Type.Literal("never")]), {
+      description: "When.",
+      default: "always",
+    }),
+    retry: field(
+      Type.Object(
+        { waitMs: field(Type.Integer(), { description: "Wait.", default: 5 }) },
+        { additionalProperties: false },
+      ),
+      { description: "Retry.", default: {} },
+    ),
     hosts: field(Type.Array(Type.String({ maxLength: 10 }), { maxItems: 2 }), { description: "Hosts.", default: [] }),
   },
   { additionalProperties: false },
 );
 // As the supervisor has them: schemas out of the manifest, where TypeBox's own marks are gone.
-const sections = [{ key: "bus", schema: JSON.parse(JSON.stringify(bus)) as object }, { key: "core-data", schema: Type.Object({}, { additionalProperties: false }) }];
+const sections = [
+  { key: "bus", schema: JSON.parse(JSON.stringify(bus)) as object },
+  { key: "core-data", schema: Type.Object({}, { additionalProperties: false }) },
+];
 
 function refusal(text: string): Failure {
   try {
@@ -34,22 +50,40 @@ test("what the file leaves out takes its default, and JSON is read like YAML", (
   const defaults = { sizeBytesMax: 4096, fsync: "always", retry: { waitMs: 5 }, hosts: [] };
   assert.deepEqual(readConfig("", "f", sections), { bus: defaults, "core-data": {} });
   assert.deepEqual(readConfig("bus:\n", "f", sections), { bus: defaults, "core-data": {} });
-  assert.deepEqual(readConfig('{"bus": {"retry": {"waitMs": 7}}}', "f", sections)["bus"], { ...defaults, retry: { waitMs: 7 } });
+  assert.deepEqual(readConfig('{"bus": {"retry": {"waitMs": 7}}}', "f", sections)["bus"], {
+    ...defaults,
+    retry: { waitMs: 7 },
+  });
 });
 
 test("an unknown key is refused and the nearest known one named", () => {
-  assert.equal(refusal("bus: { sizeByteMax: 1 }").message, "holdfast.yaml: 'bus.sizeByteMax' is not a known key; did you mean 'bus.sizeBytesMax'?");
+  assert.equal(
+    refusal("bus: { sizeByteMax: 1 }").message,
+    "holdfast.yaml: 'bus.sizeByteMax' is not a known key; did you mean 'bus.sizeBytesMax'?",
+  );
   assert.equal(refusal("buss: {}").message, "holdfast.yaml: 'buss' is not a known key; did you mean 'bus'?");
-  assert.equal(refusal("bus: { retry: { watiMs: 1 } }").message, "holdfast.yaml: 'bus.retry.watiMs' is not a known key; did you mean 'bus.retry.waitMs'?");
+  assert.equal(
+    refusal("bus: { retry: { watiMs: 1 } }").message,
+    "holdfast.yaml: 'bus.retry.watiMs' is not a known key; did you mean 'bus.retry.waitMs'?",
+  );
   assert.match(refusal("bus: { elephants: 1 }").message, /known here: sizeBytesMax, fsync, retry, hosts/);
   assert.equal(refusal("bus: { __proto__x: 1 }").code, "CONFIG_KEY_UNKNOWN");
 });
 
 test("a wrong value is refused with the field, what was expected and what was got", () => {
-  assert.equal(refusal("bus: { sizeBytesMax: big }").message, "holdfast.yaml: 'bus.sizeBytesMax' must be an integer of at least 1024, got \"big\" (a text)");
+  assert.equal(
+    refusal("bus: { sizeBytesMax: big }").message,
+    "holdfast.yaml: 'bus.sizeBytesMax' must be an integer of at least 1024, got \"big\" (a text)",
+  );
   assert.equal(refusal("bus: { sizeBytesMax: 1.5 }").code, "CONFIG_VALUE_INVALID");
-  assert.equal(refusal("bus: { fsync: maybe }").message, 'holdfast.yaml: \'bus.fsync\' must be "always" or "never", got "maybe" (a text)');
-  assert.equal(refusal("bus: { hosts: [a, 5] }").message, "holdfast.yaml: 'bus.hosts[1]' must be a text of at most 10 characters, got 5 (a number)");
+  assert.equal(
+    refusal("bus: { fsync: maybe }").message,
+    'holdfast.yaml: \'bus.fsync\' must be "always" or "never", got "maybe" (a text)',
+  );
+  assert.equal(
+    refusal("bus: { hosts: [a, 5] }").message,
+    "holdfast.yaml: 'bus.hosts[1]' must be a text of at most 10 characters, got 5 (a number)",
+  );
   assert.equal(refusal("[1]").message, "holdfast.yaml: the file must be a section (keys and values), got [1] (a list)");
 });
 
@@ -67,6 +101,9 @@ test("a file that is not there, or is no config at all, is refused", (t) => {
   assert.throws(() => readConfigFile(file, sections), { code: "CONFIG_FILE_UNREADABLE" });
   writeFileSync(file, Buffer.alloc(1_048_577, 0x20));
   assert.throws(() => readConfigFile(file, sections), { code: "CONFIG_FILE_MALFORMED" });
-  writeFileSync(file, "bus:\n  a: &a [1,1,1,1,1,1,1,1,1,1]\n  b: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]\n  c: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b,*b]\n  d: [*c,*c,*c,*c,*c,*c,*c,*c,*c,*c]\n");
+  writeFileSync(
+    file,
+    "bus:\n  a: &a [1,1,1,1,1,1,1,1,1,1]\n  b: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]\n  c: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b,*b]\n  d: [*c,*c,*c,*c,*c,*c,*c,*c,*c,*c]\n",
+  );
   assert.throws(() => readConfigFile(file, sections), { code: "CONFIG_FILE_MALFORMED" });
 });

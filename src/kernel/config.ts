@@ -4,10 +4,26 @@
  */
 import { code, fail } from "./error.ts";
 
-export const CONFIG_FILE_UNREADABLE = code("CONFIG_FILE_UNREADABLE", "invalid", "Name a file that the node's user may read with --config, or leave it out: every key has a default.");
-export const CONFIG_FILE_MALFORMED = code("CONFIG_FILE_MALFORMED", "invalid", "Correct the line that the message names; the file is YAML 1.2, JSON is fine too.");
-export const CONFIG_KEY_UNKNOWN = code("CONFIG_KEY_UNKNOWN", "invalid", "Correct or remove the key; docs/config.md lists them all.");
-export const CONFIG_VALUE_INVALID = code("CONFIG_VALUE_INVALID", "invalid", "Give the key a value as the message says; docs/config.md has an example of each.");
+export const CONFIG_FILE_UNREADABLE = code(
+  "CONFIG_FILE_UNREADABLE",
+  "invalid",
+  "Name a file that the node's user may read with --config, or leave it out: every key has a default.",
+);
+export const CONFIG_FILE_MALFORMED = code(
+  "CONFIG_FILE_MALFORMED",
+  "invalid",
+  "Correct the line that the message names; the file is YAML 1.2, JSON is fine too.",
+);
+export const CONFIG_KEY_UNKNOWN = code(
+  "CONFIG_KEY_UNKNOWN",
+  "invalid",
+  "Correct or remove the key; docs/config.md lists them all.",
+);
+export const CONFIG_VALUE_INVALID = code(
+  "CONFIG_VALUE_INVALID",
+  "invalid",
+  "Give the key a value as the message says; docs/config.md has an example of each.",
+);
 
 /** What of JSON Schema a config schema may use; a TypeBox schema is one, and so is its JSON (bundle's manifest). */
 export interface ConfigSchema {
@@ -46,18 +62,27 @@ export const CONFIG_FILE = "holdfast.yaml";
 export function checkConfig(schema: ConfigSchema, given: unknown, path: string, file = "config"): unknown {
   // A section with nothing under it (`bus:`) reads as null; it means what leaving it out means.
   const value = given === undefined || (given === null && schema.type === "object") ? startOf(schema) : given;
-  if (!fits(schema, value)) throw fail(CONFIG_VALUE_INVALID, `${file}: ${named(path)} must be ${expected(schema)}, got ${got(value)}`);
+  if (!fits(schema, value))
+    throw fail(CONFIG_VALUE_INVALID, `${file}: ${named(path)} must be ${expected(schema)}, got ${got(value)}`);
   if (schema.anyOf) {
-    const way = schema.anyOf.find((s) => fits(s, value) && !(s.properties && !onlyKnown(s, value))) ?? schema.anyOf.find((s) => fits(s, value));
+    const way =
+      schema.anyOf.find((s) => fits(s, value) && !(s.properties && !onlyKnown(s, value))) ??
+      schema.anyOf.find((s) => fits(s, value));
     return way ? checkConfig(way, value, path, file) : value;
   }
-  if (Array.isArray(value)) return value.map((item, at) => (schema.items ? checkConfig(schema.items, item, `${path}[${at}]`, file) : item));
-  if (typeof value === "object" && value !== null) return checkObject(schema, value as Record<string, unknown>, path, file);
+  if (Array.isArray(value))
+    return value.map((item: unknown, at) =>
+      schema.items ? checkConfig(schema.items, item, `${path}[${at}]`, file) : item,
+    );
+  if (typeof value === "object" && value !== null)
+    return checkObject(schema, value as Record<string, unknown>, path, file);
   return value;
 }
 
-const startOf = (schema: ConfigSchema): unknown => (schema.default !== undefined ? structuredClone(schema.default) : schema.type === "object" ? {} : undefined);
-const onlyKnown = (schema: ConfigSchema, value: unknown): boolean => Object.keys(value as object).every((key) => Object.hasOwn(schema.properties ?? {}, key));
+const startOf = (schema: ConfigSchema): unknown =>
+  schema.default !== undefined ? structuredClone(schema.default) : schema.type === "object" ? {} : undefined;
+const onlyKnown = (schema: ConfigSchema, value: unknown): boolean =>
+  Object.keys(value as object).every((key) => Object.hasOwn(schema.properties ?? {}, key));
 
 function checkObject(schema: ConfigSchema, value: Record<string, unknown>, path: string, file: string): unknown {
   const known = schema.properties ?? {};
@@ -66,19 +91,25 @@ function checkObject(schema: ConfigSchema, value: Record<string, unknown>, path:
   for (const [key, item] of Object.entries(value)) {
     if (Object.hasOwn(known, key)) continue;
     const other = furtherOf(schema, key);
-    if (!other) throw fail(CONFIG_KEY_UNKNOWN, `${file}: ${named(below(key.slice(0, 100)))} is not a known key${nearest(key, Object.keys(known), below)}`);
+    if (!other)
+      throw fail(
+        CONFIG_KEY_UNKNOWN,
+        `${file}: ${named(below(key.slice(0, 100)))} is not a known key${nearest(key, Object.keys(known), below)}`,
+      );
     out[key] = checkConfig(other, item, below(key), file);
   }
   for (const [key, inner] of Object.entries(known)) {
     const filled = Object.hasOwn(value, key) ? value[key] : startOf(inner);
     if (filled !== undefined) out[key] = checkConfig(inner, filled, below(key), file);
-    else if (schema.required?.includes(key)) throw fail(CONFIG_VALUE_INVALID, `${file}: ${named(below(key))} is missing; it must be ${expected(inner)}`);
+    else if (schema.required?.includes(key))
+      throw fail(CONFIG_VALUE_INVALID, `${file}: ${named(below(key))} is missing; it must be ${expected(inner)}`);
   }
   return out;
 }
 
 function furtherOf(schema: ConfigSchema, key: string): ConfigSchema | undefined {
-  for (const [pattern, inner] of Object.entries(schema.patternProperties ?? {})) if (new RegExp(pattern).test(key)) return inner;
+  for (const [pattern, inner] of Object.entries(schema.patternProperties ?? {}))
+    if (new RegExp(pattern).test(key)) return inner;
   const further = schema.additionalProperties;
   // Strict by default: a schema that forgot to say so takes no unknown key either.
   return typeof further === "object" ? further : further === true ? {} : undefined;
@@ -89,7 +120,12 @@ function fits(schema: ConfigSchema, value: unknown): boolean {
   if (schema.const !== undefined) return value === schema.const;
   switch (schema.type) {
     case "string":
-      return typeof value === "string" && value.length >= (schema.minLength ?? 0) && value.length <= (schema.maxLength ?? Number.POSITIVE_INFINITY) && (!schema.pattern || new RegExp(schema.pattern).test(value));
+      return (
+        typeof value === "string" &&
+        value.length >= (schema.minLength ?? 0) &&
+        value.length <= (schema.maxLength ?? Number.POSITIVE_INFINITY) &&
+        (!schema.pattern || new RegExp(schema.pattern).test(value))
+      );
     case "integer":
       return Number.isSafeInteger(value) && inRange(schema, value as number);
     case "number":
@@ -105,7 +141,8 @@ function fits(schema: ConfigSchema, value: unknown): boolean {
   }
 }
 
-const inRange = (schema: ConfigSchema, value: number): boolean => value >= (schema.minimum ?? Number.NEGATIVE_INFINITY) && value <= (schema.maximum ?? Number.POSITIVE_INFINITY);
+const inRange = (schema: ConfigSchema, value: number): boolean =>
+  value >= (schema.minimum ?? Number.NEGATIVE_INFINITY) && value <= (schema.maximum ?? Number.POSITIVE_INFINITY);
 const named = (path: string): string => (path === "" ? "the file" : `'${path}'`);
 
 /** Says in words what a schema takes: "an integer from 1 to 65535". */
@@ -113,7 +150,14 @@ export function expected(schema: ConfigSchema): string {
   if (schema.anyOf) return schema.anyOf.map(expected).join(" or ");
   if (schema.const !== undefined) return JSON.stringify(schema.const);
   const { minimum: low, maximum: high, maxLength } = schema;
-  const range = low !== undefined && high !== undefined ? ` from ${low} to ${high}` : low !== undefined ? ` of at least ${low}` : high !== undefined ? ` of at most ${high}` : "";
+  const range =
+    low !== undefined && high !== undefined
+      ? ` from ${low} to ${high}`
+      : low !== undefined
+        ? ` of at least ${low}`
+        : high !== undefined
+          ? ` of at most ${high}`
+          : "";
   switch (schema.type) {
     case "string":
       return `a text${schema.pattern ? ` of the form ${schema.pattern}` : ""}${maxLength === undefined ? "" : ` of at most ${maxLength} characters`}`;
@@ -135,14 +179,22 @@ export function expected(schema: ConfigSchema): string {
 function got(value: unknown): string {
   if (value === undefined) return "nothing";
   if (value === null) return "nothing (null)";
-  const kind = Array.isArray(value) ? "a list" : typeof value === "object" ? "a section" : typeof value === "string" ? "a text" : `a ${typeof value}`;
+  const kind = Array.isArray(value)
+    ? "a list"
+    : typeof value === "object"
+      ? "a section"
+      : typeof value === "string"
+        ? "a text"
+        : `a ${typeof value}`;
   const text = JSON.stringify(value);
   return `${text.length > 80 ? `${text.slice(0, 77)}...` : text} (${kind})`;
 }
 
 /** Writes the hint of an unknown key: the nearest known one, or all where none is near. */
 function nearest(key: string, known: readonly string[], below: (key: string) => string): string {
-  const ranked = known.map((name) => ({ name, away: distance(key.toLowerCase(), name.toLowerCase()) })).sort((a, b) => a.away - b.away);
+  const ranked = known
+    .map((name) => ({ name, away: distance(key.toLowerCase(), name.toLowerCase()) }))
+    .sort((a, b) => a.away - b.away);
   const [best] = ranked;
   if (best && best.away <= Math.max(2, Math.floor(key.length / 3))) return `; did you mean '${below(best.name)}'?`;
   return known.length === 0 ? "; there are none here" : `; known here: ${known.slice(0, 40).join(", ")}`;

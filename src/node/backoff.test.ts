@@ -4,13 +4,19 @@ import { Backoff, STABLE_MS } from "./backoff.ts";
 
 function turned() {
   let nowMs = 0;
-  return { clock: { monotonicMs: () => nowMs, wallMs: () => 0, wallNs: () => 0n }, turn: (ms: number) => (nowMs += ms) };
+  return {
+    clock: { monotonicMs: () => nowMs, wallMs: () => 0, wallNs: () => 0n },
+    turn: (ms: number) => (nowMs += ms),
+  };
 }
 
 test("each end waits up to twice as long as the one before, up to half a minute", () => {
   const { clock } = turned();
   const backoff = new Backoff(clock, () => 1);
-  assert.deepEqual(Array.from({ length: 11 }, () => backoff.ended()), [100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000, 30_000]);
+  assert.deepEqual(
+    Array.from({ length: 11 }, () => backoff.ended()),
+    [100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000, 30_000],
+  );
   assert.equal(backoff.looping, true);
 });
 

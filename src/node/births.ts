@@ -63,12 +63,24 @@ export class Births {
     const fds: number[] = [];
     const parts: Part[] = [];
     for (const name of cast.services) parts.push(await this.#part(name, cast, owner, fds));
-    const hello: Hello = { kind: "hello", node: state.node.name, version, logLevel: node.logLevel, addresses: this.#fixed(), parts, compact: cast.services.length > 1 };
+    const hello: Hello = {
+      kind: "hello",
+      node: state.node.name,
+      version,
+      logLevel: node.logLevel,
+      addresses: this.#fixed(),
+      parts,
+      compact: cast.services.length > 1,
+    };
     return {
       plan: this.#plan(cast, owner, parts, code),
       hello,
       fds,
-      services: parts.map(({ name, instance, listen }) => ({ name, instance, address: `${listen.host}:${listen.port}` })),
+      services: parts.map(({ name, instance, listen }) => ({
+        name,
+        instance,
+        address: `${listen.host}:${listen.port}`,
+      })),
     };
   }
 
@@ -87,18 +99,22 @@ export class Births {
     const instance = `${name}-${randomBytes(5).toString("hex")}`;
     const directory = join(state.path, name);
     makeOwn(directory, owner);
-    const give = (fd: number): number => LINE_FD + fds.push(fd);
+    const pass = (fd: number): number => LINE_FD + fds.push(fd);
     const key = await ring.dataKey(name);
     const dataKey = key.toString("base64");
     key.fill(0);
     return {
-      name, instance, directory, dataKey, secrets: {},
+      name,
+      instance,
+      directory,
+      dataKey,
+      secrets: {},
       ...(manifest.ownIdentity ? {} : { joinSecret: this.secretFor(name, instance) }),
       config: values[name] as ConfigValues,
-      listen: { host: listen.host, port: listen.port, fd: give(listen.fd) },
-      doors: Object.fromEntries(Object.entries(own.doors).map(([door, { fd }]) => [door, give(fd)])),
-      ...(own.control ? { control: give(own.control.fd) } : {}),
-      ...(own.openEdgex ? { openEdgex: give(own.openEdgex.fd) } : {}),
+      listen: { host: listen.host, port: listen.port, fd: pass(listen.fd) },
+      doors: Object.fromEntries(Object.entries(own.doors).map(([door, { fd }]) => [door, pass(fd)])),
+      ...(own.control ? { control: pass(own.control.fd) } : {}),
+      ...(own.openEdgex ? { openEdgex: pass(own.openEdgex.fd) } : {}),
       standalone: manifest.ownIdentity && name !== "identity",
     };
   }
@@ -129,7 +145,9 @@ export class Births {
     const { manifests, sockets, node, rights, openEdgex } = this.#options;
     const needs = [...FOUNDATION, ...cast.services.flatMap((name) => this.#manifest(name).needs)];
     if (openEdgex && needs.includes("device-*")) return undefined;
-    const inside = manifests.filter(({ name }) => needs.some((need) => meant(need, name))).flatMap(({ name }) => sockets.get(name)!.listen.map(({ port }) => port));
+    const inside = manifests
+      .filter(({ name }) => needs.some((need) => meant(need, name)))
+      .flatMap(({ name }) => sockets.get(name)!.listen.map(({ port }) => port));
     const outside = cast.services.flatMap((name) => node.connectPorts[name] ?? rights[name]?.connectPorts ?? []);
     // Where a service may go outside, the cloud beside the node is one of the places.
     const cloud = outside.length > 0 ? (sockets.get("cloud")?.listen ?? []).map(({ port }) => port) : [];
@@ -137,10 +155,12 @@ export class Births {
   }
 
   #fixed(): Hello["addresses"] {
-    return Object.fromEntries(["identity", "core-keeper"].flatMap((name) => {
-      const at = this.#options.sockets.get(name)?.listen[0];
-      return at ? [[name, { host: at.host, port: at.port }]] : [];
-    }));
+    return Object.fromEntries(
+      ["identity", "core-keeper"].flatMap((name) => {
+        const at = this.#options.sockets.get(name)?.listen[0];
+        return at ? [[name, { host: at.host, port: at.port }]] : [];
+      }),
+    );
   }
 
   /** Answers the uid of a process; once given, it is kept: the files are its own. */

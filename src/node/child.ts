@@ -40,11 +40,11 @@ export async function runChild(table: ServiceTable): Promise<void> {
   // Ctrl-C reaches every process of the terminal; who ends when is the supervisor's to say.
   for (const signal of ["SIGINT", "SIGHUP", "SIGPIPE"] as const) process.on(signal, () => undefined);
   const stopping = new AbortController();
-  void line.closed.then(() => {
-    setTimeout(() => process.exit(1), ORPHAN_STOP_MS).unref();
-    stopping.abort();
-  });
-  const hello = (await Promise.race([inbox.next("hello"), line.closed.then(() => process.exit(1))])) as unknown as Hello;
+  void endWith(line, stopping);
+  const hello = (await Promise.race([
+    inbox.next("hello"),
+    line.closed.then(() => process.exit(1)),
+  ])) as unknown as Hello;
   const log = makeLog(hello.compact ? "node" : hello.parts[0].name, { level: hello.logLevel });
   failLoudly(log);
   inbox.on("stop", () => stopping.abort());
@@ -52,13 +52,21 @@ export async function runChild(table: ServiceTable): Promise<void> {
   try {
     const run = hello.compact ? (await import("./compact.ts")).runCompact : runOne;
     const stop = await run({ hello, table, line, inbox, log, stopping: stopping.signal });
-    if (!stopping.signal.aborted) await new Promise((resolve) => stopping.signal.addEventListener("abort", resolve, { once: true }));
+    if (!stopping.signal.aborted)
+      await new Promise((resolve) => stopping.signal.addEventListener("abort", resolve, { once: true }));
     await stop();
   } catch (error) {
     // Told to stop while it was still starting: what it waited for is not coming any more.
     if (!stopping.signal.aborted) throw error;
   }
   process.exit(0);
+}
+
+/** Ends with the supervisor: in order, but not for ever. */
+async function endWith(line: Line, stopping: AbortController): Promise<void> {
+  await line.closed;
+  setTimeout(() => process.exit(1), ORPHAN_STOP_MS).unref();
+  stopping.abort();
 }
 
 /** What nobody caught ends the process with a line that says so: the supervisor starts it again. */
@@ -85,7 +93,9 @@ async function runOne(options: ProcessOptions): Promise<() => Promise<void>> {
   if (joined) lookup.identity = joined;
   // The registry holds its own place, too, but only after it is there.
   const early = joined && !part.standalone && part.name !== "core-keeper";
-  let lease: Lease | undefined = early ? hold(running, { registry: registryOf(lookup), table: lookup.table }) : undefined;
+  let lease: Lease | undefined = early
+    ? hold(running, { registry: registryOf(lookup), table: lookup.table })
+    : undefined;
   const started = await main.start(contextOf(running, { identity: joined, lookup, line: lines.of(part.name) }));
   const identity = started.identity ?? joined;
   if (identity) lookup.identity = identity;
@@ -93,7 +103,9 @@ async function runOne(options: ProcessOptions): Promise<() => Promise<void>> {
   running.health.began(started);
   if (lease) await inTime(lease.held.then(() => lease!.renew()));
   else if (!part.standalone) lease = hold(running, { registry: registryOf(lookup), table: lookup.table });
-  const stopShipping = part.standalone ? undefined : shipSpans({ tracer, trace: connect(traceContract, { resolver: lookup }), caller: part.name, log });
+  const stopShipping = part.standalone
+    ? undefined
+    : shipSpans({ tracer, trace: connect(traceContract, { resolver: lookup }), caller: part.name, log });
   running.health.onChange = (state, reason) => {
     line.send({ kind: "state", service: part.name, state, ...(reason === undefined ? {} : { reason }) });
     void lease?.renew();
@@ -106,14 +118,20 @@ async function joinNode({ hello, line, inbox, log, stopping }: ProcessOptions): 
   const part = hello.parts[0];
   const caPem = (await inbox.next("authority"))["caPem"] as string;
   return join({
-    node: hello.node, service: part.name, instance: part.instance, caPem, identity: hello.addresses["identity"],
+    node: hello.node,
+    service: part.name,
+    instance: part.instance,
+    caPem,
+    identity: hello.addresses["identity"],
     ...(part.joinSecret === undefined ? {} : { secret: part.joinSecret }),
     async newSecret() {
       const answer = inbox.next(`join ${part.name}`);
       line.send({ kind: "need-join", service: part.name });
       return (await answer)["secret"] as string;
     },
-    clock: systemClock, log, signal: stopping,
+    clock: systemClock,
+    log,
+    signal: stopping,
   });
 }
 

@@ -5,14 +5,27 @@
  */
 import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
-import { chmodSync, copyFileSync, existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
-import { isBuiltin } from "node:module";
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import { homedir } from "node:os";
 import { basename, join, resolve } from "node:path";
 import { promisify } from "node:util";
 import { fail } from "../kernel/error.ts";
+import { bundle } from "./bundle.ts";
 import { NODE_CACHE_UNUSABLE } from "./codes.ts";
-import type { Plugin } from "esbuild";
 import { koffiFile } from "./confine/libc.ts";
 import { NODE_FLAGS } from "./flags.ts";
 import { COMPILE_CACHE, type Manifest } from "./manifest.ts";
@@ -57,7 +70,9 @@ export function cacheDirectoryOf(env: NodeJS.ProcessEnv, asRoot = process.geteui
 export async function prepareCode(source: CodeSource, say: (words: string) => void = () => {}): Promise<Code> {
   const cache = source.cache ?? cacheDirectoryOf(process.env);
   const built = existsSync(join(source.root, "dist", MAIN)) && !existsSync(join(source.root, "src"));
-  const files = built ? listFiles(join(source.root, "dist")) : [...listFiles(join(source.root, "src")), join(source.root, "package-lock.json")];
+  const files = built
+    ? listFiles(join(source.root, "dist"))
+    : [...listFiles(join(source.root, "src")), join(source.root, "package-lock.json")];
   const entry = source.entry ?? join(source.root, "src", "main.ts");
   const directory = join(cache, `code-${markOf([...files, join(source.root, "package.json")], entry)}`);
   ownDirectory(cache);
@@ -103,80 +118,24 @@ function pointTo(cache: string, root: string, directory: string): void {
 /** Reads what a made code says about itself. */
 export function codeIn(directory: string): Code {
   const manifest = JSON.parse(readFileSync(join(directory, MANIFEST), "utf8")) as Manifest[];
-  return { directory, main: join(directory, MAIN), launcher: join(directory, LAUNCHER), manifest, compileCache: join(directory, COMPILE_CACHE) };
-}
-
-/** Bundles the source into a directory: main.js, launcher.js, cli.js and what they share. */
-export async function bundle(options: { root: string; entry: string; to: string }): Promise<void> {
-  // Loaded here alone: 9 MB that a node which is already bundled never reads.
-  const { build } = await import("esbuild");
-  const { root, entry, to } = options;
-  await build({
-    absWorkingDir: root,
-    entryPoints: { main: entry, launcher: join(root, "src/node/confine/launcher.ts"), cli: join(root, "src/cli/main.ts") },
-    outdir: to,
-    bundle: true,
-    splitting: true,
-    format: "esm",
-    platform: "node",
-    target: "node24",
-    chunkNames: "[name]-[hash]",
-    assetNames: "[name]-[hash]",
-    loader: { ".node": "copy" },
-    // The package looks for its native file at run time with a report of the whole process; the bundle names it.
-    alias: { "better-sqlite3-multiple-ciphers": `better-sqlite3-multiple-ciphers/${libcName()}-${process.arch}` },
-    plugins: [leaveOut(UNUSED), byRequire],
-    external: ["esbuild", "koffi"],
-    banner: { js: 'import { createRequire as __createRequire } from "node:module"; const require = __createRequire(import.meta.url);' },
-    legalComments: "none",
-    logLevel: "silent",
-  });
-  // Else Node reads each file twice to find out what it is.
-  writeFileSync(join(to, "package.json"), '{"type":"module"}\n');
-  const commands = readdirSync(join(root, "src/cli/commands")).filter((name) => name.endsWith(".ts") && !name.endsWith(".test.ts"));
-  writeFileSync(join(to, "commands.json"), JSON.stringify(commands.map((name) => name.slice(0, -3)).sort()));
-}
-
-/**
- * What Fastify and pino load at their start for things that no service does: routes with schemas of Fastify's own (contracts
- * are checked by kernel/check.ts), tests without a socket, logs over a worker thread. It is half of the code of a process.
- */
-const UNUSED = ["@fastify/ajv-compiler", "@fastify/fast-json-stringify-compiler", "light-my-request", "thread-stream", "node:http2"];
-
-/** Puts something that throws when it is used in the place of these packages. */
-function leaveOut(packages: readonly string[]): Plugin {
-  const contents = `module.exports = () => () => () => { throw new Error("left out of the bundle: see node/code.ts"); };`;
   return {
-    name: "leave-out",
-    setup({ onResolve, onLoad }) {
-      onResolve({ filter: /./ }, ({ path }) => (packages.includes(path) ? { path, namespace: "left-out" } : undefined));
-      onLoad({ filter: /./, namespace: "left-out" }, () => ({ contents, loader: "js" }));
-    },
+    directory,
+    main: join(directory, MAIN),
+    launcher: join(directory, LAUNCHER),
+    manifest,
+    compileCache: join(directory, COMPILE_CACHE),
   };
 }
-
-/**
- * Takes Node's own modules by require: an ESM import of node:http reads every export, `WebSocket` too, and that loads all of
- * undici, 0.1 s and 5 MB in every process.
- */
-const byRequire: Plugin = {
-  name: "by-require",
-  setup({ onResolve, onLoad }) {
-    onResolve({ filter: /./ }, ({ path, kind, namespace }) => {
-      if (kind === "require-call" || namespace === "by-require" || !isBuiltin(path)) return undefined;
-      return { path: path.startsWith("node:") ? path : `node:${path}`, namespace: "by-require" };
-    });
-    onLoad({ filter: /./, namespace: "by-require" }, ({ path }) => ({ contents: `module.exports = require(${JSON.stringify(path)});`, loader: "js" }));
-  },
-};
-
-const libcName = (): string => (readFileSync("/proc/self/maps", "latin1").includes("/ld-musl-") ? "linuxmusl" : "linux");
 
 /** Loads every service once, so that V8's cache of compiled code is there, and writes down what the services say of themselves. */
 async function warm(directory: string): Promise<void> {
   const compileCache = join(directory, COMPILE_CACHE);
   const options = { env: {}, timeout: WARM_TIMEOUT_MS, maxBuffer: 16 * 1024 * 1024 };
-  const { stdout, stderr } = await promisify(execFile)(process.execPath, [...NODE_FLAGS, join(directory, MAIN), "manifest"], options);
+  const { stdout, stderr } = await promisify(execFile)(
+    process.execPath,
+    [...NODE_FLAGS, join(directory, MAIN), "manifest"],
+    options,
+  );
   if (stderr !== "") process.stderr.write(stderr);
   writeFileSync(join(directory, MANIFEST), stdout, { mode: 0o644 });
   for (const name of readdirSync(compileCache, { recursive: true, encoding: "utf8" })) {
@@ -230,13 +189,21 @@ function ownDirectory(cache: string): void {
 
 const refusedBy = (cache: string, cause: unknown): Error =>
   /^E[A-Z]+$/.test(String((cause as NodeJS.ErrnoException).code))
-    ? fail(NODE_CACHE_UNUSABLE, `the code cache ${cache} cannot be written (${(cause as NodeJS.ErrnoException).code})`, { cause })
+    ? fail(
+        NODE_CACHE_UNUSABLE,
+        `the code cache ${cache} cannot be written (${(cause as NodeJS.ErrnoException).code})`,
+        { cause },
+      )
     : (cause as Error);
 
 /** Removes all but the newest codes. */
 function removeOld(cache: string, current: string): void {
-  const codes = readdirSync(cache).filter((name) => name.startsWith("code-")).map((name) => join(cache, name));
-  const aged = codes.filter((path) => path !== current).map((path) => ({ path, usedMs: statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0 }));
+  const codes = readdirSync(cache)
+    .filter((name) => name.startsWith("code-"))
+    .map((name) => join(cache, name));
+  const aged = codes
+    .filter((path) => path !== current)
+    .map((path) => ({ path, usedMs: statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0 }));
   aged.sort((a, b) => b.usedMs - a.usedMs);
   for (const { path } of aged.slice(KEPT_MAX - 1)) rmSync(path, { recursive: true, force: true });
 }

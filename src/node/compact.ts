@@ -36,7 +36,10 @@ export async function runCompact(options: ProcessOptions): Promise<() => Promise
   const identities = new Map<string, TlsIdentity>();
   const lines = new ServiceLines(inbox, line);
   const house = makeLocalHouse({
-    node: hello.node, version: hello.version, log, directory: "",
+    node: hello.node,
+    version: hello.version,
+    log,
+    directory: "",
     directoryOf: (name) => parts.get(name)!.directory,
     dataKey: async (name) => Buffer.from(parts.get(name)!.dataKey, "base64"),
     config: Object.fromEntries(hello.parts.map((part) => [part.name, part.config])),
@@ -48,44 +51,83 @@ export async function runCompact(options: ProcessOptions): Promise<() => Promise
   const mains = await Promise.all(hello.parts.map((part) => loadMain(options.table, part.name)));
   line.send({ kind: "loaded" });
   const up: Up[] = [];
-  const caPem = new Promise<string>((resolve) => inbox.on("authority", (message) => resolve(message["caPem"] as string)));
+  const caPem = new Promise<string>((resolve) =>
+    inbox.on("authority", (message) => resolve(message["caPem"] as string)),
+  );
   for (const level of levelsOf(mains.map((main) => ({ name: main.contract.name, needs: main.needs })))) {
-    await Promise.all(level.map(async (name) => {
-      const part = parts.get(name)!;
-      const main = mains.find((m) => m.contract.name === name)!;
-      if (!main.ownIdentity) identities.set(name, await joinHere(options, house, part, await caPem));
-      up.push(await startHere(options, house, part, main, identities.get(name)));
-    }));
+    await Promise.all(
+      level.map(async (name) => {
+        const part = parts.get(name)!;
+        const main = mains.find((m) => m.contract.name === name)!;
+        if (!main.ownIdentity) identities.set(name, await joinHere(options, house, part, await caPem));
+        up.push(await startHere(options, house, part, main, identities.get(name)));
+      }),
+    );
   }
   return async () => {
     for (const { running, local, served, lease, stopShipping } of up.reverse()) {
-      await stopPart(running, { started: { service: local.started.service, stop: () => local.stop() }, served, lease, stopShipping });
+      await stopPart(running, {
+        started: { service: local.started.service, stop: () => local.stop() },
+        served,
+        lease,
+        stopShipping,
+      });
     }
   };
 }
 
-async function joinHere({ inbox, line, log, stopping, hello }: ProcessOptions, house: LocalHouse, part: Part, caPem: string): Promise<TlsIdentity> {
+async function joinHere(
+  { inbox, line, log, stopping, hello }: ProcessOptions,
+  house: LocalHouse,
+  part: Part,
+  caPem: string,
+): Promise<TlsIdentity> {
   return join({
-    node: hello.node, service: part.name, instance: part.instance, caPem, identity: house.connect(identityContract, part.name),
+    node: hello.node,
+    service: part.name,
+    instance: part.instance,
+    caPem,
+    identity: house.connect(identityContract, part.name),
     ...(part.joinSecret === undefined ? {} : { secret: part.joinSecret }),
     newSecret: () =>
       new Promise((resolve) => {
         inbox.on(`join ${part.name}`, (message) => resolve(message["secret"] as string));
         line.send({ kind: "need-join", service: part.name });
       }),
-    clock: systemClock, log, signal: stopping,
+    clock: systemClock,
+    log,
+    signal: stopping,
   });
 }
 
-async function startHere({ hello, line, log, stopping }: ProcessOptions, house: LocalHouse, part: Part, main: Running["main"], identity: TlsIdentity | undefined): Promise<Up> {
+async function startHere(
+  { hello, line, log, stopping }: ProcessOptions,
+  house: LocalHouse,
+  part: Part,
+  main: Running["main"],
+  identity: TlsIdentity | undefined,
+): Promise<Up> {
   const local = await house.start(main);
-  const running: Running = { hello, part, main, log: log.child({ service: part.name }), tracer: local.tracer, health: new Health(systemClock), stopping };
+  const running: Running = {
+    hello,
+    part,
+    main,
+    log: log.child({ service: part.name }),
+    tracer: local.tracer,
+    health: new Health(systemClock),
+    stopping,
+  };
   const served = await serveAll(running, local.started, local.started.identity ?? identity);
   running.health.began(local.started);
   const up: Up = { running, local, served, lease: undefined, stopShipping: undefined };
   if (!part.standalone) {
     up.lease = hold(running, { registry: house.connect(registryContract, part.name), table: new Table() });
-    up.stopShipping = shipSpans({ tracer: local.tracer, trace: house.connect(traceContract, part.name), caller: part.name, log });
+    up.stopShipping = shipSpans({
+      tracer: local.tracer,
+      trace: house.connect(traceContract, part.name),
+      caller: part.name,
+      log,
+    });
   }
   running.health.onChange = (state, reason) => {
     line.send({ kind: "state", service: part.name, state, ...(reason === undefined ? {} : { reason }) });

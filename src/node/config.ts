@@ -15,8 +15,16 @@ const ServiceKey = Type.String({ pattern: "^[a-z0-9][a-z0-9-]{0,62}$" });
 
 const Door = Type.Object(
   {
-    host: Type.Optional(field(Type.String({ minLength: 1, maxLength: 100 }), { description: "IP address to listen on; the door's own default where it is left out.", default: undefined, example: "0.0.0.0" })),
-    port: Type.Optional(field(Port, { description: "Port to listen on; 0 takes a free one.", default: undefined, example: 9443 })),
+    host: Type.Optional(
+      field(Type.String({ minLength: 1, maxLength: 100 }), {
+        description: "IP address to listen on; the door's own default where it is left out.",
+        default: undefined,
+        example: "0.0.0.0",
+      }),
+    ),
+    port: Type.Optional(
+      field(Port, { description: "Port to listen on; 0 takes a free one.", default: undefined, example: 9443 }),
+    ),
   },
   { additionalProperties: false },
 );
@@ -24,47 +32,66 @@ const Door = Type.Object(
 export const NodeConfig = Type.Object(
   {
     name: field(Type.String({ pattern: "^([a-z0-9][a-z0-9-]{0,62})?$" }), {
-      description: "The node's name in certificates and at the cloud. Chosen at the first start, when it is taken into the certificates, and kept; left out, it is the machine's name with four digits.",
+      description:
+        "The node's name in certificates and at the cloud. Chosen at the first start, when it is taken into the certificates, and kept; left out, it is the machine's name with four digits.",
       default: "",
       example: "pump-house-7",
     }),
-    logLevel: field(Type.Union([Type.Literal("debug"), Type.Literal("info"), Type.Literal("warn"), Type.Literal("error")]), {
-      description: "What is written to the log book: lines of this level and above. 'info' has one line a request.",
-      default: "info",
-      example: "debug",
-    }),
+    logLevel: field(
+      Type.Union([Type.Literal("debug"), Type.Literal("info"), Type.Literal("warn"), Type.Literal("error")]),
+      {
+        description: "What is written to the log book: lines of this level and above. 'info' has one line a request.",
+        default: "info",
+        example: "debug",
+      },
+    ),
     keyFile: field(Type.String({ maxLength: 4096 }), {
-      description: "Where the key file lies, outside of the state directory, best on another medium. Left out: /etc/holdfast/node.key as root, else $XDG_CONFIG_HOME/holdfast/node.key.",
+      description:
+        "Where the key file lies, outside of the state directory, best on another medium. Left out: /etc/holdfast/node.key as root, else $XDG_CONFIG_HOME/holdfast/node.key.",
       default: "",
       example: "/media/key/node.key",
     }),
     passphrase: field(Type.Boolean(), {
-      description: "Seal the keys with a passphrase instead of a key file: read from the file that HOLDFAST_PASSPHRASE_FILE names, the systemd credential 'holdfast-passphrase', or asked for on the terminal.",
+      description:
+        "Seal the keys with a passphrase instead of a key file: read from the file that HOLDFAST_PASSPHRASE_FILE names, the systemd credential 'holdfast-passphrase', or asked for on the terminal.",
       default: false,
       example: true,
     }),
     doors: field(Type.Record(Type.String({ pattern: "^[a-z0-9-]+[.][a-z0-9-]+$" }), Door), {
-      description: "Where the doors to the outside are, as SERVICE.DOOR; the table of doors below has their names and defaults.",
+      description:
+        "Where the doors to the outside are, as SERVICE.DOOR; the table of doors below has their names and defaults.",
       default: {},
       example: { "gateway.https": { host: "0.0.0.0", port: 443 } },
     }),
     cloud: field(
       Type.Object(
         {
-          host: field(Type.String({ maxLength: 100 }), { description: "IP address the cloud listens on; left out: 127.0.0.1 beside a node, 0.0.0.0 with 'holdfast cloud'.", default: "", example: "203.0.113.7" }),
-          port: field(Port, { description: "Port the cloud listens on; 0: beside a node a free one, chosen at the first start and kept; 8444 with 'holdfast cloud'.", default: 0, example: 8444 }),
+          host: field(Type.String({ maxLength: 100 }), {
+            description:
+              "IP address the cloud listens on; left out: 127.0.0.1 beside a node, 0.0.0.0 with 'holdfast cloud'.",
+            default: "",
+            example: "203.0.113.7",
+          }),
+          port: field(Port, {
+            description:
+              "Port the cloud listens on; 0: beside a node a free one, chosen at the first start and kept; 8444 with 'holdfast cloud'.",
+            default: 0,
+            example: 8444,
+          }),
         },
         { additionalProperties: false },
       ),
       { description: "The cloud that this command starts.", default: {}, example: { port: 8444 } },
     ),
     connectPorts: field(Type.Record(ServiceKey, Type.Array(Port, { maxItems: 64 })), {
-      description: "TCP ports outside of the node that a service may connect to, where its sandbox is to allow others than its defaults (the pipeline: 443, 8443 and 8444).",
+      description:
+        "TCP ports outside of the node that a service may connect to, where its sandbox is to allow others than its defaults (the pipeline: 443, 8443 and 8444).",
       default: {},
       example: { pipeline: [9000] },
     }),
     instances: field(Type.Record(ServiceKey, Type.Integer({ minimum: 1, maximum: 16 })), {
-      description: "How many processes of a service run; one unless said, and always one of a service that owns a store.",
+      description:
+        "How many processes of a service run; one unless said, and always one of a service that owns a store.",
       default: {},
       example: { gateway: 2 },
     }),
@@ -85,7 +112,11 @@ export const sectionsOf = (manifests: readonly Manifest[]): ConfigSection[] => [
 ];
 
 /** Finds the config file: the one named, else HOLDFAST_CONFIG, else holdfast.yaml in the state directory; undefined where there is none. */
-export function configFileOf(options: { named?: string | undefined; env: NodeJS.ProcessEnv; state: string }): string | undefined {
+export function configFileOf(options: {
+  named?: string | undefined;
+  env: NodeJS.ProcessEnv;
+  state: string;
+}): string | undefined {
   const wanted = options.named ?? options.env["HOLDFAST_CONFIG"];
   if (wanted) return wanted;
   const here = join(options.state, CONFIG_FILE);
@@ -93,22 +124,37 @@ export function configFileOf(options: { named?: string | undefined; env: NodeJS.
 }
 
 /** Reads the config of all sections; CONFIG_FILE_UNREADABLE, CONFIG_FILE_MALFORMED, CONFIG_KEY_UNKNOWN, CONFIG_VALUE_INVALID. */
-export function loadConfig(file: string | undefined, manifests: readonly Manifest[]): { values: ConfigValues; node: NodeConfig } {
+export function loadConfig(
+  file: string | undefined,
+  manifests: readonly Manifest[],
+): { values: ConfigValues; node: NodeConfig } {
   const sections = sectionsOf(manifests);
   const values = file === undefined ? readConfig("", CONFIG_FILE, sections) : readConfigFile(file, sections);
   const node = values["node"] as NodeConfig;
   const doors = manifests.flatMap((m) => m.doors.map((door) => `${m.name}.${door.name}`));
   const unknown = Object.keys(node.doors).find((door) => !doors.includes(door));
-  if (unknown !== undefined) throw fail(CONFIG_KEY_UNKNOWN, `${file ?? CONFIG_FILE}: 'node.doors.${unknown}' is no door; there are: ${doors.join(", ")}`);
+  if (unknown !== undefined)
+    throw fail(
+      CONFIG_KEY_UNKNOWN,
+      `${file ?? CONFIG_FILE}: 'node.doors.${unknown}' is no door; there are: ${doors.join(", ")}`,
+    );
   for (const part of ["connectPorts", "instances"] as const) {
     const stranger = Object.keys(node[part]).find((name) => !manifests.some((m) => m.name === name));
-    if (stranger !== undefined) throw fail(CONFIG_KEY_UNKNOWN, `${file ?? CONFIG_FILE}: 'node.${part}.${stranger}' is no service; there are: ${manifests.map((m) => m.name).join(", ")}`);
+    if (stranger !== undefined)
+      throw fail(
+        CONFIG_KEY_UNKNOWN,
+        `${file ?? CONFIG_FILE}: 'node.${part}.${stranger}' is no service; there are: ${manifests.map((m) => m.name).join(", ")}`,
+      );
   }
   return { values, node };
 }
 
 /** Tells where the key file lies. */
-export function keyFileOf(node: Pick<NodeConfig, "keyFile">, env: NodeJS.ProcessEnv, asRoot = process.geteuid?.() === 0): string {
+export function keyFileOf(
+  node: Pick<NodeConfig, "keyFile">,
+  env: NodeJS.ProcessEnv,
+  asRoot = process.geteuid?.() === 0,
+): string {
   if (node.keyFile !== "") return node.keyFile;
   if (asRoot) return "/etc/holdfast/node.key";
   return join(env["XDG_CONFIG_HOME"] || join(env["HOME"] || homedir(), ".config"), "holdfast", "node.key");

@@ -28,7 +28,11 @@ export function makeControl(options: ControlOptions): Node {
   return {
     async status() {
       return {
-        node, version, startedAtMs, compact, stateDirectory,
+        node,
+        version,
+        startedAtMs,
+        compact,
+        stateDirectory,
         gatewayUrl: options.gatewayUrl(),
         keyProvider: { name: keyProvider.name, promise: keyProvider.promise },
         confinement: options.protection(),

@@ -28,8 +28,13 @@ export async function enrollBeside(options: EnrollOptions): Promise<void> {
     } catch (error) {
       if (signal.aborted) return;
       const { code, message } = asFailure(error);
-      log[failures === 3 ? "warn" : "info"]({ code, failures }, `the pipeline is not joined to the cloud beside it yet: ${message}`);
-      await sleep(Math.random() * Math.min(RETRY_MS_MAX, RETRY_MS * 2 ** failures), undefined, { signal }).catch(() => undefined); // Only the abort rejects; the loop sees it.
+      log[failures === 3 ? "warn" : "info"](
+        { code, failures },
+        `the pipeline is not joined to the cloud beside it yet: ${message}`,
+      );
+      await sleep(Math.random() * Math.min(RETRY_MS_MAX, RETRY_MS * 2 ** failures), undefined, { signal }).catch(
+        () => undefined,
+      ); // Only the abort rejects; the loop sees it.
     }
   }
 }

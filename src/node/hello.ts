@@ -51,13 +51,28 @@ export type ToChild =
   /** The answer to `need-join`. */
   | { readonly kind: `join ${string}`; readonly secret: string }
   /** A message on a service's own line (Context.supervisor). */
-  | { readonly kind: "line"; readonly service: string; readonly name: string; readonly message: Readonly<Record<string, unknown>> }
+  | {
+      readonly kind: "line";
+      readonly service: string;
+      readonly name: string;
+      readonly message: Readonly<Record<string, unknown>>;
+    }
   | { readonly kind: "stop" };
 
 export type FromChild =
   /** All code is loaded; what follows waits for others more than it computes. */
   | { readonly kind: "loaded" }
   | { readonly kind: "ready"; readonly service: string; readonly caPem?: string }
-  | { readonly kind: "state"; readonly service: string; readonly state: "passing" | "warning"; readonly reason?: string }
+  | {
+      readonly kind: "state";
+      readonly service: string;
+      readonly state: "passing" | "warning";
+      readonly reason?: string;
+    }
   | { readonly kind: "need-join"; readonly service: string }
-  | { readonly kind: "line"; readonly service: string; readonly name: string; readonly message: Readonly<Record<string, unknown>> };
+  | {
+      readonly kind: "line";
+      readonly service: string;
+      readonly name: string;
+      readonly message: Readonly<Record<string, unknown>>;
+    };

@@ -48,7 +48,9 @@ export class ServiceLines {
 
   constructor(inbox: Inbox, line: Line) {
     this.#line = line;
-    inbox.on("line", ({ service, name, message }) => this.#deliver(`${String(service)} ${String(name)}`, message as Readonly<Record<string, unknown>>));
+    inbox.on("line", ({ service, name, message }) =>
+      this.#deliver(`${String(service)} ${String(name)}`, message as Readonly<Record<string, unknown>>),
+    );
   }
 
   of(service: string): SupervisorLine {

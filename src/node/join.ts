@@ -89,7 +89,10 @@ function joinAgent(node: string, caPem: string): Agent {
     checkServerIdentity: (_host, peer) => {
       const name = certificateName(peer.raw);
       if (name?.node === node && name.service === "identity") return undefined;
-      return fail(IDENTITY_PEER_OTHER, `identity of ${node} was expected, ${name ? spiffeName(name.node, name.service) : "somebody without a name of ours"} answered`);
+      return fail(
+        IDENTITY_PEER_OTHER,
+        `identity of ${node} was expected, ${name ? spiffeName(name.node, name.service) : "somebody without a name of ours"} answered`,
+      );
     },
   });
 }

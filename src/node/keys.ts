@@ -9,7 +9,11 @@ import { passphraseProvider } from "../kernel/seal/passphrase.ts";
 import type { KeyProvider } from "../kernel/seal/provider.ts";
 import { keyFileOf, type NodeConfig } from "./config.ts";
 
-export const NODE_PASSPHRASE_MISSING = code("NODE_PASSPHRASE_MISSING", "unauthorized", "Name a file that holds it in HOLDFAST_PASSPHRASE_FILE, pass the systemd credential 'holdfast-passphrase', or start on a terminal.");
+export const NODE_PASSPHRASE_MISSING = code(
+  "NODE_PASSPHRASE_MISSING",
+  "unauthorized",
+  "Name a file that holds it in HOLDFAST_PASSPHRASE_FILE, pass the systemd credential 'holdfast-passphrase', or start on a terminal.",
+);
 
 const FILE_BYTES_MAX = 4096;
 
@@ -23,7 +27,8 @@ export interface KeyOptions {
 /** Opens the node's key ring. NODE_PASSPHRASE_MISSING, and the codes of the key ring and its providers. */
 export async function openKeys(options: KeyOptions): Promise<KeyRing> {
   const { statePath, node, env, log } = options;
-  const open = (provider: KeyProvider) => openKeyRing({ directory: join(statePath, "node"), stateDirectory: statePath, provider, log });
+  const open = (provider: KeyProvider) =>
+    openKeyRing({ directory: join(statePath, "node"), stateDirectory: statePath, provider, log });
   const given = passphraseFrom(env);
   if (given !== undefined) return open(passphraseProvider({ passphrase: given }));
   if (node.passphrase) return open(passphraseProvider({ passphrase: await ask() }));
@@ -48,15 +53,21 @@ function passphraseFrom(env: NodeJS.ProcessEnv): string | undefined {
   } catch (cause) {
     if (cause instanceof Failure) throw cause;
     // systemd gives a directory for other credentials, too.
-    if (env["HOLDFAST_PASSPHRASE_FILE"] === undefined && (cause as NodeJS.ErrnoException).code === "ENOENT") return undefined;
-    throw fail(NODE_PASSPHRASE_MISSING, `the passphrase cannot be read from ${file} (${(cause as NodeJS.ErrnoException).code})`, { cause });
+    if (env["HOLDFAST_PASSPHRASE_FILE"] === undefined && (cause as NodeJS.ErrnoException).code === "ENOENT")
+      return undefined;
+    throw fail(
+      NODE_PASSPHRASE_MISSING,
+      `the passphrase cannot be read from ${file} (${(cause as NodeJS.ErrnoException).code})`,
+      { cause },
+    );
   }
 }
 
 /** Asks on the terminal without showing what is typed. */
 async function ask(): Promise<string> {
   const { stdin, stderr } = process;
-  if (!stdin.isTTY) throw fail(NODE_PASSPHRASE_MISSING, "this node's keys are sealed with a passphrase, and nobody gave it");
+  if (!stdin.isTTY)
+    throw fail(NODE_PASSPHRASE_MISSING, "this node's keys are sealed with a passphrase, and nobody gave it");
   stderr.write("Passphrase of this node: ");
   stdin.setRawMode(true).setEncoding("utf8").resume();
   try {
@@ -65,7 +76,8 @@ async function ask(): Promise<string> {
       stdin.on("data", (text: string) => {
         for (const key of text) {
           if (key === "\r" || key === "\n") return resolve(typed);
-          if (key === "\u0003" || key === "\u0004") return reject(fail(NODE_PASSPHRASE_MISSING, "no passphrase was given"));
+          if (key === "\u0003" || key === "\u0004")
+            return reject(fail(NODE_PASSPHRASE_MISSING, "no passphrase was given"));
           typed = key === "\u007f" ? typed.slice(0, -1) : typed + key;
         }
       });

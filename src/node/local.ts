@@ -51,7 +51,10 @@ export interface LocalService {
 
 export interface LocalHouse {
   /** Starts a service; what it needs must be started before its first call, not before itself. */
-  start<C extends Contract, S extends TObject>(main: ServiceMain<C, S>, config?: Partial<Static<S>>): Promise<LocalService & { service: Service<C> }>;
+  start<C extends Contract, S extends TObject>(
+    main: ServiceMain<C, S>,
+    config?: Partial<Static<S>>,
+  ): Promise<LocalService & { service: Service<C> }>;
   /** A client of a service that runs here, for a caller by name. */
   connect<C extends Contract>(contract: C, caller: string): Service<C>;
   readonly services: ReadonlyMap<string, LocalService>;
@@ -71,7 +74,8 @@ export function makeLocalHouse(options: LocalOptions): LocalHouse {
   const services = new Map<string, LocalService>();
   const lines = new Map<string, SupervisorLineLocal>();
   const lineOf = (name: string) => lines.get(name) ?? lines.set(name, new SupervisorLineLocal()).get(name)!;
-  const connectAs = <C extends Contract>(contract: C, caller: string): Service<C> => localClient(contract, caller, () => services.get(contract.name)?.started.service);
+  const connectAs = <C extends Contract>(contract: C, caller: string): Service<C> =>
+    localClient(contract, caller, () => services.get(contract.name)?.started.service);
 
   return {
     services,
@@ -84,9 +88,16 @@ export function makeLocalHouse(options: LocalOptions): LocalHouse {
       const dataKey = await options.dataKey(name);
       const stopping = new AbortController();
       const tracer = new Tracer(name, clock);
-      const instance = options.instanceOf?.(name) ?? `${name}-${process.pid}-${Math.round(performance.now() * 1000).toString(36)}`;
+      const instance =
+        options.instanceOf?.(name) ?? `${name}-${process.pid}-${Math.round(performance.now() * 1000).toString(36)}`;
       const context: Context<never> = {
-        name, node: options.node, instance, version: options.version, directory, clock, tracer,
+        name,
+        node: options.node,
+        instance,
+        version: options.version,
+        directory,
+        clock,
+        tracer,
         config: configOf(main, options.config?.[name], config) as never,
         key: (purpose) => deriveKey(dataKey, name, purpose),
         secrets: {},
@@ -147,19 +158,33 @@ class SupervisorLineLocal {
 }
 
 /** A client that calls the service's own functions, with the checks a wire would have made. */
-export function localClient<C extends Contract>(contract: C, caller: string, find: () => Service<Contract> | undefined): Service<C> {
+export function localClient<C extends Contract>(
+  contract: C,
+  caller: string,
+  find: () => Service<Contract> | undefined,
+): Service<C> {
   const client: Record<string, unknown> = {};
   for (const [name, op] of Object.entries(contract.operations)) {
     const prepare = (input: Record<string, unknown>, call: Call) => {
-      if (!mayCallLocally(op, caller)) throw fail(CALLER_REFUSED, `'${caller}' may not call ${name} of ${contract.name}`);
+      if (!mayCallLocally(op, caller))
+        throw fail(CALLER_REFUSED, `'${caller}' may not call ${name} of ${contract.name}`);
       const service = find();
       if (!service) throw fail(UNAVAILABLE, `${contract.name} is not running`, { retryAfterS: 1 });
       const filled = { ...input };
-      for (const [field, schema] of Object.entries(op.input)) if (filled[field] === undefined && defaultOf(schema) !== undefined) filled[field] = defaultOf(schema);
+      for (const [field, schema] of Object.entries(op.input))
+        if (filled[field] === undefined && defaultOf(schema) !== undefined) filled[field] = defaultOf(schema);
       checkInput(op, filled);
-      const timeoutMs = op.kind === "stream" ? Number.POSITIVE_INFINITY : Math.min(leftMs(call), op.timeoutMs ?? DEFAULT_TIMEOUT_MS);
-      const inner = makeCall({ caller, timeoutMs, requestId: call.requestId, parentId: call.spanId, signal: call.signal, ...(call.subject ? { subject: call.subject } : {}) });
-      return { handler: service[name] as unknown as (input: unknown, call: Call) => never, filled, inner, service };
+      const timeoutMs =
+        op.kind === "stream" ? Number.POSITIVE_INFINITY : Math.min(leftMs(call), op.timeoutMs ?? DEFAULT_TIMEOUT_MS);
+      const inner = makeCall({
+        caller,
+        timeoutMs,
+        requestId: call.requestId,
+        parentId: call.spanId,
+        signal: call.signal,
+        ...(call.subject ? { subject: call.subject } : {}),
+      });
+      return { handler: service[name] as unknown as (input: unknown, call: Call) => unknown, filled, inner, service };
     };
     client[name] =
       op.kind === "stream"
@@ -170,7 +195,7 @@ export function localClient<C extends Contract>(contract: C, caller: string, fin
         : async (input: Record<string, unknown>, call: Call): Promise<unknown> => {
             const { handler, filled, inner, service } = prepare(input, call);
             try {
-              return await (handler.call(service, filled, inner));
+              return await handler.call(service, filled, inner);
             } finally {
               inner.end(false);
             }

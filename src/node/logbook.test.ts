@@ -12,25 +12,39 @@ function place(t: TestContext): string {
   return join(directory, "log");
 }
 
-const line = (service: string, n: number, requestId: string) => JSON.stringify({ level: 30, service, requestId, msg: `line ${n} of canary` });
+const line = (service: string, n: number, requestId: string) =>
+  JSON.stringify({ level: 30, service, requestId, msg: `line ${n} of canary` });
 
 test("the newest lines come back, oldest first, of one service or request where named", async (t) => {
   const directory = place(t);
   const key = randomBytes(32);
   const book = await Logbook.open({ directory, key, onTrouble: assert.fail });
-  for (let n = 0; n < 10_000; n++) book.add(n % 100 === 0 ? "rare" : "busy", line(n % 100 === 0 ? "rare" : "busy", n, `id-${n % 1000}`));
-  assert.deepEqual((await book.tail({ lines: 2 })).map((text) => (JSON.parse(text) as { msg: string }).msg), ["line 9998 of canary", "line 9999 of canary"]);
+  for (let n = 0; n < 10_000; n++)
+    book.add(n % 100 === 0 ? "rare" : "busy", line(n % 100 === 0 ? "rare" : "busy", n, `id-${n % 1000}`));
+  assert.deepEqual(
+    (await book.tail({ lines: 2 })).map((text) => (JSON.parse(text) as { msg: string }).msg),
+    ["line 9998 of canary", "line 9999 of canary"],
+  );
   assert.equal((await book.tail({ lines: 10_000, service: "rare" })).length, 100);
-  assert.deepEqual((await book.tail({ lines: 100, requestId: "id-7\"" })).map((text) => text.match(/line (\d+)/)?.[1]), ["7", "1007", "2007", "3007", "4007", "5007", "6007", "7007", "8007", "9007"]);
+  assert.deepEqual(
+    (await book.tail({ lines: 100, requestId: 'id-7"' })).map((text) => text.match(/line (\d+)/)?.[1]),
+    ["7", "1007", "2007", "3007", "4007", "5007", "6007", "7007", "8007", "9007"],
+  );
   await book.close();
   const again = await Logbook.open({ directory, key, onTrouble: assert.fail });
   assert.equal((await again.tail({ lines: 10_000 })).length, 10_000);
   await again.close();
-  for (const file of readdirSync(directory)) assert.ok(!readFileSync(join(directory, file)).includes("canary"), `${file} holds plaintext`);
+  for (const file of readdirSync(directory))
+    assert.ok(!readFileSync(join(directory, file)).includes("canary"), `${file} holds plaintext`);
 });
 
 test("a book that is full loses its oldest lines, never the newest", async (t) => {
-  const book = await Logbook.open({ directory: place(t), key: randomBytes(32), sizeBytesMax: 1024 * 1024, onTrouble: assert.fail });
+  const book = await Logbook.open({
+    directory: place(t),
+    key: randomBytes(32),
+    sizeBytesMax: 1024 * 1024,
+    onTrouble: assert.fail,
+  });
   for (let round = 0; round < 60; round++) {
     for (let n = 0; n < 10; n++) book.add("x", `${round * 10 + n} ${randomBytes(2_000).toString("hex")}`);
     await book.flush();
@@ -43,7 +57,21 @@ test("a book that is full loses its oldest lines, never the newest", async (t) =
 
 test("a crash's last words are a line of level error, and housekeeping is no line", () => {
   assert.equal(readLine("bus", "    at foo (bar.js:1)")?.level, 50);
-  assert.equal(readLine("bus", '{"level":40,"service":"bus","msg":"went wrong","err":{"message":"ENOSPC"}}')?.message, "went wrong: ENOSPC");
-  assert.equal(readLine("core-keeper", '{"level":30,"service":"core-keeper","requestId":"x","operation":"renew","caller":"bus","status":200,"ms":0.2}'), undefined);
-  assert.ok(readLine("core-keeper", '{"level":30,"service":"core-keeper","requestId":"x","operation":"renew","caller":"bus","status":404,"ms":0.2}'));
+  assert.equal(
+    readLine("bus", '{"level":40,"service":"bus","msg":"went wrong","err":{"message":"ENOSPC"}}')?.message,
+    "went wrong: ENOSPC",
+  );
+  assert.equal(
+    readLine(
+      "core-keeper",
+      '{"level":30,"service":"core-keeper","requestId":"x","operation":"renew","caller":"bus","status":200,"ms":0.2}',
+    ),
+    undefined,
+  );
+  assert.ok(
+    readLine(
+      "core-keeper",
+      '{"level":30,"service":"core-keeper","requestId":"x","operation":"renew","caller":"bus","status":404,"ms":0.2}',
+    ),
+  );
 });

@@ -51,9 +51,18 @@ export class Logbook {
   }
 
   /** Opens the book; `onTrouble` is told once when it cannot be written. Journal's codes. */
-  static async open(options: { directory: string; key: Uint8Array; onTrouble: (message: string) => void; sizeBytesMax?: number }): Promise<Logbook> {
+  static async open(options: {
+    directory: string;
+    key: Uint8Array;
+    onTrouble: (message: string) => void;
+    sizeBytesMax?: number;
+  }): Promise<Logbook> {
     const { directory, key, sizeBytesMax = SIZE_BYTES_MAX } = options;
-    return new Logbook(await openJournal({ directory, key, sizeBytesMax, segmentBytesMax: sizeBytesMax / 16 }), sizeBytesMax, options.onTrouble);
+    return new Logbook(
+      await openJournal({ directory, key, sizeBytesMax, segmentBytesMax: sizeBytesMax / 16 }),
+      sizeBytesMax,
+      options.onTrouble,
+    );
   }
 
   /** Keeps a line; on the disk within half a second. */
@@ -65,7 +74,7 @@ export class Logbook {
     }
     this.#waiting.push({ kind: LINE_KIND, key: service, payload });
     this.#waitingBytes += payload.length;
-    this.#timer ??= setTimeout(() => this.flush(), FLUSH_MS).unref();
+    this.#timer ??= setTimeout(() => void this.flush(), FLUSH_MS).unref();
   }
 
   /** Writes what waits. */
@@ -95,7 +104,12 @@ export class Logbook {
     await this.#journal.close();
   }
 
-  async #between(after: number, end: number, requestId: string | undefined, service: string | undefined): Promise<string[]> {
+  async #between(
+    after: number,
+    end: number,
+    requestId: string | undefined,
+    service: string | undefined,
+  ): Promise<string[]> {
     const texts: string[] = [];
     while (after < end) {
       const { records, next } = await this.#journal.read(after, { recordsMax: end - after });
@@ -117,6 +131,8 @@ export class Logbook {
         const { first, last } = this.#journal;
         await this.#journal.trim(first + Math.floor((last - first) / 4));
       }
+      if (this.#dropped > 0) this.#onTrouble(`${this.#dropped} log lines could not be kept`);
+      this.#dropped = 0;
       this.#troubled = false;
     } catch (error) {
       this.#dropped += entries.length;
@@ -151,10 +167,27 @@ const HOUSEKEEPING = /"operation":"(renew|record)","caller":"[^"]*","status":200
 export function readLine(service: string, text: string): LogLine | undefined {
   if (HOUSEKEEPING.test(text)) return undefined;
   try {
-    const line = JSON.parse(text) as { level?: number; msg?: string; service?: string; code?: string; err?: { message?: string } | string };
+    const line = JSON.parse(text) as {
+      level?: number;
+      msg?: string;
+      service?: string;
+      code?: string;
+      err?: { message?: string } | string;
+    };
     const cause = typeof line.err === "object" ? line.err.message : line.err;
-    const message = line.msg === undefined ? (cause ?? "") : cause === undefined || line.msg.includes(cause) ? line.msg : `${line.msg}: ${cause}`;
-    return { service: line.service ?? service, level: line.level ?? 30, message, ...(line.code === undefined ? {} : { code: line.code }), text };
+    const message =
+      line.msg === undefined
+        ? (cause ?? "")
+        : cause === undefined || line.msg.includes(cause)
+          ? line.msg
+          : `${line.msg}: ${cause}`;
+    return {
+      service: line.service ?? service,
+      level: line.level ?? 30,
+      message,
+      ...(line.code === undefined ? {} : { code: line.code }),
+      text,
+    };
   } catch {
     const wrapped = JSON.stringify({ level: ERROR, time: new Date().toISOString(), service, msg: text });
     return { service, level: ERROR, message: text, text: wrapped };

@@ -3,7 +3,8 @@ import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { systemClock } from "../kernel/clock.ts";
 import { fail } from "../kernel/error.ts";
-import { makeLog } from "../kernel/log.ts";
+import { type Log, makeLog } from "../kernel/log.ts";
+import type { KeyRing } from "../kernel/seal/keyring.ts";
 import { type Served, serve } from "../kernel/serve.ts";
 import { Tracer } from "../kernel/trace.ts";
 import { node as nodeContract } from "./api.ts";
@@ -13,18 +14,16 @@ import { configFileOf, loadConfig, type NodeConfig } from "./config.ts";
 import { confinementFacts } from "./confine/facts.ts";
 import { listenUnix } from "./confine/listen.ts";
 import { makeControl } from "./control.ts";
-import { enrollBeside } from "./enroll.ts";
-import { Observer } from "./glance.ts";
 import { openKeys } from "./keys.ts";
 import { Logbook, readLine } from "./logbook.ts";
 import type { Manifest } from "./manifest.ts";
 import { type NodeOptions, readOptions } from "./options.ts";
-import { whatDoesNot, whatHolds } from "./protection.ts";
 import type { RightsTable } from "./rights.ts";
-import { type Row, Screen } from "./screen.ts";
+import { Screen } from "./screen.ts";
 import { closeSockets, openSockets, type ServiceSockets } from "./sockets.ts";
 import { openState, type StateDirectory, stateDirectoryOf } from "./state.ts";
 import { Supervisor } from "./supervisor.ts";
+import { Welcome } from "./welcome.ts";
 
 export interface NodeInput {
   /** Where this process's own code lies. */
@@ -38,7 +37,6 @@ export interface NodeInput {
 
 /** Port of `holdfast cloud` unless the config has another. */
 const CLOUD_PORT = 8444;
-const LOOK_MS = 2_000;
 /** A second Ctrl-C is meant only after this time. */
 const SAME_SIGNAL_MS = 1_000;
 const EXIT_INTERRUPTED = 130;
@@ -57,8 +55,17 @@ export async function runNode(input: NodeInput): Promise<number> {
   let sockets: Map<string, ServiceSockets> | undefined;
   try {
     screen.title("Holdfast", `${input.version} · ${input.role} ${state.node.name} · ${path}`);
-    if (node.name !== "" && node.name !== state.node.name) screen.say(`  note  the node keeps its name '${state.node.name}' from its first start; node.name '${node.name}' is not used`);
-    sockets = openSockets({ manifests, node, openEdgex: options.openEdgex, statePath: path, cloud: cloudAt(input.role, node, state) });
+    if (node.name !== "" && node.name !== state.node.name)
+      screen.say(
+        `  note  the node keeps its name '${state.node.name}' from its first start; node.name '${node.name}' is not used`,
+      );
+    sockets = openSockets({
+      manifests,
+      node,
+      openEdgex: options.openEdgex,
+      statePath: path,
+      cloud: cloudAt(input.role, node, state),
+    });
     keepCloudPort(sockets, state);
     return await new Running({ input, options, manifests, values, node, state, sockets, screen, code }).run();
   } finally {
@@ -71,9 +78,17 @@ export async function runNode(input: NodeInput): Promise<number> {
 function chosen(all: readonly Manifest[], options: NodeOptions, role: NodeInput["role"]): Manifest[] {
   if (role === "cloud") return all.filter(({ name }) => name === "cloud");
   const unknown = options.only?.find((name) => !all.some((m) => m.name === name));
-  if (unknown !== undefined) throw fail(NODE_OPTION_INVALID, `--only: there is no service '${unknown}'; there are: ${all.map(({ name }) => name).join(", ")}`);
+  if (unknown !== undefined)
+    throw fail(
+      NODE_OPTION_INVALID,
+      `--only: there is no service '${unknown}'; there are: ${all.map(({ name }) => name).join(", ")}`,
+    );
   const foundation = ["identity", "core-keeper"];
-  return all.filter(({ name }) => (options.only === undefined || options.only.includes(name) || foundation.includes(name)) && !(options.noCloud && name === "cloud"));
+  return all.filter(
+    ({ name }) =>
+      (options.only === undefined || options.only.includes(name) || foundation.includes(name)) &&
+      !(options.noCloud && name === "cloud"),
+  );
 }
 
 function cloudAt(role: NodeInput["role"], node: NodeConfig, state: StateDirectory) {
@@ -102,7 +117,6 @@ class Running {
   readonly #o: RunningOptions;
   readonly #stopping = new AbortController();
   readonly #startedAtMs = Date.now();
-  readonly #startMs = performance.now();
   #interruptedMs = 0;
 
   constructor(options: RunningOptions) {
@@ -111,27 +125,71 @@ class Running {
 
   async run(): Promise<number> {
     const { state, node, screen, input, options, manifests, code, sockets, values } = this.#o;
-    const ring = await openKeys({ statePath: state.path, node, env: process.env, log: { warn: (_, message) => screen.say(`  warn  ${message}`) } });
-    const key = await ring.dataKey("log");
-    const logbook = await Logbook.open({ directory: join(state.path, "node", "log"), key, onTrouble: (message) => screen.say(`  warn  ${message}`) });
-    key.fill(0);
-    const log = makeLog("node", { level: node.logLevel, to: { write: (text: string) => this.#keep(logbook, "node", text.trimEnd()) } });
+    const ring = await openKeys({
+      statePath: state.path,
+      node,
+      env: process.env,
+      log: { warn: (_, message) => screen.say(`  warn  ${message}`) },
+    });
+    const logbook = await this.#openLogbook(ring);
+    const log = makeLog("node", {
+      level: node.logLevel,
+      to: { write: (text: string) => this.#keep(logbook, "node", text.trimEnd()) },
+    });
     for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => this.#interrupted());
     const supervisor = new Supervisor({
-      code, manifests, sockets, state, ring, values, node, rights: input.rights, version: input.version,
-      openEdgex: options.openEdgex, compact: options.compact, clock: systemClock, log,
+      code,
+      manifests,
+      sockets,
+      state,
+      ring,
+      values,
+      node,
+      rights: input.rights,
+      version: input.version,
+      openEdgex: options.openEdgex,
+      compact: options.compact,
+      clock: systemClock,
+      log,
       onState: (service, to, reason) => {
         screen.service(service, to, reason);
-        if (to === "restarting" || to === "critical") log.info({ of: service, state: to }, `${service} is started again: ${reason ?? ""}`);
+        if (to === "restarting" || to === "critical")
+          log.info({ of: service, state: to }, `${service} is started again: ${reason ?? ""}`);
       },
       onOutput: (service, text) => this.#keep(logbook, service, text),
     });
-    const control = await this.#openControl(supervisor, logbook, ring.provider, log);
+    const welcome = new Welcome({
+      supervisor,
+      screen,
+      sockets,
+      role: input.role,
+      openEdgex: options.openEdgex,
+      protection: () => ({
+        facts: confinementFacts(node.uidBase),
+        missing: supervisor.missing(),
+        keyProvider: ring.provider,
+        ownUids: supervisor.ownUids,
+        openEdgex: options.openEdgex,
+      }),
+      log,
+      stopping: this.#stopping.signal,
+    });
+    const control = await this.#openControl(supervisor, logbook, ring.provider, log, welcome);
     log.info({ version: input.version, services: manifests.length }, "the node starts");
     void supervisor.start();
-    void supervisor.ready.then(() => this.#up(supervisor, ring.provider, log));
+    void welcome.show();
     await this.#stopped();
     return this.#end(supervisor, control, logbook, ring, log);
+  }
+
+  async #openLogbook(ring: KeyRing): Promise<Logbook> {
+    const { state, screen } = this.#o;
+    const key = await ring.dataKey("log");
+    const directory = join(state.path, "node", "log");
+    const onTrouble = (message: string): void => screen.say(`  warn  ${message}`);
+    const logbook = await Logbook.open({ directory, key, onTrouble });
+    key.fill(0);
+    return logbook;
   }
 
   #keep(logbook: Logbook, service: string, text: string): void {
@@ -141,65 +199,46 @@ class Running {
     this.#o.screen.line(line);
   }
 
-  async #openControl(supervisor: Supervisor, logbook: Logbook, keyProvider: { name: string; promise: string }, log: ReturnType<typeof makeLog>): Promise<Served> {
+  async #openControl(
+    supervisor: Supervisor,
+    logbook: Logbook,
+    keyProvider: { name: string; promise: string },
+    log: Log,
+    welcome: Welcome,
+  ): Promise<Served> {
     const { state, input, options } = this.#o;
     const path = join(state.path, "control.sock");
     const { fd } = listenUnix(path);
     const service = makeControl({
-      supervisor, logbook, keyProvider, node: state.node.name, version: input.version, compact: options.compact, stateDirectory: state.path,
-      startedAtMs: this.#startedAtMs, gatewayUrl: () => this.#gatewayUrl() ?? "",
-      protection: () => [...whatHolds(this.#facts(supervisor, keyProvider)), ...whatDoesNot(this.#facts(supervisor, keyProvider))],
+      supervisor,
+      logbook,
+      keyProvider,
+      node: state.node.name,
+      version: input.version,
+      compact: options.compact,
+      stateDirectory: state.path,
+      startedAtMs: this.#startedAtMs,
+      gatewayUrl: () => welcome.gatewayUrl ?? "",
+      protection: () => welcome.protection(),
       stop: () => setImmediate(() => this.#stopping.abort()),
     });
-    const served = await serve({ contract: nodeContract, service, listen: { fd }, plainCaller: "cli", log, clock: systemClock, tracer: new Tracer("node", systemClock), version: input.version });
-    return { ...served, close: async () => {
-      await served.close();
-      rmSync(path, { force: true });
-    } };
-  }
-
-  #facts(supervisor: Supervisor, keyProvider: { name: string; promise: string }) {
-    const { node, options } = this.#o;
-    return { facts: confinementFacts(node.uidBase), missing: supervisor.missing(), keyProvider, ownUids: supervisor.ownUids, openEdgex: options.openEdgex };
-  }
-
-  #gatewayUrl(): string | undefined {
-    const door = this.#o.sockets.get("gateway")?.doors["https"];
-    return door && `https://${door.host === "0.0.0.0" || door.host === "::" ? "127.0.0.1" : door.host}:${door.port}`;
-  }
-
-  /** Everything is up: joins the cloud beside, shows the page, keeps its last line current. */
-  async #up(supervisor: Supervisor, keyProvider: { name: string; promise: string }, log: ReturnType<typeof makeLog>): Promise<void> {
-    const { manifests, screen, sockets } = this.#o;
-    if (this.#stopping.signal.aborted) return;
-    const seconds = ((performance.now() - this.#startMs) / 1000).toFixed(1);
-    log.info({ ms: Math.round(performance.now() - this.#startMs) }, "all services are up");
-    const beside = sockets.get("cloud")?.listen[0];
-    if (beside && sockets.has("pipeline")) void enrollBeside({ supervisor, url: `https://${beside.host}:${beside.port}`, log, signal: this.#stopping.signal });
-    const facts = this.#facts(supervisor, keyProvider);
-    const observer = new Observer({ supervisor, gatewayUrl: this.#gatewayUrl(), has: (name) => sockets.has(name) });
-    let seen = await observer.look();
-    screen.page(`Running: ${manifests.length} ${manifests.length === 1 ? "service" : "services"}, up in ${seconds} s`, this.#rows(whatHolds(facts), whatDoesNot(facts)));
-    const looking = setInterval(() => void observer.look().then((glance) => (seen = { ...seen, ...glance })), LOOK_MS).unref();
-    this.#stopping.signal.addEventListener("abort", () => clearInterval(looking), { once: true });
-    if (sockets.has("pipeline") || sockets.has("device-host")) screen.live(() => [seen.cloud && `cloud: ${seen.cloud}`, seen.measured].filter(Boolean).join("  |  ") || "waiting for the first readings");
-  }
-
-  #rows(holds: readonly string[], holdsNot: readonly string[]): Row[] {
-    const { sockets, input, options } = this.#o;
-    const url = this.#gatewayUrl();
-    const cloud = sockets.get("cloud")?.listen[0];
-    const list = (label: string, texts: readonly string[]): Row[] => texts.map((text, at) => [at === 0 ? label : "", text]);
-    return [
-      ...(url ? [["gateway", url] as Row, ["token", "npx holdfast token    (how to use it with curl: npx holdfast token --help)"] as Row] : []),
-      ...(input.role === "cloud" ? [["code", "npx holdfast cloud code    (then on the node: npx holdfast enroll URL CODE)"] as Row] : []),
-      ...(cloud ? [["cloud", `https://${cloud.host}:${cloud.port}${input.role === "cloud" ? "" : ", beside this node for a first look"}`] as Row] : []),
-      ...(options.openEdgex ? [["open", "EdgeX's ports on 127.0.0.1, without TLS: for EdgeX software on this machine"] as Row] : []),
-      ...list("protected", holds),
-      ...list("mind", holdsNot),
-      ["more", "npx holdfast status, readings, devices, backlog, trace, logs"],
-      ["stop", "Ctrl-C; what is not yet at the cloud is kept and goes there at the next start"],
-    ];
+    const served = await serve({
+      contract: nodeContract,
+      service,
+      listen: { fd },
+      plainCaller: "cli",
+      log,
+      clock: systemClock,
+      tracer: new Tracer("node", systemClock),
+      version: input.version,
+    });
+    return {
+      ...served,
+      close: async () => {
+        await served.close();
+        rmSync(path, { force: true });
+      },
+    };
   }
 
   #interrupted(): void {
@@ -213,10 +252,18 @@ class Running {
 
   #stopped(): Promise<unknown> {
     const { signal } = this.#stopping;
-    return signal.aborted ? Promise.resolve() : new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true }));
+    return signal.aborted
+      ? Promise.resolve()
+      : new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true }));
   }
 
-  async #end(supervisor: Supervisor, control: Served, logbook: Logbook, ring: { zero(): void }, log: ReturnType<typeof makeLog>): Promise<number> {
+  async #end(
+    supervisor: Supervisor,
+    control: Served,
+    logbook: Logbook,
+    ring: { zero(): void },
+    log: Log,
+  ): Promise<number> {
     const { screen } = this.#o;
     screen.stopping();
     screen.say("  stopping; Ctrl-C again ends at once");
@@ -227,7 +274,9 @@ class Running {
     await control.close();
     await logbook.close();
     ring.zero();
-    screen.say(killed.length === 0 ? `  stopped in ${ms} ms` : `  stopped in ${ms} ms; had to be killed: ${killed.join(", ")}`);
+    screen.say(
+      killed.length === 0 ? `  stopped in ${ms} ms` : `  stopped in ${ms} ms; had to be killed: ${killed.join(", ")}`,
+    );
     return 0;
   }
 }

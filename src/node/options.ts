@@ -34,7 +34,14 @@ export function readOptions(args: readonly string[]): NodeOptions & { help: bool
       noCloud: values["no-cloud"] ?? false,
       ...(values.config === undefined ? {} : { config: values.config }),
       ...(values.state === undefined ? {} : { state: values.state }),
-      ...(values.only === undefined ? {} : { only: values.only.split(",").map((name) => name.trim()).filter(Boolean) }),
+      ...(values.only === undefined
+        ? {}
+        : {
+            only: values.only
+              .split(",")
+              .map((name) => name.trim())
+              .filter(Boolean),
+          }),
     };
   } catch (cause) {
     throw fail(NODE_OPTION_INVALID, cause instanceof Error ? cause.message : String(cause), { cause });

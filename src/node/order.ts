@@ -10,7 +10,8 @@ export interface Needy {
 export const FOUNDATION = ["identity", "core-keeper", "trace"] as const;
 
 /** Tells whether a need means this service. */
-export const meant = (need: string, name: string): boolean => need === name || (need.endsWith("*") && name.startsWith(need.slice(0, -1)));
+export const meant = (need: string, name: string): boolean =>
+  need === name || (need.endsWith("*") && name.startsWith(need.slice(0, -1)));
 
 /** Sorts services into levels: each needs only those of levels before it. What needs itself in a circle shares a level. */
 export function levelsOf(services: readonly Needy[]): string[][] {
@@ -21,7 +22,12 @@ export function levelsOf(services: readonly Needy[]): string[][] {
     const at = FOUNDATION.indexOf(service.name as (typeof FOUNDATION)[number]);
     let level = at < 0 ? FOUNDATION.length : at;
     for (const other of services) {
-      if (other.name === service.name || path.includes(other.name) || !service.needs.some((need) => meant(need, other.name))) continue;
+      if (
+        other.name === service.name ||
+        path.includes(other.name) ||
+        !service.needs.some((need) => meant(need, other.name))
+      )
+        continue;
       level = Math.max(level, depth(other, [...path, service.name]) + 1);
     }
     if (path.length === 0) levels.set(service.name, level);

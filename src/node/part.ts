@@ -51,28 +51,61 @@ export interface Running {
 }
 
 /** Makes the context of a service that runs in a process of its own. */
-export function contextOf(running: Running, options: { identity: TlsIdentity | undefined; lookup: Lookup; line: SupervisorLine }): Context<never> {
+export function contextOf(
+  running: Running,
+  options: { identity: TlsIdentity | undefined; lookup: Lookup; line: SupervisorLine },
+): Context<never> {
   const { hello, part, log, tracer, stopping } = running;
   const dataKey = Buffer.from(part.dataKey, "base64");
   return {
-    name: part.name, node: hello.node, instance: part.instance, version: hello.version, directory: part.directory,
-    config: part.config as never, key: (purpose) => deriveKey(dataKey, part.name, purpose), secrets: part.secrets,
-    log, clock: systemClock, tracer, supervisor: options.line, identity: options.identity, doors: doorsOf(part), stopping,
-    connect: (contract: Contract, more?: Partial<ConnectOptions>) => connect(contract, { resolver: options.lookup, ...more }) as never,
+    name: part.name,
+    node: hello.node,
+    instance: part.instance,
+    version: hello.version,
+    directory: part.directory,
+    config: part.config as never,
+    key: (purpose) => deriveKey(dataKey, part.name, purpose),
+    secrets: part.secrets,
+    log,
+    clock: systemClock,
+    tracer,
+    supervisor: options.line,
+    identity: options.identity,
+    doors: doorsOf(part),
+    stopping,
+    connect: (contract: Contract, more?: Partial<ConnectOptions>) =>
+      connect(contract, { resolver: options.lookup, ...more }) as never,
   };
 }
 
 /** The doors of a part as its service listens on them. */
-export const doorsOf = (part: Part): Record<string, ListenAt> => Object.fromEntries(Object.entries(part.doors).map(([name, fd]) => [name, { fd }]));
+export const doorsOf = (part: Part): Record<string, ListenAt> =>
+  Object.fromEntries(Object.entries(part.doors).map(([name, fd]) => [name, { fd }]));
 
 /** Serves the contract on the part's sockets: mutual TLS for services, plain for the operator's Unix socket and open EdgeX. */
-export async function serveAll(running: Running, started: Started<Contract>, identity: TlsIdentity | undefined): Promise<Served[]> {
+export async function serveAll(
+  running: Running,
+  started: Started<Contract>,
+  identity: TlsIdentity | undefined,
+): Promise<Served[]> {
   const { hello, part, main, log, tracer } = running;
-  const shared = { contract: main.contract, service: started.service, log, clock: systemClock, tracer, instance: part.instance, version: hello.version };
+  const shared = {
+    contract: main.contract,
+    service: started.service,
+    log,
+    clock: systemClock,
+    tracer,
+    instance: part.instance,
+    version: hello.version,
+  };
   return Promise.all([
     ...(identity ? [serve({ ...shared, listen: { fd: part.listen.fd }, identity })] : []),
-    ...(part.control === undefined ? [] : [serve({ ...shared, listen: { fd: part.control }, plainCaller: "cli" as const })]),
-    ...(part.openEdgex === undefined ? [] : [serve({ ...shared, listen: { fd: part.openEdgex }, plainCaller: "open-edgex" as const })]),
+    ...(part.control === undefined
+      ? []
+      : [serve({ ...shared, listen: { fd: part.control }, plainCaller: "cli" as const })]),
+    ...(part.openEdgex === undefined
+      ? []
+      : [serve({ ...shared, listen: { fd: part.openEdgex }, plainCaller: "open-edgex" as const })]),
   ]);
 }
 
@@ -87,7 +120,17 @@ export function hold(running: Running, options: { registry: Registry; table: Tab
     // Its place is given up by `release`, after the drain began; nothing else ends it.
     signal: new AbortController().signal,
     health: () => health.now(),
-    instance: () => ({ service: part.name, instance: part.instance, host, port, pid: process.pid, version: hello.version, startedAtMs, state: "critical" as const, routes: routesOf(main.contract) }),
+    instance: () => ({
+      service: part.name,
+      instance: part.instance,
+      host,
+      port,
+      pid: process.pid,
+      version: hello.version,
+      startedAtMs,
+      state: "critical" as const,
+      routes: routesOf(main.contract),
+    }),
   });
 }
 
@@ -95,7 +138,15 @@ export function hold(running: Running, options: { registry: Registry; table: Tab
 export const registryOf = (lookup: Lookup): Registry => connect(registryContract, { resolver: lookup });
 
 /** Ends a service: no new requests, the last ones answered, its own work ended, its spans shipped, its place given up. */
-export async function stopPart(running: Running, parts: { started: Started<Contract>; served: readonly Served[]; lease: Lease | undefined; stopShipping: (() => Promise<void>) | undefined }): Promise<void> {
+export async function stopPart(
+  running: Running,
+  parts: {
+    started: Started<Contract>;
+    served: readonly Served[];
+    lease: Lease | undefined;
+    stopShipping: (() => Promise<void>) | undefined;
+  },
+): Promise<void> {
   const { health, log } = running;
   health.drain();
   const steps: [string, () => Promise<unknown> | undefined][] = [

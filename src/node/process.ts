@@ -36,7 +36,9 @@ export async function runProcess(input: ProcessInput): Promise<void> {
       const manifests = await manifestsOf(input.services);
       const { rehearse } = await import("./rehearsal.ts");
       // Without it the code is right, only slower to start.
-      await rehearse(input.services, input.directory).catch((error: unknown) => process.stderr.write(`rehearsal: ${String(error)}\n`));
+      await rehearse(input.services, input.directory).catch((error: unknown) =>
+        process.stderr.write(`rehearsal: ${String(error)}\n`),
+      );
       writeAll(JSON.stringify(manifests));
       return process.exit();
     }
@@ -69,5 +71,5 @@ export function explain(error: unknown): number {
 
 function writeAll(text: string): void {
   const bytes = Buffer.from(text);
-  for (let at = 0; at < bytes.length; ) at += writeSync(1, bytes, at);
+  for (let at = 0; at < bytes.length;) at += writeSync(1, bytes, at);
 }

@@ -24,9 +24,13 @@ export function whatHolds({ facts, ownUids, keyProvider }: ProtectionOptions): s
 export function whatDoesNot({ facts, missing, openEdgex, keyProvider }: ProtectionOptions): string[] {
   const known = whatIsMissing(facts);
   // The launcher's report and the machine's facts tell the same of Landlock and of uids; the facts' words are for people.
-  const more = missing.filter(({ what }) => !/landlock|own uid|seccomp/.test(what)).map(({ what, costs }) => `${what}: ${costs}`);
+  const more = missing
+    .filter(({ what }) => !/landlock|own uid|seccomp/.test(what))
+    .map(({ what, costs }) => `${what}: ${costs}`);
   return [
-    ...(openEdgex ? ["--open-edgex: programs on this machine may use EdgeX's ports without TLS and without a token"] : []),
+    ...(openEdgex
+      ? ["--open-edgex: programs on this machine may use EdgeX's ports without TLS and without a token"]
+      : []),
     ...known.filter((line) => !(keyProvider.name === "passphrase" && line.startsWith("no TPM"))),
     ...more,
   ];

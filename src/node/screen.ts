@@ -61,10 +61,11 @@ export class Screen {
   service(name: string, state: UnitState, reason: string | undefined): void {
     const ms = `${Math.round(performance.now() - this.#startMs)} ms`;
     const label = name.padEnd(this.nameWidth);
+    if (this.#stopping) return;
     if (state === "passing" && !this.#up.has(name)) {
       this.#up.add(name);
       this.say(`  ${this.#style("green", "up")}    ${label}${this.#style("dim", ms.padStart(9))}`);
-    } else if (state === "restarting" && !this.#stopping) {
+    } else if (state === "restarting") {
       this.#up.delete(name);
       this.say(`  ${this.#style("yellow", "again")} ${label} ${reason ?? ""}`);
     } else if (state === "critical") this.say(`  ${this.#style("red", "loop")}  ${label} ${reason ?? ""}`);
@@ -89,7 +90,9 @@ export class Screen {
     this.say();
     for (const [label, text] of rows) {
       const lines = wrap(text, this.width - LABEL_WIDTH - 2);
-      lines.forEach((part, at) => this.say(`  ${this.#style("cyan", (at === 0 ? label : "").padEnd(LABEL_WIDTH))}${part}`));
+      lines.forEach((part, at) =>
+        this.say(`  ${this.#style("cyan", (at === 0 ? label : "").padEnd(LABEL_WIDTH))}${part}`),
+      );
     }
     this.say();
   }

@@ -12,7 +12,9 @@ const SPANS_MAX = 2_048;
 
 /** Steps that only keep the house running: shipped, they would make a span of every span. */
 const isHousekeeping = (span: Span): boolean =>
-  span.status === 0 && ((span.service === "trace" && span.operation === "record") || (span.service === "core-keeper" && span.operation === "renew"));
+  span.status === 0 &&
+  ((span.service === "trace" && span.operation === "record") ||
+    (span.service === "core-keeper" && span.operation === "renew"));
 
 /** Begins; the result ships what is left and ends. */
 export function shipSpans(options: { tracer: Tracer; trace: Trace; caller: string; log: Log }): () => Promise<void> {

@@ -53,21 +53,31 @@ export function closeSockets(sockets: ReadonlyMap<string, ServiceSockets>): void
 }
 
 /** How many processes of a service run. */
-export const instancesOf = (manifest: Manifest, node: NodeConfig): number => (manifest.stateful ? 1 : (node.instances[manifest.name] ?? 1));
+export const instancesOf = (manifest: Manifest, node: NodeConfig): number =>
+  manifest.stateful ? 1 : (node.instances[manifest.name] ?? 1);
 
 type Keep = <T extends { fd: number }>(socket: T) => T;
 
 function openOf(manifest: Manifest, options: SocketOptions, keep: Keep): ServiceSockets {
   const { name } = manifest;
   const isCloud = name === "cloud";
-  const listen = Array.from({ length: instancesOf(manifest, options.node) }, () => keep(isCloud ? cloudSocket(options) : listenTcp({ host: LOOPBACK, port: 0 })));
+  const listen = Array.from({ length: instancesOf(manifest, options.node) }, () =>
+    keep(isCloud ? cloudSocket(options) : listenTcp({ host: LOOPBACK, port: 0 })),
+  );
   const doors: Record<string, Listening> = {};
   for (const door of manifest.doors) {
     if (door.when === "open-edgex" && !options.openEdgex) continue;
     const at = options.node.doors[`${name}.${door.name}`];
-    doors[door.name] = keep(named(`node.doors.${name}.${door.name}.port`, () => listenTcp({ host: at?.host ?? LOOPBACK, port: at?.port ?? door.port })));
+    doors[door.name] = keep(
+      named(`node.doors.${name}.${door.name}.port`, () =>
+        listenTcp({ host: at?.host ?? LOOPBACK, port: at?.port ?? door.port }),
+      ),
+    );
   }
-  const plain = options.openEdgex && manifest.edgexPort !== undefined ? keep(named("--open-edgex, left out", () => listenTcp({ host: LOOPBACK, port: manifest.edgexPort! }))) : undefined;
+  const plain =
+    options.openEdgex && manifest.edgexPort !== undefined
+      ? keep(named("--open-edgex, left out", () => listenTcp({ host: LOOPBACK, port: manifest.edgexPort! })))
+      : undefined;
   return {
     listen,
     doors,
@@ -92,7 +102,8 @@ function named<T>(key: string, open: () => T): T {
   try {
     return open();
   } catch (error) {
-    if (error instanceof Failure && error.code === NODE_PORT_IN_USE.code) throw fail(NODE_PORT_IN_USE, `${error.message} (${key} chooses another port)`, { cause: error });
+    if (error instanceof Failure && error.code === NODE_PORT_IN_USE.code)
+      throw fail(NODE_PORT_IN_USE, `${error.message} (${key} chooses another port)`, { cause: error });
     throw error;
   }
 }

@@ -3,7 +3,22 @@
  * that can be wrong with it is said before any service starts.
  */
 import { randomBytes } from "node:crypto";
-import { chmodSync, closeSync, constants, fsyncSync, ftruncateSync, lstatSync, mkdirSync, openSync, readFileSync, readSync, renameSync, type Stats, statfsSync, writeSync } from "node:fs";
+import {
+  chmodSync,
+  closeSync,
+  constants,
+  fsyncSync,
+  ftruncateSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  readSync,
+  renameSync,
+  type Stats,
+  statfsSync,
+  writeSync,
+} from "node:fs";
 import { homedir, hostname } from "node:os";
 import { join, resolve } from "node:path";
 import { Failure, fail } from "../kernel/error.ts";
@@ -54,17 +69,32 @@ export function stateDirectoryOf(env: NodeJS.ProcessEnv, asRoot = process.geteui
  */
 export function openState(options: { path: string; version: string; name?: string }): StateDirectory {
   const { path } = options;
-  if (Buffer.byteLength(path) > PATH_BYTES_MAX) throw fail(NODE_STATE_UNUSABLE, `the path of the state directory ${path} is longer than ${PATH_BYTES_MAX} bytes, too long for a Unix socket in it`);
+  if (Buffer.byteLength(path) > PATH_BYTES_MAX)
+    throw fail(
+      NODE_STATE_UNUSABLE,
+      `the path of the state directory ${path} is longer than ${PATH_BYTES_MAX} bytes, too long for a Unix socket in it`,
+    );
   makeDirectory(path);
   const lock = guarded(path, () => takeLock(path));
   try {
     const found = readNodeFile(path);
     if (found && found.format > STATE_FORMAT) {
-      throw fail(NODE_STATE_NEWER, `the state directory ${path} was written by Holdfast ${found.version} (format ${found.format}); this is ${options.version} (format ${STATE_FORMAT})`);
+      throw fail(
+        NODE_STATE_NEWER,
+        `the state directory ${path} was written by Holdfast ${found.version} (format ${found.format}); this is ${options.version} (format ${STATE_FORMAT})`,
+      );
     }
     const { bavail, bsize } = statfsSync(path);
-    if (bavail * bsize < FREE_BYTES_MIN) throw fail(NODE_STATE_FULL, `the disk of ${path} has ${Math.floor((bavail * bsize) / 1024)} KiB left; the node needs ${FREE_BYTES_MIN / 1024 / 1024} MiB to start`);
-    let node: NodeFile = { ...(found ?? { name: options.name ?? nameOfMachine(), createdAtMs: Date.now() }), format: STATE_FORMAT, version: options.version };
+    if (bavail * bsize < FREE_BYTES_MIN)
+      throw fail(
+        NODE_STATE_FULL,
+        `the disk of ${path} has ${Math.floor((bavail * bsize) / 1024)} KiB left; the node needs ${FREE_BYTES_MIN / 1024 / 1024} MiB to start`,
+      );
+    let node: NodeFile = {
+      ...(found ?? { name: options.name ?? nameOfMachine(), createdAtMs: Date.now() }),
+      format: STATE_FORMAT,
+      version: options.version,
+    };
     const save = (change: Partial<NodeFile>): void => {
       node = { ...node, ...change };
       guarded(path, () => writeNodeFile(path, node));
@@ -91,9 +121,14 @@ function makeDirectory(path: string): void {
   const mode = asRoot ? 0o711 : 0o700;
   guarded(path, () => mkdirSync(path, { recursive: true, mode }));
   const at = guarded<Stats>(path, () => lstatSync(path));
-  if (at.isSymbolicLink()) throw fail(NODE_STATE_UNUSABLE, `the state directory ${path} is a symbolic link; name the directory itself`);
+  if (at.isSymbolicLink())
+    throw fail(NODE_STATE_UNUSABLE, `the state directory ${path} is a symbolic link; name the directory itself`);
   if (!at.isDirectory()) throw fail(NODE_STATE_UNUSABLE, `${path} is not a directory`);
-  if (at.uid !== process.geteuid?.()) throw fail(NODE_STATE_UNUSABLE, `the state directory ${path} belongs to uid ${at.uid}, and the node runs as uid ${process.geteuid?.()}`);
+  if (at.uid !== process.geteuid?.())
+    throw fail(
+      NODE_STATE_UNUSABLE,
+      `the state directory ${path} belongs to uid ${at.uid}, and the node runs as uid ${process.geteuid?.()}`,
+    );
   if ((at.mode & 0o777 & ~mode) !== 0) guarded(path, () => chmodSync(path, mode));
 }
 
@@ -104,9 +139,18 @@ function guarded<T>(path: string, work: () => T): T {
   } catch (cause) {
     if (cause instanceof Failure) throw cause;
     const reason = (cause as NodeJS.ErrnoException).code ?? "unknown";
-    if (reason === "ENOSPC" || reason === "EDQUOT") throw fail(NODE_STATE_FULL, `the disk of the state directory ${path} is full (${reason})`, { cause });
-    const words: Record<string, string> = { EROFS: "is on a read-only file system", EACCES: "may not be written by this user", EPERM: "may not be changed by this user", ENOTDIR: "lies below something that is not a directory", EEXIST: "is not a directory" };
-    throw fail(NODE_STATE_UNUSABLE, `the state directory ${path} ${words[reason] ?? "cannot be used"} (${reason})`, { cause });
+    if (reason === "ENOSPC" || reason === "EDQUOT")
+      throw fail(NODE_STATE_FULL, `the disk of the state directory ${path} is full (${reason})`, { cause });
+    const words: Record<string, string> = {
+      EROFS: "is on a read-only file system",
+      EACCES: "may not be written by this user",
+      EPERM: "may not be changed by this user",
+      ENOTDIR: "lies below something that is not a directory",
+      EEXIST: "is not a directory",
+    };
+    throw fail(NODE_STATE_UNUSABLE, `the state directory ${path} ${words[reason] ?? "cannot be used"} (${reason})`, {
+      cause,
+    });
   }
 }
 
@@ -119,7 +163,11 @@ function takeLock(path: string): number {
     const pid = holder.toString("latin1", 0, readSync(fd, holder, 0, 32, 0)).trim();
     closeSync(fd);
     const error = new LibcError("flock", -result);
-    if (error.symbol === "EAGAIN" || error.symbol === "EWOULDBLOCK") throw fail(NODE_STATE_LOCKED, `a node already runs on the state directory ${path}${pid ? ` (process ${pid})` : ""}`);
+    if (error.symbol === "EAGAIN" || error.symbol === "EWOULDBLOCK")
+      throw fail(
+        NODE_STATE_LOCKED,
+        `a node already runs on the state directory ${path}${pid ? ` (process ${pid})` : ""}`,
+      );
     throw fail(NODE_STATE_UNUSABLE, `the state directory ${path} cannot be locked: ${error.message}`, { cause: error });
   }
   ftruncateSync(fd);
@@ -141,7 +189,10 @@ function readNodeFile(path: string): NodeFile | undefined {
   } catch {
     // Falls through: it is written whole or not at all, so what does not parse was damaged by the disk.
   }
-  throw fail(NODE_STATE_UNUSABLE, `${join(path, "node.json")} is damaged; put it back from a backup, or write {"format":${STATE_FORMAT},"version":"","name":"NAME OF THE NODE","createdAtMs":0} into it`);
+  throw fail(
+    NODE_STATE_UNUSABLE,
+    `${join(path, "node.json")} is damaged; put it back from a backup, or write {"format":${STATE_FORMAT},"version":"","name":"NAME OF THE NODE","createdAtMs":0} into it`,
+  );
 }
 
 function writeNodeFile(path: string, node: NodeFile): void {
@@ -158,6 +209,11 @@ function writeNodeFile(path: string, node: NodeFile): void {
 
 /** Names the node after the machine, with four random digits: many machines are called `debian`, and a cloud tells its nodes by name. */
 function nameOfMachine(): string {
-  const host = hostname().split(".", 1)[0].toLowerCase().replaceAll(/[^a-z0-9]+/g, "-").replaceAll(/^-+|-+$/g, "").slice(0, 50);
+  const host = hostname()
+    .split(".", 1)[0]
+    .toLowerCase()
+    .replaceAll(/[^a-z0-9]+/g, "-")
+    .replaceAll(/^-+|-+$/g, "")
+    .slice(0, 50);
   return `${host || "node"}-${randomBytes(2).toString("hex")}`;
 }

@@ -34,8 +34,8 @@ export interface SupervisorOptions extends Omit<BirthOptions, "announce"> {
   readonly compact: boolean;
   readonly clock: Clock;
   readonly log: Log;
-  onState(service: string, state: UnitState, reason: string | undefined): void;
-  onOutput(service: string, text: string): void;
+  readonly onState: (service: string, state: UnitState, reason: string | undefined) => void;
+  readonly onOutput: (service: string, text: string) => void;
 }
 
 export class Supervisor {
@@ -76,10 +76,12 @@ export class Supervisor {
 
   /** Resolves when every process was started; they come up by themselves. */
   async start(): Promise<void> {
-    const queue = this.#order.flatMap((level) => this.#units.filter(({ name }) => level.includes(name.split("#", 1)[0])));
+    const queue = this.#order.flatMap((level) =>
+      this.#units.filter(({ name }) => level.includes(name.split("#", 1)[0])),
+    );
     // More at once than there are processors makes the first, which all wait for, later and nobody sooner.
     const turns = Array.from({ length: availableParallelism() + 1 }, async () => {
-      for (let unit = queue.shift(); unit; unit = queue.shift()) await unit.start();
+      for (let unit = queue.shift(); unit && !this.#stopping.signal.aborted; unit = queue.shift()) await unit.start();
     });
     await Promise.all(turns);
   }
@@ -92,7 +94,12 @@ export class Supervisor {
     const killed: string[] = [];
     for (const level of [...this.#order].reverse()) {
       const units = this.#units.filter(({ name }) => level.includes(name.split("#", 1)[0]));
-      const ends = await Promise.all(units.map(async (unit) => ({ name: unit.name, end: await unit.stop(Math.max(STOP_MS_MIN, untilMs - clock.monotonicMs())) })));
+      const ends = await Promise.all(
+        units.map(async (unit) => ({
+          name: unit.name,
+          end: await unit.stop(Math.max(STOP_MS_MIN, untilMs - clock.monotonicMs())),
+        })),
+      );
       killed.push(...ends.filter(({ end }) => end === "killed").map(({ name }) => name));
     }
     (await this.#self?.catch(() => undefined))?.close();
@@ -139,17 +146,20 @@ export class Supervisor {
         if (this.#authority !== undefined) unit.send({ kind: "authority", caPem: this.#authority });
         return;
       case "ready":
-        for (const [instance, { service }] of this.#expected) if (service === message.service) this.#expected.delete(instance);
+        for (const [instance, { service }] of this.#expected)
+          if (service === message.service) this.#expected.delete(instance);
         this.#ready.add(message.service);
         if (this.#options.manifests.every(({ name }) => this.#ready.has(name))) this.#allReady.resolve();
         return;
       case "need-join": {
         const at = unit.status().find(({ service }) => service === message.service);
-        if (at) unit.send({ kind: `join ${message.service}`, secret: this.#births.secretFor(message.service, at.instance) });
+        if (at)
+          unit.send({ kind: `join ${message.service}`, secret: this.#births.secretFor(message.service, at.instance) });
         return;
       }
       case "line":
-        if (message.service === "identity" && message.name === "authority") this.#identityIsUp(message.message["caPem"] as string);
+        if (message.service === "identity" && message.name === "authority")
+          this.#identityIsUp(message.message["caPem"] as string);
         return;
       default:
     }
@@ -164,7 +174,9 @@ export class Supervisor {
   }
 
   #announce(part: { service: string; instance: string; secretSha256: string }): void {
-    for (const [instance, { service }] of this.#expected) if (service === part.service && instance !== part.instance && !this.#isRunning(instance)) this.#expected.delete(instance);
+    for (const [instance, { service }] of this.#expected)
+      if (service === part.service && instance !== part.instance && !this.#isRunning(instance))
+        this.#expected.delete(instance);
     this.#expected.set(part.instance, part);
     if (this.#authority !== undefined) this.#tellIdentity(part);
   }
@@ -179,7 +191,10 @@ export class Supervisor {
   }
 
   #unitOf(service: string): Unit | undefined {
-    return this.#units.find((unit) => unit.name === service) ?? this.#units.find((unit) => unit.status().some((s) => s.service === service));
+    return (
+      this.#units.find((unit) => unit.name === service) ??
+      this.#units.find((unit) => unit.status().some((s) => s.service === service))
+    );
   }
 
   /** The supervisor's own certificate, made when it first calls somebody. */
@@ -189,7 +204,17 @@ export class Supervisor {
       const caPem = await this.#caPem.promise;
       const instance = `${SELF}-${process.pid}`;
       const newSecret = async () => this.#births.secretFor(SELF, instance);
-      return join({ node: state.node.name, service: SELF, instance, caPem, identity: sockets.get("identity")!.listen[0], newSecret, clock, log, signal: this.#stopping.signal });
+      return join({
+        node: state.node.name,
+        service: SELF,
+        instance,
+        caPem,
+        identity: sockets.get("identity")!.listen[0],
+        newSecret,
+        clock,
+        log,
+        signal: this.#stopping.signal,
+      });
     })();
     return this.#self;
   }
@@ -211,19 +236,30 @@ export class Supervisor {
   #learn(report: Report): void {
     for (const missing of report.missing) this.#missing.set(missing.what, missing);
     const { log } = this.#options;
-    if (report.failed !== undefined) log.error({ service: report.service }, `${report.service} could not be confined: ${report.failed}`);
+    if (report.failed !== undefined)
+      log.error({ service: report.service }, `${report.service} could not be confined: ${report.failed}`);
     else log.debug({ service: report.service, absent: report.absent }, "a service was confined");
   }
 }
 
 /** Divides the services into processes: each its own, or with `--compact` all in one but the cloud, which is another machine's. */
-function castsOf(manifests: readonly Manifest[], compact: boolean, sockets: ReadonlyMap<string, ServiceSockets>): { casts: Cast[]; order: string[][] } {
+function castsOf(
+  manifests: readonly Manifest[],
+  compact: boolean,
+  sockets: ReadonlyMap<string, ServiceSockets>,
+): { casts: Cast[]; order: string[][] } {
   const inside = manifests.filter(({ name }) => name !== "cloud").map(({ name }) => name);
   if (compact && inside.length > 0) {
     const whole = { name: "compact", services: inside, index: 0 };
-    const cloud = manifests.filter(({ name }) => name === "cloud").map(({ name }) => ({ name, services: [name], index: 0 }));
+    const cloud = manifests
+      .filter(({ name }) => name === "cloud")
+      .map(({ name }) => ({ name, services: [name], index: 0 }));
     return { casts: [whole, ...cloud], order: [["compact"], ...cloud.map(({ name }) => [name])] };
   }
-  const casts = manifests.flatMap(({ name }) => sockets.get(name)!.listen.map((_, index) => ({ name: index === 0 ? name : `${name}#${index + 1}`, services: [name], index })));
+  const casts = manifests.flatMap(({ name }) =>
+    sockets
+      .get(name)!
+      .listen.map((_, index) => ({ name: index === 0 ? name : `${name}#${index + 1}`, services: [name], index })),
+  );
   return { casts, order: levelsOf(manifests) };
 }

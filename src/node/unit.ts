@@ -26,12 +26,12 @@ export interface UnitOptions {
   readonly name: string;
   readonly launcherPath: string;
   readonly clock: Clock;
-  birth(): Promise<Birth>;
-  onMessage(message: FromChild): void;
-  onOutput(service: string, text: string): void;
+  readonly birth: () => Promise<Birth>;
+  readonly onMessage: (message: FromChild) => void;
+  readonly onOutput: (service: string, text: string) => void;
   /** Told of each change, for the screen. */
-  onState(service: string, state: UnitState, reason: string | undefined): void;
-  onReport(report: Report): void;
+  readonly onState: (service: string, state: UnitState, reason: string | undefined) => void;
+  readonly onReport: (report: Report) => void;
 }
 
 interface ServiceState {
@@ -113,7 +113,12 @@ export class Unit {
   status(): ServiceStatus[] {
     const memoryBytes = memoryOf(this.#child?.pid);
     return [...this.#services].map(([service, { instance, state, reason, address }]) => ({
-      service, instance, state, pid: this.#child?.pid ?? 0, restarts: this.restarts, startedAtMs: this.#startedAtMs,
+      service,
+      instance,
+      state,
+      pid: this.#child?.pid ?? 0,
+      restarts: this.restarts,
+      startedAtMs: this.#startedAtMs,
       ...(reason === undefined ? {} : { reason }),
       ...(memoryBytes === undefined ? {} : { memoryBytes }),
       ...(address === undefined ? {} : { address }),
@@ -122,15 +127,21 @@ export class Unit {
 
   #born(birth: Birth, onLoaded: () => void): void {
     const { onMessage, onReport, onOutput, launcherPath } = this.#options;
-    for (const { name, instance, address } of birth.services) this.#services.set(name, { instance, address, state: "starting", reason: undefined });
+    for (const { name, instance, address } of birth.services)
+      this.#services.set(name, { instance, address, state: "starting", reason: undefined });
     for (const { name } of birth.services) this.#options.onState(name, "starting", undefined);
     this.#startedAtMs = Date.now();
     this.#backoff.started();
     const stdio = ["ignore" as const, "pipe" as const, "pipe" as const, "pipe" as const, ...birth.fds];
-    const child = spawnConfined({ plan: birth.plan, stdio, launcherPath, onReport: (report) => {
-      if (report.failed !== undefined) this.#lastWords = report.failed;
-      onReport(report);
-    } });
+    const child = spawnConfined({
+      plan: birth.plan,
+      stdio,
+      launcherPath,
+      onReport: (report) => {
+        if (report.failed !== undefined) this.#lastWords = report.failed;
+        onReport(report);
+      },
+    });
     this.#child = child;
     this.#lastWords = "";
     const gone = Promise.withResolvers<void>();
@@ -146,10 +157,11 @@ export class Unit {
     child.once("error", (error) => over(error.message));
     child.once("exit", (status, signal) => over(signal ? `ended by ${signal}` : `ended with status ${status}`));
     for (const output of [child.stdout, child.stderr]) {
-      if (output) eachLine(output, (text) => {
-        this.#lastWords = troubleIn(text) ?? this.#lastWords;
-        onOutput(this.name, text);
-      });
+      if (output)
+        eachLine(output, (text) => {
+          this.#lastWords = troubleIn(text) ?? this.#lastWords;
+          onOutput(this.name, text);
+        });
     }
     const line = openLine(child.stdio[LINE_FD] as unknown as Duplex, (message) => {
       const from = message as unknown as FromChild;
@@ -168,7 +180,10 @@ export class Unit {
     const waitMs = this.#backoff.ended();
     this.restarts++;
     const why = `${reason}${this.#lastWords ? `: ${this.#lastWords}` : ""}`;
-    this.#all(this.#backoff.looping ? "critical" : "restarting", this.#backoff.looping ? `ended ${this.#backoff.ends} times in a row, ${why}` : why);
+    this.#all(
+      this.#backoff.looping ? "critical" : "restarting",
+      this.#backoff.looping ? `ended ${this.#backoff.ends} times in a row, ${why}` : why,
+    );
     this.#again = setTimeout(() => void this.start(), waitMs);
   }
 
@@ -200,7 +215,10 @@ function troubleIn(text: string): string | undefined {
 /** Tells a process's memory: its share (PSS) where that may be read, else all that it touches (RSS). */
 function memoryOf(pid: number | undefined): number | undefined {
   if (pid === undefined) return undefined;
-  for (const [file, pattern] of [["smaps_rollup", /^Pss:\s+(\d+) kB$/m], ["status", /^VmRSS:\s+(\d+) kB$/m]] as const) {
+  for (const [file, pattern] of [
+    ["smaps_rollup", /^Pss:\s+(\d+) kB$/m],
+    ["status", /^VmRSS:\s+(\d+) kB$/m],
+  ] as const) {
     try {
       const found = pattern.exec(readFileSync(`/proc/${pid}/${file}`, "utf8"));
       if (found) return Number(found[1]) * 1024;

@@ -37,7 +37,11 @@ export const command: Command = {
 /** Becomes the first process of a node; returns only where that is impossible. */
 export async function becomeNode(role: "node" | "cloud", args: readonly string[]): Promise<number> {
   const code = await prepareCode({ root: packageRoot() }, (words) => process.stdout.write(`Holdfast: ${words}\n`));
-  if (!process.execve) throw fail(NODE_START_FAILED, "this Node cannot execute another program in its place; start with bin/holdfast, which takes the one that Holdfast carries");
+  if (!process.execve)
+    throw fail(
+      NODE_START_FAILED,
+      "this Node cannot execute another program in its place; start with bin/holdfast, which takes the one that Holdfast carries",
+    );
   process.execve(process.execPath, [process.execPath, ...NODE_FLAGS, code.main, role, ...args], process.env);
   return 0;
 }

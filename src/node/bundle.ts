@@ -1,0 +1,91 @@
+/** Bundles the source: what a process runs, without what it never uses. */
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { isBuiltin } from "node:module";
+import { join } from "node:path";
+import type { Plugin } from "esbuild";
+
+/** Bundles the source into a directory: main.js, launcher.js, cli.js and what they share. */
+export async function bundle(options: { root: string; entry: string; to: string }): Promise<void> {
+  // Loaded here alone: 9 MB that a node which is already bundled never reads.
+  const { build } = await import("esbuild");
+  const { root, entry, to } = options;
+  await build({
+    absWorkingDir: root,
+    entryPoints: {
+      main: entry,
+      launcher: join(root, "src/node/confine/launcher.ts"),
+      cli: join(root, "src/cli/main.ts"),
+    },
+    outdir: to,
+    bundle: true,
+    splitting: true,
+    format: "esm",
+    platform: "node",
+    target: "node24",
+    chunkNames: "[name]-[hash]",
+    assetNames: "[name]-[hash]",
+    loader: { ".node": "copy" },
+    // The package looks for its native file at run time with a report of the whole process; the bundle names it.
+    alias: { "better-sqlite3-multiple-ciphers": `better-sqlite3-multiple-ciphers/${libcName()}-${process.arch}` },
+    plugins: [leaveOut(UNUSED), byRequire],
+    external: ["esbuild", "koffi"],
+    banner: {
+      js: 'import { createRequire as __createRequire } from "node:module"; const require = __createRequire(import.meta.url);',
+    },
+    legalComments: "none",
+    logLevel: "silent",
+  });
+  // Else Node reads each file twice to find out what it is.
+  writeFileSync(join(to, "package.json"), '{"type":"module"}\n');
+  const commands = readdirSync(join(root, "src/cli/commands")).filter(
+    (name) => name.endsWith(".ts") && !name.endsWith(".test.ts"),
+  );
+  writeFileSync(join(to, "commands.json"), JSON.stringify(commands.map((name) => name.slice(0, -3)).sort()));
+}
+
+/**
+ * What Fastify and pino load at their start for things that no service does: routes with schemas of Fastify's own (contracts
+ * are checked by kernel/check.ts), tests without a socket, logs over a worker thread. It is half of the code of a process.
+ */
+const UNUSED = [
+  "@fastify/ajv-compiler",
+  "@fastify/fast-json-stringify-compiler",
+  "light-my-request",
+  "thread-stream",
+  "node:http2",
+];
+
+/** Puts something that throws when it is used in the place of these packages. */
+function leaveOut(packages: readonly string[]): Plugin {
+  const contents = `module.exports = () => () => () => { throw new Error("left out of the bundle: see node/code.ts"); };`;
+  return {
+    name: "leave-out",
+    setup(build) {
+      build.onResolve({ filter: /./ }, ({ path }) =>
+        packages.includes(path) ? { path, namespace: "left-out" } : undefined,
+      );
+      build.onLoad({ filter: /./, namespace: "left-out" }, () => ({ contents, loader: "js" }));
+    },
+  };
+}
+
+/**
+ * Takes Node's own modules by require: an ESM import of node:http reads every export, `WebSocket` too, and that loads all of
+ * undici, 0.1 s and 5 MB in every process.
+ */
+const byRequire: Plugin = {
+  name: "by-require",
+  setup(build) {
+    build.onResolve({ filter: /./ }, ({ path, kind, namespace }) => {
+      if (kind === "require-call" || namespace === "by-require" || !isBuiltin(path)) return undefined;
+      return { path: path.startsWith("node:") ? path : `node:${path}`, namespace: "by-require" };
+    });
+    build.onLoad({ filter: /./, namespace: "by-require" }, ({ path }) => ({
+      contents: `module.exports = require(${JSON.stringify(path)});`,
+      loader: "js",
+    }));
+  },
+};
+
+const libcName = (): string =>
+  readFileSync("/proc/self/maps", "latin1").includes("/ld-musl-") ? "linuxmusl" : "linux";
