@@ -1,0 +1,174 @@
+/**
+ * Reads HTTP/1.1 answers (RFC 9112) of our own services from the bytes of a connection: one request at a time, strict, with
+ * raw header arrays. What is not exactly framed is an error, and the connection's end.
+ */
+
+export interface AnswerEvents {
+  /** `length` is that of Content-Length; undefined where the framing is another one. */
+  head(status: number, headers: string[], length: number | undefined): void;
+  data(chunk: Buffer): void;
+  end(): void;
+}
+
+/** A head above this is no answer of ours. */
+const HEAD_BYTES_MAX = 65_536;
+const LINE_BYTES_MAX = 4_096;
+const STATUS_LINE = /^HTTP\/1\.([01]) ([1-5][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*)?$/;
+const FIELD = /^([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[\t ]*([\t\x20-\x7e\x80-\xff]*?)[\t ]*$/;
+const HEX_SIZE = /^([0-9A-Fa-f]{1,8})[\t ]*(?:;[\t\x20-\x7e\x80-\xff]*)?$/;
+const END_OF_HEAD = Buffer.from("\r\n\r\n");
+const CR = 13;
+const LF = 10;
+
+type State = "idle" | "head" | "length" | "close" | "size" | "chunk" | "chunk-end" | "trailers";
+
+export class AnswerError extends Error {}
+
+export class AnswerParser {
+  readonly #events: AnswerEvents;
+  #state: State = "idle";
+  #bodyless = false;
+  #held: Buffer | undefined;
+  #left = 0;
+  #keepAlive = true;
+
+  constructor(events: AnswerEvents) {
+    this.#events = events;
+  }
+
+  /** Expects the answer of a request that was sent; `bodyless`: of HEAD. */
+  begin(bodyless = false): void {
+    this.#state = "head";
+    this.#bodyless = bodyless;
+  }
+
+  /** True between answers, where the connection may be used again. */
+  get reusable(): boolean {
+    return this.#state === "idle" && this.#keepAlive && this.#held === undefined;
+  }
+
+  /** Takes what came; throws AnswerError at what is no answer. */
+  feed(chunk: Buffer): void {
+    let rest: Buffer | undefined = this.#held ? Buffer.concat([this.#held, chunk]) : chunk;
+    this.#held = undefined;
+    while (rest !== undefined && rest.length > 0) rest = this.#step(rest);
+  }
+
+  /** Told that the other side has ended: that ends an answer without length. False where something is missing. */
+  close(): boolean {
+    if (this.#state === "close") this.#finish();
+    return this.#state === "idle";
+  }
+
+  #step(bytes: Buffer): Buffer | undefined {
+    switch (this.#state) {
+      case "idle":
+        throw new AnswerError("bytes came that nobody asked for");
+      case "head":
+        return this.#head(bytes);
+      case "length":
+        return this.#body(bytes, "idle");
+      case "chunk":
+        return this.#body(bytes, "chunk-end");
+      case "close":
+        this.#events.data(bytes);
+        return undefined;
+      case "size":
+      case "chunk-end":
+      case "trailers":
+        return this.#line(bytes);
+    }
+  }
+
+  #head(bytes: Buffer): Buffer | undefined {
+    const at = bytes.indexOf(END_OF_HEAD);
+    if (at < 0) {
+      if (bytes.length > HEAD_BYTES_MAX) throw new AnswerError("the head is too large");
+      this.#held = bytes;
+      return undefined;
+    }
+    const lines = bytes.toString("latin1", 0, at).split("\r\n");
+    const start = STATUS_LINE.exec(lines[0]);
+    if (!start) throw new AnswerError("the status line is malformed");
+    const status = Number(start[2]);
+    const headers: string[] = [];
+    for (let i = 1; i < lines.length; i++) {
+      const field = FIELD.exec(lines[i]);
+      if (!field) throw new AnswerError("a header line is malformed");
+      headers.push(field[1], field[2]);
+    }
+    const rest = bytes.subarray(at + END_OF_HEAD.length);
+    if (status === 101) throw new AnswerError("nobody asked to switch protocols");
+    // RFC 9110 15.2: further heads follow an interim one.
+    if (status < 200) return rest;
+    this.#frame(status, headers, start[1] === "1");
+    return rest;
+  }
+
+  /** RFC 9112 6.3: how the body's end is told. */
+  #frame(status: number, headers: string[], persistent: boolean): void {
+    let length: number | undefined;
+    let chunked = false;
+    this.#keepAlive = persistent;
+    for (let i = 0; i < headers.length; i += 2) {
+      switch (headers[i].toLowerCase()) {
+        case "content-length":
+          if (length !== undefined || !/^[0-9]{1,15}$/.test(headers[i + 1])) throw new AnswerError("Content-Length is malformed or there twice");
+          length = Number(headers[i + 1]);
+          break;
+        case "transfer-encoding":
+          if (chunked || headers[i + 1].toLowerCase() !== "chunked") throw new AnswerError("Transfer-Encoding is not 'chunked'");
+          chunked = true;
+          break;
+        case "connection":
+          if (headers[i + 1].toLowerCase().split(",").some((option) => option.trim() === "close")) this.#keepAlive = false;
+          break;
+      }
+    }
+    if (chunked && length !== undefined) throw new AnswerError("both Content-Length and Transfer-Encoding are there");
+    const none = this.#bodyless || status === 204 || status === 304;
+    this.#left = length ?? 0;
+    this.#state = chunked ? "size" : length === undefined ? "close" : "length";
+    if (this.#state === "close") this.#keepAlive &&= none;
+    this.#events.head(status, headers, none ? 0 : length);
+    if (none || (this.#state === "length" && this.#left === 0)) this.#finish();
+  }
+
+  #body(bytes: Buffer, then: "idle" | "chunk-end"): Buffer | undefined {
+    const part = bytes.length > this.#left ? bytes.subarray(0, this.#left) : bytes;
+    this.#left -= part.length;
+    this.#events.data(part);
+    if (this.#left === 0) {
+      if (then === "idle") this.#finish();
+      else this.#state = then;
+    }
+    return bytes.length > part.length ? bytes.subarray(part.length) : undefined;
+  }
+
+  /** A line between chunks: a size, the end of a chunk, a trailer. */
+  #line(bytes: Buffer): Buffer | undefined {
+    const at = bytes.indexOf(LF);
+    if (at < 0) {
+      if (bytes.length > LINE_BYTES_MAX) throw new AnswerError("a line between chunks is too long");
+      this.#held = bytes;
+      return undefined;
+    }
+    if (at === 0 || bytes[at - 1] !== CR) throw new AnswerError("a line between chunks does not end in CRLF");
+    const line = bytes.toString("latin1", 0, at - 1);
+    if (this.#state === "chunk-end") {
+      if (line !== "") throw new AnswerError("a chunk is longer than it said");
+      this.#state = "size";
+    } else if (this.#state === "size") {
+      const size = HEX_SIZE.exec(line);
+      if (!size) throw new AnswerError("a chunk's size is malformed");
+      this.#left = Number.parseInt(size[1], 16);
+      this.#state = this.#left === 0 ? "trailers" : "chunk";
+    } else if (line === "") this.#finish();
+    return bytes.subarray(at + 1);
+  }
+
+  #finish(): void {
+    this.#state = "idle";
+    this.#events.end();
+  }
+}

@@ -1,0 +1,182 @@
+/** Keeps TLS connections to the services' instances, young ones first, and lends each to one request at a time. */
+import { connect, type TLSSocket } from "node:tls";
+import type { Clock } from "../../kernel/clock.ts";
+import { fail } from "../../kernel/error.ts";
+import type { TlsIdentity } from "../../kernel/identity/tls.ts";
+import { GATEWAY_BUSY } from "./api.ts";
+import type { Endpoint } from "./balancer.ts";
+import { Connection } from "./connection.ts";
+import type { Ticket } from "./ticket.ts";
+
+/** Connections to one instance; more requests at once wait for one of them to be free. */
+const CONNECTIONS_MAX = 128;
+const IDLE_MAX = 32;
+/** Requests that wait for a connection to one instance; further ones are refused with GATEWAY_BUSY. */
+const WAITING_MAX = 1_024;
+/** Below what our services wait (65 s), so that it is we who close. */
+const IDLE_MS_MAX = 50_000;
+const SWEEP_MS = 5_000;
+/** A handshake takes milliseconds; a process that is just starting takes connections before it answers them. */
+const CONNECT_MS = 2_000;
+const AGE_MS_MAX = 3_600_000;
+/** The other side cuts a connection when the certificate ends that it began with: longer than any request lasts before. */
+const MARGIN_MS = 65_000;
+
+interface Waiter {
+  resolve(connection: Connection): void;
+  reject(error: Error): void;
+}
+
+interface Pool {
+  readonly endpoint: Endpoint;
+  readonly idle: Connection[];
+  readonly waiting: Waiter[];
+  readonly connecting: Set<TLSSocket>;
+  count: number;
+  gone: boolean;
+}
+
+export class Connections {
+  readonly #identity: Pick<TlsIdentity, "clientOptions" | "certificate">;
+  readonly #clock: Clock;
+  readonly #pools = new Map<Endpoint, Pool>();
+  readonly #sweeping: NodeJS.Timeout;
+
+  constructor(options: { identity: Pick<TlsIdentity, "clientOptions" | "certificate">; clock: Clock }) {
+    this.#identity = options.identity;
+    this.#clock = options.clock;
+    this.#sweeping = setInterval(() => this.#sweep(), SWEEP_MS).unref();
+  }
+
+  /** Lends a connection: a kept one, a new one, or the next that is free. Rejects where none can be made; GATEWAY_BUSY. */
+  take(endpoint: Endpoint, ticket: Ticket): Connection | Promise<Connection> {
+    const pool = this.#poolOf(endpoint);
+    const nowMs = this.#clock.monotonicMs();
+    for (let kept = pool.idle.pop(); kept; kept = pool.idle.pop()) {
+      if (kept.usable && nowMs < kept.endMs) return kept;
+      kept.cut();
+    }
+    if (pool.waiting.length >= WAITING_MAX) throw fail(GATEWAY_BUSY, `too many requests wait for ${endpoint.service}`, { retryAfterS: 1 });
+    const { promise, resolve, reject } = Promise.withResolvers<Connection>();
+    const waiter = { resolve, reject };
+    pool.waiting.push(waiter);
+    if (pool.count < CONNECTIONS_MAX) this.#connect(pool);
+    return ticket.wait(promise).catch((error: unknown) => {
+      const at = pool.waiting.indexOf(waiter);
+      if (at >= 0) pool.waiting.splice(at, 1);
+      // It came at the very moment that nobody waited any more.
+      else promise.then((connection) => this.#give(pool, connection), () => undefined);
+      throw error;
+    });
+  }
+
+  /** Closes what is kept for an instance: the other side has ended it, or is about to. */
+  dropIdle(endpoint: Endpoint): void {
+    for (const connection of this.#pools.get(endpoint)?.idle.splice(0) ?? []) connection.cut();
+  }
+
+  /** Forgets an instance that is there no more: who waits for it is told, requests under way may end. */
+  retire(endpoint: Endpoint): void {
+    const pool = this.#pools.get(endpoint);
+    if (!pool) return;
+    this.#pools.delete(endpoint);
+    pool.gone = true;
+    for (const connection of pool.idle.splice(0)) connection.cut();
+    for (const socket of pool.connecting) socket.destroy(new Error("the instance has gone"));
+  }
+
+  /** Counts connections, for the metrics. */
+  counts(endpoint: Endpoint): { open: number; idle: number } {
+    const pool = this.#pools.get(endpoint);
+    return { open: pool?.count ?? 0, idle: pool?.idle.length ?? 0 };
+  }
+
+  close(): void {
+    clearInterval(this.#sweeping);
+    for (const endpoint of [...this.#pools.keys()]) this.retire(endpoint);
+  }
+
+  #poolOf(endpoint: Endpoint): Pool {
+    const known = this.#pools.get(endpoint);
+    if (known) return known;
+    const pool: Pool = { endpoint, idle: [], waiting: [], connecting: new Set(), count: 0, gone: false };
+    this.#pools.set(endpoint, pool);
+    return pool;
+  }
+
+  #connect(pool: Pool): void {
+    const { service, host, port } = pool.endpoint;
+    pool.count++;
+    const startMs = this.#clock.monotonicMs();
+    const socket = connect({ ...this.#identity.clientOptions(service), host, port });
+    pool.connecting.add(socket);
+    const timer = setTimeout(() => socket.destroy(new Error(`no handshake within ${CONNECT_MS} ms`)), CONNECT_MS);
+    const settled = () => {
+      clearTimeout(timer);
+      pool.connecting.delete(socket);
+      socket.off("error", failed).off("close", closed);
+    };
+    const failed = (error: Error) => {
+      settled();
+      // An error may come again while the socket is torn down; it has been told.
+      socket.on("error", () => undefined);
+      pool.count--;
+      pool.waiting.shift()?.reject(error);
+      this.#serveWaiting(pool);
+    };
+    const closed = () => failed(new Error("the connection was closed in the handshake"));
+    socket.on("error", failed).on("close", closed);
+    socket.once("secureConnect", () => {
+      settled();
+      socket.setNoDelay(true);
+      const connection = new Connection({
+        socket,
+        endMs: this.#endOf(startMs),
+        onFree: (free) => this.#give(pool, free),
+        onClosed: (ended) => this.#closed(pool, ended),
+      });
+      this.#give(pool, connection);
+    });
+  }
+
+  #endOf(startMs: number): number {
+    const validMs = (this.#identity.certificate?.notAfterMs ?? Number.POSITIVE_INFINITY) - this.#clock.wallMs();
+    return startMs + Math.min(AGE_MS_MAX, validMs - Math.min(MARGIN_MS, validMs / 4));
+  }
+
+  #give(pool: Pool, connection: Connection): void {
+    if (!connection.usable) return;
+    const nowMs = this.#clock.monotonicMs();
+    if (pool.gone || nowMs >= connection.endMs) return connection.cut();
+    const waiter = pool.waiting.shift();
+    if (waiter) return waiter.resolve(connection);
+    if (pool.idle.length >= IDLE_MAX) return connection.cut();
+    connection.idleSinceMs = nowMs;
+    pool.idle.push(connection);
+  }
+
+  #closed(pool: Pool, connection: Connection): void {
+    pool.count--;
+    const at = pool.idle.indexOf(connection);
+    if (at >= 0) pool.idle.splice(at, 1);
+    this.#serveWaiting(pool);
+  }
+
+  /** A place is free: who waits beyond those that are being connected for gets a connection of their own. */
+  #serveWaiting(pool: Pool): void {
+    if (pool.gone) {
+      for (const waiter of pool.waiting.splice(0)) waiter.reject(new Error("the instance has gone"));
+      return;
+    }
+    if (pool.waiting.length > pool.connecting.size && pool.count < CONNECTIONS_MAX) this.#connect(pool);
+  }
+
+  #sweep(): void {
+    const nowMs = this.#clock.monotonicMs();
+    for (const pool of this.#pools.values()) {
+      for (const connection of [...pool.idle]) {
+        if (nowMs - connection.idleSinceMs > IDLE_MS_MAX || nowMs >= connection.endMs) connection.cut();
+      }
+    }
+  }
+}

@@ -1,0 +1,132 @@
+/** Which headers come in, go on, and go out: what belongs to one hop or claims to be from us ends at the door. */
+import { fail } from "../../kernel/error.ts";
+import { readRequestId, readTraceparent } from "../../kernel/call.ts";
+import { GATEWAY_HEADERS_TOO_LARGE, GATEWAY_REQUEST_REFUSED, HEADERS_MAX } from "./api.ts";
+
+/** What the gateway itself reads of a request's head. */
+export interface Head {
+  readonly host: string;
+  readonly authorization: string | undefined;
+  readonly hasBody: boolean;
+  /** Undefined where the body comes in chunks. */
+  readonly length: number | undefined;
+  /** What a stranger calls this request: noted and answered, never our own id. */
+  readonly correlationId: string | undefined;
+  readonly traceId: string | undefined;
+  /** The lines that go on to the service, each with its CRLF. */
+  readonly passed: string;
+}
+
+/**
+ * RFC 9110 7.6.1: of one hop. The token ends here, since no service needs it; `Expect` was answered here; the ids and whom
+ * a request is from are ours to say; a body is framed anew.
+ */
+const ENDS_HERE = new Set([
+  "connection", "keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization", "te", "trailer", "upgrade", "http2-settings",
+  "host", "content-length", "transfer-encoding", "expect", "authorization", "via", "forwarded", "x-real-ip", "x-client-ip", "true-client-ip",
+  "traceparent", "tracestate", "baggage", "x-request-id", "x-correlation-id", "x-http-method-override", "x-original-url", "x-rewrite-url",
+]);
+const OURS = ["x-holdfast-", "x-forwarded-"];
+
+function endsHere(name: string): boolean {
+  // `X_Holdfast_Subject`: some software reads it as the one with dashes.
+  const dashed = name.includes("_") ? name.replaceAll("_", "-") : name;
+  return ENDS_HERE.has(dashed) || (dashed.charCodeAt(0) === 120 && OURS.some((prefix) => dashed.startsWith(prefix)));
+}
+
+const refused = (message: string) => fail(GATEWAY_REQUEST_REFUSED, message);
+
+/** Those that may be there once only: two would be read by us and by a service as different ones. */
+class Single {
+  readonly values = new Map<string, string>();
+
+  take(name: string, value: string): void {
+    if (this.values.has(name)) throw refused(`the request has two ${name} headers`);
+    this.values.set(name, value);
+  }
+}
+
+const SINGLE = new Set(["host", "authorization", "content-length", "transfer-encoding", "expect", "content-type", "x-correlation-id", "traceparent"]);
+
+/** Reads a request's raw headers, once; GATEWAY_REQUEST_REFUSED where they are ambiguous, GATEWAY_HEADERS_TOO_LARGE above HEADERS_MAX. */
+export function readHead(raw: readonly string[], version: string): Head {
+  if (raw.length > HEADERS_MAX * 2) throw fail(GATEWAY_HEADERS_TOO_LARGE, `the request has ${raw.length / 2} header lines; at most ${HEADERS_MAX}`);
+  const single = new Single();
+  let passed = "";
+  let options: string | undefined;
+  for (let i = 0; i < raw.length; i += 2) {
+    const name = raw[i].toLowerCase();
+    const value = raw[i + 1];
+    if (SINGLE.has(name)) single.take(name, value);
+    if (name === "connection") options = options === undefined ? value : `${options},${value}`;
+    if (!endsHere(name)) passed += `${name}: ${value}\r\n`;
+  }
+  const { values } = single;
+  // RFC 9112 3.2: a request of HTTP/1.1 without Host is refused.
+  const host = values.get("host");
+  if (host === undefined && version !== "1.0") throw refused("the request has no Host header");
+  return {
+    host: host ?? "",
+    authorization: values.get("authorization"),
+    ...framing(values, version),
+    correlationId: readRequestId(values.get("x-correlation-id")),
+    traceId: readTraceparent(values.get("traceparent"))?.requestId,
+    passed: options === undefined || options === "keep-alive" ? passed : withoutNamed(passed, options),
+  };
+}
+
+/** RFC 9112 6: what the parser let through is checked once more; here nothing depends on its leniency. */
+function framing(values: ReadonlyMap<string, string>, version: string): { hasBody: boolean; length: number | undefined } {
+  const coding = values.get("transfer-encoding");
+  const text = values.get("content-length");
+  if (coding !== undefined) {
+    if (text !== undefined) throw refused("the request has both Content-Length and Transfer-Encoding");
+    if (version === "1.0" || coding.toLowerCase() !== "chunked") throw refused("the only Transfer-Encoding is 'chunked', in HTTP/1.1");
+    return { hasBody: true, length: undefined };
+  }
+  if (text === undefined) return { hasBody: false, length: 0 };
+  if (!/^[0-9]{1,15}$/.test(text)) throw refused("Content-Length is not a number");
+  const length = Number(text);
+  return { hasBody: length > 0, length };
+}
+
+/** RFC 9110 7.6.1: what Connection names is of this hop, too. */
+function withoutNamed(passed: string, options: string): string {
+  const named = options.toLowerCase().split(",").map((o) => o.trim()).filter((o) => o !== "" && o !== "close" && o !== "keep-alive");
+  if (named.length === 0) return passed;
+  return passed.split("\r\n").filter((line) => !named.includes(line.slice(0, line.indexOf(":")))).join("\r\n");
+}
+
+/** On every answer, unless the service says otherwise for itself: answers of an API, kept by nobody and shown nowhere. */
+const DEFAULTS: readonly (readonly [name: string, value: string])[] = [
+  ["Cache-Control", "no-store"],
+  ["Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"],
+  ["X-Content-Type-Options", "nosniff"],
+  ["X-Frame-Options", "DENY"],
+  ["Referrer-Policy", "no-referrer"],
+  ["Cross-Origin-Resource-Policy", "same-origin"],
+];
+const DEFAULT_NAMES = new Map(DEFAULTS.map(([name], i) => [name.toLowerCase(), i]));
+export const SECURITY_HEADERS: readonly string[] = DEFAULTS.flat();
+
+/** Of one hop, of the machinery behind the door, or ours to say. */
+const ENDS_BEHIND = new Set([
+  "connection", "keep-alive", "proxy-connection", "proxy-authenticate", "te", "trailer", "transfer-encoding", "upgrade",
+  "server", "x-powered-by", "x-request-id", "x-correlation-id", "traceparent", "tracestate", "alt-svc",
+]);
+
+/** Writes the headers that an answer goes out with: ours, then the service's. */
+export function answerHeaders(ours: readonly string[], theirs: readonly string[]): string[] {
+  const headers = [...ours];
+  let given = 0;
+  for (let i = 0; i < theirs.length; i += 2) {
+    const name = theirs[i].toLowerCase();
+    if (ENDS_BEHIND.has(name) || name.startsWith("x-holdfast-")) continue;
+    const standard = DEFAULT_NAMES.get(name);
+    if (standard !== undefined) given |= 1 << standard;
+    headers.push(theirs[i], theirs[i + 1]);
+  }
+  if (given === 0) headers.push(...SECURITY_HEADERS);
+  else DEFAULTS.forEach(([name, value], i) => (given & (1 << i)) === 0 && headers.push(name, value));
+  return headers;
+}
