@@ -1,10 +1,12 @@
 /** What each process is started with: its rights, its keys, its sockets, and the one-time secret it joins with. */
 import { createHash, randomBytes } from "node:crypto";
-import { chmodSync, chownSync, lstatSync, mkdirSync, readdirSync } from "node:fs";
-import { join } from "node:path";
+import { chmodSync, chownSync, lstatSync, mkdirSync, readdirSync, statSync } from "node:fs";
+import { dirname, join } from "node:path";
 import type { ConfigValues } from "../kernel/config.ts";
+import { type ErrorCode, fail } from "../kernel/error.ts";
 import type { KeyRing } from "../kernel/seal/keyring.ts";
 import type { Code } from "./code.ts";
+import { NODE_CACHE_UNUSABLE, NODE_STATE_UNUSABLE } from "./codes.ts";
 import { shareCompileCache } from "./code.ts";
 import type { NodeConfig } from "./config.ts";
 import { maySwitchUser } from "./confine/facts.ts";
@@ -48,7 +50,10 @@ export class Births {
   constructor(options: BirthOptions) {
     this.#options = options;
     this.#ownUids = maySwitchUser() && process.geteuid?.() === 0;
-    if (this.#ownUids) requireFreeUids(options.node.uidBase);
+    if (!this.#ownUids) return;
+    requireFreeUids(options.node.uidBase);
+    requireWay(options.state.path, NODE_STATE_UNUSABLE, "the state directory");
+    requireWay(options.code.directory, NODE_CACHE_UNUSABLE, "the code");
   }
 
   /** Whether each service has an own uid. */
@@ -178,6 +183,16 @@ export class Births {
     return this.#options.manifests.find((m) => m.name === name)!;
   }
 }
+
+/** Makes sure that other users can get to a place: each service has a uid of its own. Fails with the given code. */
+function requireWay(path: string, refusal: ErrorCode, what: string): void {
+  for (let at = dirname(path); ; at = dirname(at)) {
+    if ((statSync(at).mode & OTHERS_ENTER) === 0)
+      throw fail(refusal, `${what} ${path} cannot be reached by services with an own uid: run 'chmod o+x ${at}'`);
+    if (at === dirname(at)) return;
+  }
+}
+const OTHERS_ENTER = 0o001;
 
 /** Makes a service's directory, its owner's alone; what was another's (a start with --compact, another uid base) becomes his. */
 function makeOwn(directory: string, owner: Identity | undefined): void {

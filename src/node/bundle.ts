@@ -1,7 +1,7 @@
 /** Bundles the source: what a process runs, without what it never uses. */
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
-import { isBuiltin } from "node:module";
-import { join } from "node:path";
+import { createRequire, isBuiltin } from "node:module";
+import { dirname, join } from "node:path";
 import type { Plugin } from "esbuild";
 
 /** Bundles the source into a directory: main.js, launcher.js, cli.js and what they share. */
@@ -23,11 +23,7 @@ export async function bundle(options: { root: string; entry: string; to: string 
     platform: "node",
     target: "node24",
     chunkNames: "[name]-[hash]",
-    assetNames: "[name]-[hash]",
-    loader: { ".node": "copy" },
-    // The package looks for its native file at run time with a report of the whole process; the bundle names it.
-    alias: { "better-sqlite3-multiple-ciphers": `better-sqlite3-multiple-ciphers/${libcName()}-${process.arch}` },
-    plugins: [leaveOut(UNUSED), byRequire],
+    plugins: [leaveOut(UNUSED), byRequire, withNative(root)],
     external: ["esbuild", "koffi"],
     banner: {
       js: 'import { createRequire as __createRequire } from "node:module"; const require = __createRequire(import.meta.url);',
@@ -57,7 +53,7 @@ const UNUSED = [
 
 /** Puts something that throws when it is used in the place of these packages. */
 function leaveOut(packages: readonly string[]): Plugin {
-  const contents = `module.exports = () => () => () => { throw new Error("left out of the bundle: see node/code.ts"); };`;
+  const contents = `module.exports = () => () => () => { throw new Error("left out of the bundle: see node/bundle.ts"); };`;
   return {
     name: "leave-out",
     setup(build) {
@@ -87,5 +83,38 @@ const byRequire: Plugin = {
   },
 };
 
-const libcName = (): string =>
-  readFileSync("/proc/self/maps", "latin1").includes("/ld-musl-") ? "linuxmusl" : "linux";
+const DATABASE = "better-sqlite3-multiple-ciphers";
+/** The database's native file, beside the code as koffi's is. */
+export const DATABASE_FILE = "sqlite.node";
+
+/**
+ * Lets the database load the native file beside the code: the package would look for its own at run time, with a report of
+ * the whole process, and a bundle for one kind of machine would be of no use on another.
+ */
+function withNative(root: string): Plugin {
+  const lib = join(packageOf(root, DATABASE), "lib");
+  const file = JSON.stringify(`./${DATABASE_FILE}`);
+  const contents = [
+    `module.exports = require(${JSON.stringify(join(lib, "database.js"))})(() => require(${file}), false);`,
+    `module.exports.SqliteError = require(${JSON.stringify(join(lib, "sqlite-error.js"))});`,
+  ].join("\n");
+  return {
+    name: "with-native",
+    setup(build) {
+      build.onResolve({ filter: /./ }, ({ path }) => {
+        if (path === DATABASE) return { path, namespace: "with-native" };
+        return path === `./${DATABASE_FILE}` ? { path, external: true } : undefined;
+      });
+      build.onLoad({ filter: /./, namespace: "with-native" }, () => ({ contents, loader: "js", resolveDir: root }));
+    },
+  };
+}
+
+/** Finds the database's native file for this machine and C library. */
+export function databaseFile(root: string): string {
+  const libc = readFileSync("/proc/self/maps", "latin1").includes("/ld-musl-") ? "linuxmusl" : "linux";
+  return join(packageOf(root, DATABASE), "prebuilds", `${libc}-${process.arch}.node`);
+}
+
+const packageOf = (root: string, name: string): string =>
+  dirname(createRequire(join(root, "package.json")).resolve(`${name}/package.json`));

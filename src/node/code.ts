@@ -24,7 +24,7 @@ import { homedir } from "node:os";
 import { basename, join, resolve } from "node:path";
 import { promisify } from "node:util";
 import { fail } from "../kernel/error.ts";
-import { bundle } from "./bundle.ts";
+import { bundle, DATABASE_FILE, databaseFile } from "./bundle.ts";
 import { NODE_CACHE_UNUSABLE } from "./codes.ts";
 import { koffiFile } from "./confine/libc.ts";
 import { NODE_FLAGS } from "./flags.ts";
@@ -91,6 +91,7 @@ export async function prepareCode(source: CodeSource, say: (words: string) => vo
     if (built) for (const file of files) copyFileSync(file, join(aside, basename(file)));
     else await bundle({ root: source.root, entry, to: aside });
     copyFileSync(koffiFile(), join(aside, "koffi.node"));
+    copyFileSync(databaseFile(source.root), join(aside, DATABASE_FILE));
     for (const name of readdirSync(aside)) chmodSync(join(aside, name), 0o644);
     chmodSync(aside, 0o755);
     rmSync(directory, { recursive: true, force: true });

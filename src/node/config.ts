@@ -98,7 +98,7 @@ export const NodeConfig = Type.Object(
     uidBase: field(Type.Integer({ minimum: 1000, maximum: 65_000 }), {
       description: "First of the 200 user and group ids that services get where the node is started as root.",
       default: UID_BASE,
-      example: 70_000,
+      example: 62_000,
     }),
   },
   { additionalProperties: false },

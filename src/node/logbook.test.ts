@@ -56,7 +56,8 @@ test("a book that is full loses its oldest lines, never the newest", async (t) =
 });
 
 test("a crash's last words are a line of level error, and housekeeping is no line", () => {
-  assert.equal(readLine("bus", "    at foo (bar.js:1)")?.level, 50);
+  assert.equal(readLine("bus", "TypeError: x is not a function")?.level, 50);
+  assert.equal(readLine("bus", "    at foo (bar.js:1)")?.level, 30);
   assert.equal(
     readLine("bus", '{"level":40,"service":"bus","msg":"went wrong","err":{"message":"ENOSPC"}}')?.message,
     "went wrong: ENOSPC",

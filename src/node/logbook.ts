@@ -13,6 +13,7 @@ export interface LogLine {
   readonly text: string;
 }
 
+const INFO = 30;
 export const WARN = 40;
 export const ERROR = 50;
 const LINE_KIND = 1;
@@ -160,10 +161,13 @@ export function eachLine(output: Readable, onLine: (text: string) => void): void
   output.on("error", () => output.destroy());
 }
 
+/** The head of what Node prints when it gives up; the lines after it are for the log book alone. */
+export const TROUBLE = /^\w*Error\b|^FATAL|^holdfast:/;
+
 /** Requests that only keep the house running are not worth a line each. */
 const HOUSEKEEPING = /"operation":"(renew|record)","caller":"[^"]*","status":200,/;
 
-/** Reads a line of a service; undefined for one that is not worth keeping. What is no JSON (a crash's last words) is an error's line. */
+/** Reads a line of a service; undefined for one that is not worth keeping. What is no JSON is a crash's last words. */
 export function readLine(service: string, text: string): LogLine | undefined {
   if (HOUSEKEEPING.test(text)) return undefined;
   try {
@@ -183,13 +187,14 @@ export function readLine(service: string, text: string): LogLine | undefined {
           : `${line.msg}: ${cause}`;
     return {
       service: line.service ?? service,
-      level: line.level ?? 30,
+      level: line.level ?? INFO,
       message,
       ...(line.code === undefined ? {} : { code: line.code }),
       text,
     };
   } catch {
-    const wrapped = JSON.stringify({ level: ERROR, time: new Date().toISOString(), service, msg: text });
-    return { service, level: ERROR, message: text, text: wrapped };
+    const level = TROUBLE.test(text) ? ERROR : INFO;
+    const wrapped = JSON.stringify({ level, time: new Date().toISOString(), service, msg: text });
+    return { service, level, message: text, text: wrapped };
   }
 }

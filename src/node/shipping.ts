@@ -1,4 +1,5 @@
 /** Ships a process's spans to the trace service every second; while it is away they wait, within the tracer's limit. */
+import { setTimeout as sleep } from "node:timers/promises";
 import { makeCall } from "../kernel/call.ts";
 import { asFailure } from "../kernel/error.ts";
 import type { Log } from "../kernel/log.ts";
@@ -7,6 +8,7 @@ import type { Trace } from "../services/trace/api.ts";
 
 const SHIP_EVERY_MS = 1_000;
 const SHIP_TIMEOUT_MS = 2_000;
+const LAST_WAIT_MS = 300;
 /** A batch of spans stays well under the trace service's body limit. */
 const SPANS_MAX = 2_048;
 
@@ -46,7 +48,8 @@ export function shipSpans(options: { tracer: Tracer; trace: Trace; caller: strin
   }, SHIP_EVERY_MS).unref();
   return async () => {
     clearInterval(timer);
-    await running;
-    await ship();
+    // The trace service may have stopped before: whoever waits for it to come back would stop for seconds.
+    const last = (running ?? Promise.resolve()).then(ship);
+    await Promise.race([last, sleep(LAST_WAIT_MS, undefined, { ref: false })]);
   };
 }

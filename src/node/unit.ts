@@ -8,7 +8,7 @@ import { Backoff } from "./backoff.ts";
 import { type Plan, type Report, spawnConfined } from "./confine/plan.ts";
 import { type FromChild, LINE_FD, type ToChild } from "./hello.ts";
 import { type Line, openLine } from "./line.ts";
-import { eachLine, ERROR } from "./logbook.ts";
+import { eachLine, ERROR, TROUBLE } from "./logbook.ts";
 
 export type UnitState = ServiceStatus["state"];
 
@@ -203,7 +203,7 @@ export class Unit {
 
 /** Reads what a line says about an end: an error's message, or the head of what Node prints when it gives up. */
 function troubleIn(text: string): string | undefined {
-  if (!text.startsWith("{")) return /^\w*Error\b|^FATAL|^holdfast:/.test(text) ? text.slice(0, 300) : undefined;
+  if (!text.startsWith("{")) return TROUBLE.test(text) ? text.slice(0, 300) : undefined;
   try {
     const line = JSON.parse(text) as { level?: number; msg?: string };
     return (line.level ?? 0) >= ERROR ? line.msg?.slice(0, 300) : undefined;

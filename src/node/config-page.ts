@@ -1,0 +1,79 @@
+/** Writes docs/config.md from the schemas: what every key means, its form, default and an example. */
+import { type ConfigSchema, type ConfigSection, expected } from "../kernel/config.ts";
+import type { Manifest } from "./manifest.ts";
+
+const HEAD = `# Config
+
+Everything has a default: a node needs no config. One file, YAML 1.2 (JSON is YAML, too), looked for at \`--config\`, at
+\`$HOLDFAST_CONFIG\`, then as \`holdfast.yaml\` in the state directory. A section a service, under its key; the node's own is
+\`node\`. The checks are strict: an unknown key, or a value of another form, refuses to start and says which and what was
+expected. Units stand last in a name. This page is written by \`bin/node test/config-page.ts\` from the schemas.
+
+\`\`\`yaml
+node:
+  doors:
+    gateway.https: { host: 0.0.0.0, port: 443 }
+bus:
+  sizeBytesMax: 1073741824
+\`\`\`
+`;
+
+interface Row {
+  readonly key: string;
+  readonly schema: ConfigSchema;
+}
+
+/** Makes the page. */
+export function configPage(sections: readonly ConfigSection[], manifests: readonly Manifest[]): string {
+  const parts = sections.map(({ key, schema }) => {
+    const rows = rowsOf(schema, "");
+    return rows.length === 0 ? `## ${key}\n\nNothing to configure.\n` : `## ${key}\n\n${table(rows)}`;
+  });
+  return [HEAD, ...parts, doors(manifests)].join("\n");
+}
+
+function rowsOf(schema: ConfigSchema, prefix: string): Row[] {
+  return Object.entries(schema.properties ?? {}).flatMap(([key, inner]) => {
+    const path = `${prefix}${key}`;
+    const named = Object.values(inner.patternProperties ?? {});
+    const below = inner.properties
+      ? rowsOf(inner, `${path}.`)
+      : named.flatMap((each) => (each.properties ? rowsOf(each, `${path}.NAME.`) : []));
+    return [{ key: path, schema: inner }, ...below];
+  });
+}
+
+function table(rows: readonly Row[]): string {
+  const lines = rows.map(({ key, schema }) => {
+    const cells = [
+      `\`${key}\``,
+      cell(schema.description ?? ""),
+      cell(expected(schema)),
+      value(schema.default),
+      value(schema.example),
+    ];
+    return `| ${cells.join(" | ")} |`;
+  });
+  return ["| key | meaning | form | default | example |", "|---|---|---|---|---|", ...lines, ""].join("\n");
+}
+
+const cell = (text: string): string => text.replaceAll("|", "\\|").replaceAll("\n", " ");
+const value = (given: unknown): string => (given === undefined ? "" : `\`${cell(JSON.stringify(given))}\``);
+
+function doors(manifests: readonly Manifest[]): string {
+  const when = { always: "always", "open-edgex": "with `--open-edgex`" };
+  const rows = manifests.flatMap((m) => [
+    ...m.doors.map((door) => `| \`${m.name}.${door.name}\` | ${door.port} | ${when[door.when]} |`),
+    ...(m.edgexPort === undefined ? [] : [`| ${m.name}, EdgeX's own port | ${m.edgexPort} | ${when["open-edgex"]} |`]),
+  ]);
+  return [
+    "## Doors",
+    "",
+    "All listen on 127.0.0.1 unless `node.doors` says otherwise.",
+    "",
+    "| door | port | open |",
+    "|---|---|---|",
+    ...rows,
+    "",
+  ].join("\n");
+}
