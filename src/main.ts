@@ -15,6 +15,7 @@ export const services: ServiceTable = {
   "core-command": () => import("./services/core-command/main.ts"),
   pipeline: () => import("./services/pipeline/main.ts"),
   cloud: () => import("./services/cloud/main.ts"),
+  gateway: () => import("./services/gateway/main.ts"),
   "device-host": () => import("./devices/host/main.ts"),
   "device-virtual": () => import("./devices/virtual/main.ts"),
 };

@@ -12,12 +12,18 @@ export const COMMON = { json: { type: "boolean" }, state: { type: "string" } } a
 
 /** How `--help` tells them. */
 export const COMMON_HELP = `  --json           print one JSON value, for programs
-  --state DIR      the node's state directory (default: as 'holdfast start --help' tells)`;
+  --state DIR      the node's state directory (default: as of 'holdfast start')`;
 
-type Read<O extends Options> = ReturnType<typeof parseArgs<{ options: O; strict: true; allowPositionals: true; args: string[] }>>;
+type Read<O extends Options> = ReturnType<
+  typeof parseArgs<{ options: O; strict: true; allowPositionals: true; args: string[] }>
+>;
 
 /** Reads arguments; `names` are those of the positional ones, an optional one in brackets. CLI_USAGE. */
-export function readArguments<const O extends Options>(args: readonly string[], options: O, names: readonly string[] = []): Read<O> {
+export function readArguments<const O extends Options>(
+  args: readonly string[],
+  options: O,
+  names: readonly string[] = [],
+): Read<O> {
   let read: Read<O>;
   try {
     read = parseArgs({ args: [...args], options, strict: true, allowPositionals: true });
@@ -28,7 +34,12 @@ export function readArguments<const O extends Options>(args: readonly string[], 
   const given = read.positionals.length;
   if (given < needed.length) throw fail(CLI_USAGE, `${needed[given]} is missing`);
   if (given > names.length && !names.at(-1)?.endsWith("...]") && !names.at(-1)?.endsWith("...")) {
-    throw fail(CLI_USAGE, names.length === 0 ? `'${read.positionals[0]}' is not expected: the command takes options alone` : `'${read.positionals[names.length]}' is one argument too many`);
+    throw fail(
+      CLI_USAGE,
+      names.length === 0
+        ? `'${read.positionals[0]}' is not expected: the command takes options alone`
+        : `'${read.positionals[names.length]}' is one argument too many`,
+    );
   }
   return read;
 }
@@ -42,7 +53,10 @@ function wordsOf(cause: unknown, known: readonly string[]): string {
 }
 
 /** Reads a whole number within limits, both included; the default where none is given. CLI_USAGE. */
-export function wholeNumber(text: string | undefined, option: { name: string; min: number; max: number; default: number }): number {
+export function wholeNumber(
+  text: string | undefined,
+  option: { name: string; min: number; max: number; default: number },
+): number {
   if (text === undefined) return option.default;
   const value = Number(text);
   if (/^\d{1,15}$/.test(text) && value >= option.min && value <= option.max) return value;

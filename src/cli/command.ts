@@ -16,7 +16,17 @@ export interface Command {
 
 /** Written by the bundler beside cli.js, where there is no folder to list. */
 export const COMMANDS_FILE = "commands.json";
-const EXIT_USAGE = 64;
+/** As EXIT.usage (exit.ts), which a start need not load. */
+const EXIT_USAGE = 2;
+
+/** How the overview puts the commands together; those it does not know come last. */
+const GROUPS: readonly (readonly string[])[] = [
+  ["start", "stop", "status", "doctor", "version"],
+  ["devices", "readings", "read", "write"],
+  ["backlog", "trace", "top", "logs"],
+  ["token", "ca"],
+  ["enroll", "cloud"],
+];
 
 /** The package's directory: from source, from dist, and from the code that was made of either. */
 export function packageRoot(): string {
@@ -66,17 +76,22 @@ export async function runCli(args: readonly string[]): Promise<number> {
 async function overview(names: readonly string[]): Promise<string> {
   const commands = await Promise.all(names.map(load));
   const width = Math.max(...names.map((name) => name.length)) + 2;
-  const first = ["start", "stop", "status"];
-  const rank = (name: string) => (first.includes(name) ? first.indexOf(name) : first.length);
-  const sorted = [...commands].sort((a, b) => rank(a.name) - rank(b.name));
+  const known = GROUPS.flat();
+  const groups = [...GROUPS, names.filter((name) => !known.includes(name))];
+  const listed = groups.flatMap((group) => [
+    ...group.flatMap((name) => commands.find((command) => command.name === name) ?? []),
+    undefined,
+  ]);
   return [
-    "Holdfast takes in what devices report, keeps it encrypted, reduces it, and gets what matters to the cloud.",
+    "Holdfast takes in what devices report, keeps it encrypted, reduces it, and gets",
+    "what matters to the cloud.",
     "",
     "Usage: holdfast COMMAND [options]",
     "",
-    ...sorted.map(({ name, summary }) => `  ${name.padEnd(width)}${summary}`),
-    "",
-    "'holdfast COMMAND --help' tells the options of a command. The first is 'holdfast start'.",
+    ...listed
+      .map((command) => (command ? `  ${command.name.padEnd(width)}${command.summary}` : ""))
+      .filter((line, at, all) => line !== "" || all[at - 1] !== ""),
+    "'holdfast COMMAND --help' tells the options of a command. 'holdfast start' is first.",
   ].join("\n");
 }
 

@@ -1,6 +1,6 @@
 /** How a command ends: its exit status, and what it says when it fails. */
 import { code, Failure } from "../kernel/error.ts";
-import { NODE_NOT_RUNNING, NODE_OPTION_INVALID } from "../node/api.ts";
+import { NODE_NOT_RUNNING, NODE_OPTION_INVALID } from "../node/codes.ts";
 import { openPage, type Page } from "./page.ts";
 import { plain, wrap } from "./text.ts";
 

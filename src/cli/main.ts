@@ -3,7 +3,6 @@ import { existsSync } from "node:fs";
 import { enableCompileCache } from "node:module";
 import { join } from "node:path";
 import { COMPILE_CACHE } from "../node/manifest.ts";
-import { explain } from "../node/process.ts";
 
 export type { Command } from "./command.ts";
 
@@ -14,6 +13,6 @@ if (import.meta.main) {
   try {
     process.exitCode = await (await import("./command.ts")).runCli(process.argv.slice(2));
   } catch (error) {
-    process.exitCode = explain(error);
+    process.exitCode = (await import("./exit.ts")).sayFailure(error);
   }
 }

@@ -26,10 +26,11 @@ export interface Page {
 
 const WIDTH_MIN = 40;
 const WIDTH_USUAL = 80;
-const LABEL_WIDTH = 11;
+const LABEL_WIDTH = 12;
 
 /** Opens a page on an output; standard output unless said. */
 export function openPage(out: Output = process.stdout, env: NodeJS.ProcessEnv = process.env): Page {
+  if (out === process.stdout) endWithReader();
   const tty = out.isTTY === true;
   const colors = tty && env["TERM"] !== "dumb" && !env["NO_COLOR"];
   const page: Page = {
@@ -43,7 +44,9 @@ export function openPage(out: Output = process.stdout, env: NodeJS.ProcessEnv = 
     json: (value) => void out.write(`${stringifyJson(value)}\n`),
     // The lines first and what is left below after them: no flicker.
     replace: (texts) =>
-      void out.write(tty ? `\u001b[H${texts.map((text) => `${text}\u001b[K\n`).join("")}\u001b[J` : `${texts.join("\n")}\n\n`),
+      void out.write(
+        tty ? `\u001b[H${texts.map((text) => `${text}\u001b[K\n`).join("")}\u001b[J` : `${texts.join("\n")}\n\n`,
+      ),
   };
   return page;
 }
@@ -56,16 +59,20 @@ export function openHints(out: Output = process.stderr, env: NodeJS.ProcessEnv =
 /** Writes rows of a label and a text that goes on below itself. */
 export function labelled(page: Page, rows: readonly (readonly [label: string, text: string])[]): string[] {
   return rows.flatMap(([label, text]) =>
-    wrap(text, page.width - LABEL_WIDTH).map((part, at) => page.style("cyan", (at === 0 ? label : "").padEnd(LABEL_WIDTH)) + part),
+    wrap(text, page.width - LABEL_WIDTH).map(
+      (part, at) => page.style("cyan", (at === 0 ? label : "").padEnd(LABEL_WIDTH)) + part,
+    ),
   );
 }
 
-/** `head | less | head -1` closes its end of the pipe: nothing more to write is no failure. */
-export function endQuietlyWithReader(): void {
-  for (const out of [process.stdout, process.stderr]) {
-    out.on("error", (error: NodeJS.ErrnoException) => {
-      if (error.code === "EPIPE") process.exit(0);
-      throw error;
-    });
-  }
+let ends = false;
+
+/** `holdfast readings --follow | head` closes its end of the pipe: nobody to write to any more is no failure. */
+function endWithReader(): void {
+  if (ends) return;
+  ends = true;
+  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code === "EPIPE") process.exit(0);
+    throw error;
+  });
 }

@@ -17,6 +17,8 @@ export interface Column {
 export type Cell = string | { readonly text: string; readonly style: Style };
 
 const GAP = 2;
+/** A column that goes on below itself reads well from this width on. */
+const WRAPPED_WIDTH = 24;
 const textOf = (cell: Cell): string => (typeof cell === "string" ? cell : cell.text);
 
 /** Lays out rows under titles; cells are plain text. */
@@ -34,7 +36,13 @@ export function table(page: Page, columns: readonly Column[], rows: readonly (re
     });
     return [first.join(" ".repeat(GAP)).trimEnd(), ...below.slice(1).map((part) => " ".repeat(lead) + part)];
   };
-  return [...line(columns.map(({ title }) => title), "dim"), ...rows.flatMap((row) => line(row))];
+  return [
+    ...line(
+      columns.map(({ title }) => title),
+      "dim",
+    ),
+    ...rows.flatMap((row) => line(row)),
+  ];
 }
 
 interface Kept {
@@ -45,17 +53,31 @@ interface Kept {
 
 /** Chooses columns and their widths. */
 function fit(width: number, columns: readonly Column[], rows: readonly (readonly Cell[])[]): Kept[] {
-  let kept = columns.map((column, at): Kept => ({ column, at, width: Math.max(widthOf(column.title), ...rows.map((row) => widthOf(textOf(row[at])))) }));
+  let kept = columns.map((column, at): Kept => ({
+    column,
+    at,
+    width: Math.max(widthOf(column.title), ...rows.map((row) => widthOf(textOf(row[at])))),
+  }));
   const over = (of: readonly Kept[]) => of.reduce((sum, k) => sum + k.width, 0) + GAP * (of.length - 1) - width;
-  const least = (k: Kept) => (k.column.min === undefined ? k.width : Math.min(k.width, Math.max(k.column.min, widthOf(k.column.title))));
+  const least = (k: Kept) =>
+    k.column.min === undefined ? k.width : Math.min(k.width, Math.max(k.column.min, widthOf(k.column.title)));
   // First those go that nobody misses, until the rest can be cut to fit.
-  while (over(kept.map((k) => ({ ...k, width: least(k) }))) > 0 || (over(kept) > 0 && kept.some((k) => k.column.drop !== undefined))) {
-    const dropped = kept.reduce<Kept | undefined>((most, k) => (k.column.drop !== undefined && k.column.drop > (most?.column.drop ?? 0) ? k : most), undefined);
+  while (
+    over(kept.map((k) => ({ ...k, width: least(k) }))) > 0 ||
+    (over(kept) > 0 && kept.some((k) => k.column.drop !== undefined))
+  ) {
+    const dropped = kept.reduce<Kept | undefined>(
+      (most, k) => (k.column.drop !== undefined && k.column.drop > (most?.column.drop ?? 0) ? k : most),
+      undefined,
+    );
     if (!dropped) break;
     kept = kept.filter((k) => k !== dropped);
   }
   for (let left = over(kept); left > 0; left--) {
-    const widest = kept.filter((k) => k.width > least(k)).sort((a, b) => b.width - a.width)[0];
+    const cuttable = kept.filter((k) => k.width > least(k));
+    // What can go on below itself gives way first.
+    const widest =
+      cuttable.find((k) => k.column.wraps && k.width > WRAPPED_WIDTH) ?? cuttable.sort((a, b) => b.width - a.width)[0];
     if (!widest) break;
     widest.width--;
   }

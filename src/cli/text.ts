@@ -3,12 +3,14 @@ import { stripVTControlCharacters } from "node:util";
 
 const graphemes = new Intl.Segmenter();
 // What terminals give two columns: CJK and other wide scripts, fullwidth forms, emoji.
-const WIDE = /^[\u1100-\u115F\u2E80-\u303E\u3041-\uA4CF\uAC00-\uD7A3\uF900-\uFAFF\uFE30-\uFE6F\uFF00-\uFF60\uFFE0-\uFFE6]|^\p{Emoji_Presentation}|^[\u{20000}-\u{3FFFD}]/u;
+const WIDE =
+  /^[\u1100-\u115F\u2E80-\u303E\u3041-\uA4CF\uAC00-\uD7A3\uF900-\uFAFF\uFE30-\uFE6F\uFF00-\uFF60\uFFE0-\uFFE6]|^\p{Emoji_Presentation}|^[\u{20000}-\u{3FFFD}]/u;
 const CONTROL = /\p{Cc}|[\u2028\u2029\u202A-\u202E\u2066-\u2069]/gu;
 const ASCII = /^[\x20-\x7E]*$/;
 
 /** Makes what came from outside safe to show: no escape sequences, no line breaks, no turning of direction. */
-export const plain = (text: string): string => (ASCII.test(text) ? text : stripVTControlCharacters(text).replace(CONTROL, "\u00B7"));
+export const plain = (text: string): string =>
+  ASCII.test(text) ? text : stripVTControlCharacters(text).replace(CONTROL, "\u00B7");
 
 /** Counts the columns that a text takes; styles take none. */
 export function widthOf(text: string): number {

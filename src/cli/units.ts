@@ -17,6 +17,7 @@ const DAY = 24 * HOUR;
 
 /** 0.42 is "420 us", 61000 is "1 min 1 s": two steps at the most. */
 export function duration(ms: number): string {
+  if (ms === 0) return "0";
   if (ms < 0.9995) return `${Math.round(ms * 1000)} us`;
   if (ms < 99.95) return `${ms.toFixed(1)} ms`;
   if (ms < 999.5) return `${Math.round(ms)} ms`;
@@ -43,7 +44,8 @@ export function ago(ms: number): string {
 export const number = (value: number | bigint): string => value.toLocaleString("en-US");
 
 /** "1 reading", "12,345 readings". */
-export const count = (value: number, one: string, many = `${one}s`): string => `${number(value)} ${value === 1 ? one : many}`;
+export const count = (value: number, one: string, many = `${one}s`): string =>
+  `${number(value)} ${value === 1 ? one : many}`;
 
 /** The local time of day with milliseconds; with its date where that is not today's. */
 export function clockTime(ms: number, nowMs: number): string {
@@ -55,7 +57,8 @@ export function clockTime(ms: number, nowMs: number): string {
 export const moment = (ms: number): string => `${date(ms)} ${clockTime(ms, ms).slice(0, 8)}`;
 
 const two = (value: number): string => String(value).padStart(2, "0");
-const date = (ms: number): string => `${new Date(ms).getFullYear()}-${two(new Date(ms).getMonth() + 1)}-${two(new Date(ms).getDate())}`;
+const date = (ms: number): string =>
+  `${new Date(ms).getFullYear()}-${two(new Date(ms).getMonth() + 1)}-${two(new Date(ms).getDate())}`;
 const sameDay = (a: number, b: number): boolean => date(a) === date(b);
 
 /** Milliseconds of nanoseconds since 1970. */

@@ -56,6 +56,13 @@ test("a directory that others may enter is closed to them", (t) => {
   assert.equal(statSync(path).mode & 0o066, 0);
 });
 
+test("as root, a directory made by hand for root alone lets the services' own uids through to theirs", (t) => {
+  const path = place(t);
+  mkdirSync(path, { mode: 0o700 });
+  openState({ path, version: "1.0.0" }).release();
+  assert.equal(statSync(path).mode & 0o777, asRoot ? 0o711 : 0o700);
+});
+
 test("a second node on the same state is refused and told the pid, until the first is gone, even by kill -9", async (t) => {
   const path = place(t);
   const other = spawn(

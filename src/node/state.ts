@@ -129,7 +129,9 @@ function makeDirectory(path: string): void {
       NODE_STATE_UNUSABLE,
       `the state directory ${path} belongs to uid ${at.uid}, and the node runs as uid ${process.geteuid?.()}`,
     );
-  if ((at.mode & 0o777 & ~mode) !== 0) guarded(path, () => chmodSync(path, mode));
+  // Open to others, or (made by hand) closed to the services' own uids.
+  const closed = asRoot && (at.mode & 0o011) !== 0o011;
+  if ((at.mode & 0o777 & ~mode) !== 0 || closed) guarded(path, () => chmodSync(path, mode));
 }
 
 /** Runs what touches the directory, and says in the node's words what the file system refused. */

@@ -4,23 +4,31 @@ import { NODE_START_FAILED } from "../../node/codes.ts";
 import { prepareCode } from "../../node/code.ts";
 import { NODE_FLAGS } from "../../node/flags.ts";
 import { readOptions } from "../../node/options.ts";
+import { explain } from "../../node/process.ts";
 import { type Command, packageRoot } from "../command.ts";
 
 const help = `Usage: holdfast start [options]
 
-Starts the node: its identity at the first start, then every service as its own confined process, and a cloud beside it
-for a first look. It needs no configuration, no root, no network. Ctrl-C stops it; the next start carries on.
+Starts the node: its identity at the first start, then every service as its own
+confined process, and a cloud beside it for a first look. It needs no
+configuration, no root, no network. Ctrl-C stops it; the next start carries on.
 
   --compact        all services in one process, for machines with little memory
-  --open-edgex     open EdgeX's ports on 127.0.0.1 without TLS, for unmodified EdgeX software on this machine
-  --no-cloud       start no cloud beside the node; 'holdfast enroll' joins it to one elsewhere
-  --only A,B       start these services alone (and identity and core-keeper, which all need)
-  --config FILE    read this config (default: $HOLDFAST_CONFIG, else holdfast.yaml in the state directory)
-  --state DIR      keep the node's state here (default: $HOLDFAST_STATE, else /var/lib/holdfast as root, else
-                   $XDG_STATE_HOME/holdfast or ~/.local/state/holdfast)
+  --open-edgex     open EdgeX's ports on 127.0.0.1 without TLS, for unmodified
+                   EdgeX software on this machine
+  --no-cloud       start no cloud beside the node; 'holdfast enroll' joins it to
+                   one elsewhere
+  --only A,B       start these services alone (and identity and core-keeper,
+                   which all need)
+  --config FILE    read this config (default: $HOLDFAST_CONFIG, else
+                   holdfast.yaml in the state directory)
+  --state DIR      keep the node's state here (default: $HOLDFAST_STATE, else
+                   /var/lib/holdfast as root, else $XDG_STATE_HOME/holdfast or
+                   ~/.local/state/holdfast)
 
-Environment: HOLDFAST_PASSPHRASE_FILE seals the keys with the passphrase in that file; HOLDFAST_CACHE is where the
-bundled code is kept. docs/config.md lists every key of the config.
+Environment: HOLDFAST_PASSPHRASE_FILE seals the keys with the passphrase in that
+file; HOLDFAST_CACHE is where the bundled code is kept. docs/config.md lists
+every key of the config.
 
 Example: holdfast start --compact --config /etc/holdfast/holdfast.yaml`;
 
@@ -29,8 +37,13 @@ export const command: Command = {
   summary: "Start the node.",
   help,
   async run(args) {
-    readOptions(args);
-    return becomeNode("node", args);
+    try {
+      readOptions(args);
+      return await becomeNode("node", args);
+    } catch (error) {
+      // As the process that it would have become: systemd is told by the status not to try again.
+      return explain(error);
+    }
   },
 };
 

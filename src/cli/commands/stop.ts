@@ -10,8 +10,9 @@ import type { Command } from "../command.ts";
 
 const help = `Usage: holdfast stop [--state DIR]
 
-Stops the node that runs on this state directory, in order, and waits for its end (at most 15 s). What is not yet at the
-cloud is kept and goes there at the next start.`;
+Stops the node that runs on this state directory, in order, and waits for its
+end (at most 15 s). What is not yet at the cloud is kept and goes there at the
+next start.`;
 
 const WAIT_MS_MAX = 15_000;
 const LOOK_MS = 50;

@@ -1,7 +1,7 @@
 /** Events, on the wire as EdgeX v3 has them. */
 import { Type } from "typebox";
 import { del, get, post } from "../../kernel/contract.ts";
-import { Event, Name, Page } from "../../kernel/edgex.ts";
+import { Event, Name } from "../../kernel/edgex.ts";
 import { Nanos } from "../../kernel/nanos.ts";
 import {
   DATA_EVENT_DUPLICATE,
@@ -10,6 +10,7 @@ import {
   DATA_RANGE,
   DATA_TIME_INVALID,
 } from "./codes.ts";
+import { Page } from "./page.api.ts";
 
 const Events = Type.Object({ totalCount: Type.Integer(), events: Type.Array(Event) });
 const Count = Type.Object({ Count: Type.Integer() });
@@ -38,7 +39,7 @@ export const eventOperations = {
     bodyBytesMax: 1_048_576,
   }),
   eventById: get("/api/v3/event/id/:id", {
-    summary: "Tells an event by its id.",
+    summary: "Tells an event by its id, or by that of one of its readings.",
     input: { id: Type.String({ maxLength: 100 }) },
     output: Type.Object({ event: Event }),
     errors: [DATA_EVENT_UNKNOWN],
@@ -90,6 +91,7 @@ export const eventOperations = {
     summary: "Removes events older than so many nanoseconds; answers at once.",
     input: { age: Nanos },
     output: Type.Object({}),
+    errors: [DATA_TIME_INVALID],
     status: 202,
     public: { scope: "event:delete" },
   }),

@@ -1,9 +1,10 @@
 /** Readings, on the wire as EdgeX v3 has them. */
 import { Type } from "typebox";
 import { get } from "../../kernel/contract.ts";
-import { Name, Page, Reading } from "../../kernel/edgex.ts";
+import { Name, Reading } from "../../kernel/edgex.ts";
 import { Nanos } from "../../kernel/nanos.ts";
 import { DATA_RANGE, DATA_TIME_INVALID } from "./codes.ts";
+import { Page } from "./page.api.ts";
 
 const Readings = Type.Object({ totalCount: Type.Integer(), readings: Type.Array(Reading) });
 const Count = Type.Object({ Count: Type.Integer() });
@@ -43,6 +44,13 @@ export const readingOperations = {
   readingsByResourceAndTime: get("/api/v3/reading/resourceName/:resourceName/start/:start/end/:end", {
     summary: "Lists a resource's readings between two times.",
     input: { resourceName: Name, ...Times, ...Page },
+    output: Readings,
+    errors,
+    public: read,
+  }),
+  readingsByDeviceAndTime: get("/api/v3/reading/device/name/:name/start/:start/end/:end", {
+    summary: "Lists a device's readings between two times.",
+    input: { name: Name, ...Times, ...Page },
     output: Readings,
     errors,
     public: read,

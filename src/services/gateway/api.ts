@@ -15,6 +15,8 @@ export const GATEWAY_URL_TOO_LONG = code("GATEWAY_URL_TOO_LONG", "too-large", "S
 export const GATEWAY_HEADERS_TOO_LARGE = code("GATEWAY_HEADERS_TOO_LARGE", "too-large", "Send fewer or shorter headers; the message names the limit.");
 /** Answered with 408. */
 export const GATEWAY_REQUEST_SLOW = code("GATEWAY_REQUEST_SLOW", "deadline", "Send the whole request within the time that the message names.");
+/** In the log alone, as 499: there is nobody to answer. */
+export const GATEWAY_CLIENT_GONE = code("GATEWAY_CLIENT_GONE", "invalid", "Nothing: the client hung up before it had its answer.");
 export const GATEWAY_RATE_LIMITED = code("GATEWAY_RATE_LIMITED", "limited", "Send fewer requests; wait as Retry-After says.");
 export const GATEWAY_BUSY = code("GATEWAY_BUSY", "unavailable", "Try again as Retry-After says; as many requests as the gateway takes at once are under way.");
 export const GATEWAY_NOT_READY = code("GATEWAY_NOT_READY", "unavailable", "Try again shortly; the gateway has not heard yet which services there are.");

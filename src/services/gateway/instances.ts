@@ -16,8 +16,14 @@ export class Instances {
   readonly #byService = new Map<string, readonly Known[]>();
   readonly #listeners: ((service: string, known: readonly Known[]) => void)[] = [];
   #first = true;
+  readonly #heard = Promise.withResolvers<void>();
   /** True from the first snapshot on. */
   heard = false;
+
+  /** Resolves at the first snapshot. */
+  get firstHeard(): Promise<void> {
+    return this.#heard.promise;
+  }
 
   of(service: string): readonly Known[] {
     return this.#byService.get(service) ?? NONE;
@@ -43,6 +49,9 @@ export class Instances {
       touched.add(instance.service);
     }
     this.#regroup(touched);
+    if (change.kind !== "snapshot") return;
+    this.heard = true;
+    this.#heard.resolve();
   }
 
   /** Drops what nothing has named since the stream began. */
@@ -65,7 +74,6 @@ export class Instances {
       touched.add(instance.service);
     }
     this.#first = false;
-    this.heard = true;
   }
 
   #regroup(services: ReadonlySet<string>): void {

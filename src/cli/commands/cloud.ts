@@ -1,0 +1,56 @@
+/** `holdfast cloud`: runs a cloud for nodes elsewhere, and asks the one that runs here. */
+import { readOptions } from "../../node/options.ts";
+import { explain } from "../../node/process.ts";
+import { COMMON_HELP } from "../arguments.ts";
+import type { Command } from "../command.ts";
+import { becomeNode } from "./start.ts";
+
+const help = `Usage: holdfast cloud [--config FILE] [--state DIR]
+       holdfast cloud code [--for TIME]
+       holdfast cloud edges
+       holdfast cloud readings EDGE DEVICE [--resource NAME] [--limit N]
+       holdfast cloud audit EDGE
+
+Alone, it runs a cloud: the other end of the uplink, which keeps what nodes
+send, each batch once. It listens on all addresses, port 8444; the config's
+node.cloud.host and node.cloud.port choose others. Ctrl-C stops it.
+
+The others ask the cloud that runs on this machine, beside a node or alone, by
+its state directory:
+
+  code             make a code to enroll one node with, once; printed alone on
+                   standard output
+      --for TIME   how long it is good: 10m, 1h, 7d (default 1h, at most 7d)
+  edges            list the enrolled nodes, and what they have sent
+  readings         show the newest readings of a device of a node (default 20)
+  audit            tell which events of a node are kept: once each, in order,
+                   without gaps? (exit status 1 where not)
+${COMMON_HELP}
+
+With --json: {"code", "expiresAtMs"}; {"edges": [...]}; {"totalCount",
+"readings": [...]}; {"edge", "publishers": [...]}.
+
+Examples:
+  holdfast cloud --state /srv/holdfast-cloud
+  CODE=$(holdfast cloud code --for 10m --state /srv/holdfast-cloud)
+  holdfast cloud edges`;
+
+export const command: Command = {
+  name: "cloud",
+  summary: "Run a cloud for nodes, or ask the one here.",
+  help,
+  async run(args) {
+    const [name = "", ...rest] = args;
+    if (name === "" || name.startsWith("-")) {
+      try {
+        readOptions(args);
+        return await becomeNode("cloud", args);
+      } catch (error) {
+        // As the process that it would have become: systemd is told by the status not to try again.
+        return explain(error);
+      }
+    }
+    const { askCloud } = await import("../cloud.ts");
+    return askCloud(name, rest);
+  },
+};

@@ -1,0 +1,63 @@
+/** Takes in a request's whole body before anything goes on: a service never waits for a slow client, and a retry has it again. */
+import type { IncomingMessage } from "node:http";
+import { fail, INPUT_TOO_LARGE } from "../../kernel/error.ts";
+import { GATEWAY_BUSY, GATEWAY_CLIENT_GONE } from "./api.ts";
+
+/** The memory that all bodies under way share; a request that finds no room is refused with GATEWAY_BUSY. */
+export class Budget {
+  #left: number;
+
+  constructor(bytes: number) {
+    this.#left = bytes;
+  }
+
+  take(bytes: number): void {
+    if (bytes > this.#left) throw fail(GATEWAY_BUSY, "the bodies of other requests fill the gateway's memory", { retryAfterS: 1 });
+    this.#left -= bytes;
+  }
+
+  give(bytes: number): void {
+    this.#left += bytes;
+  }
+}
+
+export interface Taken {
+  readonly body: Buffer | undefined;
+  /** Gives the memory back; to be called once. */
+  done(): void;
+}
+
+/** Says that a body of this length is too large. */
+export const tooLarge = (bytesMax: number) => fail(INPUT_TOO_LARGE, `the body is larger than ${bytesMax} bytes`);
+
+/** Reads a body of at most `bytesMax`; INPUT_TOO_LARGE, GATEWAY_BUSY, GATEWAY_CLIENT_GONE where it breaks off. */
+export function takeBody(request: IncomingMessage, options: { bytesMax: number; budget: Budget }): Promise<Taken> {
+  const { bytesMax, budget } = options;
+  const chunks: Buffer[] = [];
+  let size = 0;
+  return new Promise((resolve, reject) => {
+    const stop = () => request.off("data", onData).off("end", onEnd).off("close", onClose);
+    const refuse = (error: Error) => {
+      stop();
+      budget.give(size);
+      reject(error);
+    };
+    const onData = (chunk: Buffer) => {
+      try {
+        if (size + chunk.length > bytesMax) throw tooLarge(bytesMax);
+        budget.take(chunk.length);
+      } catch (error) {
+        return refuse(error as Error);
+      }
+      size += chunk.length;
+      chunks.push(chunk);
+    };
+    const onEnd = () => {
+      stop();
+      const body = chunks.length === 1 ? chunks[0] : Buffer.concat(chunks, size);
+      resolve({ body: size === 0 ? undefined : body, done: () => budget.give(size) });
+    };
+    const onClose = () => refuse(fail(GATEWAY_CLIENT_GONE, "the request's body broke off"));
+    request.on("data", onData).on("end", onEnd).on("close", onClose);
+  });
+}

@@ -1,0 +1,136 @@
+/** The public socket: TLS 1.3, Node's HTTP parser at its strictest, and every limit that a stranger can run into. */
+import type { IncomingMessage, ServerResponse } from "node:http";
+import { createServer, type Server } from "node:https";
+import type { Socket } from "node:net";
+import type { Duplex } from "node:stream";
+import { type Failure, fail } from "../../kernel/error.ts";
+import type { TlsIdentity } from "../../kernel/identity/tls.ts";
+import type { Log } from "../../kernel/log.ts";
+import type { ListenAt } from "../../kernel/serve.ts";
+import { GATEWAY_METHOD_REFUSED } from "./api.ts";
+import { Passage, type PassageOptions, statusOf } from "./passage.ts";
+import { clientOf } from "./limiter.ts";
+import { failureOfParser, rawRefusal } from "./refusals.ts";
+
+export interface DoorLimits {
+  /** URL and headers together. */
+  readonly headerBytesMax: number;
+  readonly headersMs: number;
+  /** The whole request. */
+  readonly requestMs: number;
+  readonly keepAliveMs: number;
+  readonly connectionsMax: number;
+  readonly connectionsPerAddressMax: number;
+}
+
+export interface DoorOptions {
+  readonly identity: TlsIdentity;
+  readonly listen: ListenAt;
+  readonly limits: DoorLimits;
+  readonly passage: PassageOptions;
+  readonly log: Log;
+}
+
+const HANDSHAKE_MS = 10_000;
+/** How often Node looks for requests that are too slow. */
+const LOOK_MS = 1_000;
+const DRAIN_LOOK_MS = 50;
+
+export class Door {
+  readonly #options: DoorOptions;
+  readonly #server: Server;
+  readonly #passages = new WeakMap<Duplex, Passage>();
+  readonly #byAddress = new Map<string, number>();
+  openConnections = 0;
+
+  constructor(options: DoorOptions) {
+    const { identity, limits, log } = options;
+    this.#options = options;
+    // Nobody is asked for a certificate: a browser would ask its user which, and people come with tokens.
+    this.#server = createServer({
+      ...identity.serverOptions(), requestCert: false, rejectUnauthorized: false, handshakeTimeout: HANDSHAKE_MS,
+      maxHeaderSize: limits.headerBytesMax, headersTimeout: limits.headersMs, requestTimeout: limits.requestMs,
+      keepAliveTimeout: limits.keepAliveMs, connectionsCheckingInterval: LOOK_MS,
+      // Checked by us, who answer in the one shape.
+      requireHostHeader: false,
+    });
+    const server = this.#server;
+    identity.attach(server);
+    server.maxConnections = limits.connectionsMax;
+    // Node would leave out further ones without a word.
+    server.maxHeadersCount = 0;
+    server.on("connection", (socket: Socket) => this.#admitConnection(socket));
+    server.on("tlsClientError", (error) => log.debug({ err: error.message }, "a connection failed its handshake"));
+    server.on("request", (request, response) => this.#pass(request, response, false));
+    server.on("checkContinue", (request: IncomingMessage, response: ServerResponse) => this.#pass(request, response, true));
+    // RFC 9110 10.1.1: an expectation we do not know may be ignored; it does not go on.
+    server.on("checkExpectation", (request: IncomingMessage, response: ServerResponse) => this.#pass(request, response, false));
+    server.on("connect", (_request, socket: Duplex) => this.#refuse(socket, fail(GATEWAY_METHOD_REFUSED, "CONNECT is not a method of this server")));
+    server.on("clientError", (error: NodeJS.ErrnoException, socket: Duplex) => this.#clientError(error, socket));
+  }
+
+  /** Listens; rejects where that cannot be. Tells the port. */
+  async listen(): Promise<number> {
+    const { listen } = this.#options;
+    const at = "fd" in listen ? { fd: listen.fd } : listen;
+    await new Promise<void>((resolve, reject) => this.#server.once("error", reject).listen(at, () => resolve()));
+    const address = this.#server.address();
+    return typeof address === "object" && address ? address.port : 0;
+  }
+
+  /** Takes no more connections, lets running requests end, no longer than `ms`; then cuts what is left. */
+  async close(ms: number): Promise<void> {
+    this.#options.passage.load.draining = true;
+    const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    // A connection whose last answer promised to stay open is idle a moment later.
+    const idle = setInterval(() => this.#server.closeIdleConnections(), DRAIN_LOOK_MS);
+    const end = setTimeout(() => this.#server.closeAllConnections(), ms);
+    await closed;
+    clearInterval(idle);
+    clearTimeout(end);
+  }
+
+  #admitConnection(socket: Socket): void {
+    const client = clientOf(socket.remoteAddress ?? "");
+    const count = (this.#byAddress.get(client) ?? 0) + 1;
+    if (count > this.#options.limits.connectionsPerAddressMax) return void socket.destroy();
+    this.#byAddress.set(client, count);
+    this.openConnections++;
+    socket.once("close", () => {
+      this.openConnections--;
+      const left = this.#byAddress.get(client)! - 1;
+      if (left === 0) this.#byAddress.delete(client);
+      else this.#byAddress.set(client, left);
+    });
+  }
+
+  #pass(request: IncomingMessage, response: ServerResponse, expects: boolean): void {
+    const passage = new Passage(this.#options.passage, request, response, expects);
+    this.#passages.set(request.socket, passage);
+    void passage.run();
+  }
+
+  /** What is not HTTP, or not in time. After it the connection is of no use: where the next request begins is unknown. */
+  #clientError(error: NodeJS.ErrnoException, socket: Duplex): void {
+    if (error.code === "ECONNRESET" || !socket.writable) return void socket.destroy();
+    const failure = failureOfParser(error.code, this.#options.limits);
+    const passage = this.#passages.get(socket);
+    if (passage?.open && !passage.received) {
+      passage.refuse(failure);
+      return void passage.settle();
+    }
+    if (!passage?.running) return this.#refuse(socket, failure);
+    // A request before it has its answer, or waits for it: ours would be taken for that.
+    if (passage.settle()) (socket as Socket).destroySoon();
+    else socket.destroy();
+  }
+
+  #refuse(socket: Duplex, failure: Failure): void {
+    const status = statusOf(failure);
+    const { requestId, text } = rawRefusal(failure, status);
+    const { passage, log } = this.#options;
+    passage.metrics.finished("gateway", "malformed", status, 0);
+    log.info({ requestId, operation: "malformed", status, code: failure.code, reason: failure.message });
+    socket.end(text, () => socket.destroy());
+  }
+}
