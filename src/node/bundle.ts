@@ -7,8 +7,9 @@ import type { Plugin } from "esbuild";
 /** Bundles the source into a directory: main.js, launcher.js, cli.js and what they share. */
 export async function bundle(options: { root: string; entry: string; to: string }): Promise<void> {
   // Loaded here alone: 9 MB that a node which is already bundled never reads.
-  const { build } = await import("esbuild");
   const { root, entry, to } = options;
+  // From the package: a command that runs from a bundle, which has just grown old, lies where no packages are.
+  const { build } = createRequire(join(root, "package.json"))("esbuild") as typeof import("esbuild");
   await build({
     absWorkingDir: root,
     entryPoints: {

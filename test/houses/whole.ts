@@ -1,0 +1,127 @@
+/** A whole node as a person starts it: `bin/holdfast start` on a state directory of its own, and the commands against it. */
+import assert from "node:assert/strict";
+import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { once } from "node:events";
+import { chmodSync, closeSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { promisify } from "node:util";
+import { listenTcp } from "../../src/node/confine/listen.ts";
+
+const ROOT = join(import.meta.dirname, "../..");
+const COMMAND = join(ROOT, "bin", "holdfast");
+const START_MS_MAX = 90_000;
+const run = promisify(execFile);
+
+/** Ports that nobody listens on. */
+function freePort(): number {
+  const { fd, port } = listenTcp({ host: "127.0.0.1", port: 0 });
+  closeSync(fd);
+  return port;
+}
+
+/** The bundle is made once for all tests of a run. */
+const cache = join(tmpdir(), `holdfast-test-cache-${process.getuid?.() ?? 0}`);
+
+export interface WholeOptions {
+  /** Further sections of the config, as YAML. */
+  readonly config?: string;
+  readonly args?: readonly string[];
+}
+
+export class Whole {
+  readonly directory: string;
+  readonly state: string;
+  readonly gatewayPort = freePort();
+  readonly cloudPort = freePort();
+  readonly #args: readonly string[];
+  #child: ChildProcess | undefined;
+  #text = "";
+
+  constructor(options: WholeOptions = {}) {
+    this.directory = mkdtempSync(join(tmpdir(), "holdfast-whole-"));
+    // As root each service has a uid of its own, and must get through.
+    chmodSync(this.directory, 0o711);
+    this.state = join(this.directory, "state");
+    this.#args = options.args ?? [];
+    const doors = `{ gateway.https: { port: ${this.gatewayPort} }, bus.mqtts: { port: ${freePort()} } }`;
+    const node = `node:\n  keyFile: ${join(this.directory, "key", "node.key")}\n  doors: ${doors}\n  cloud: { port: ${this.cloudPort} }\n`;
+    writeFileSync(join(this.directory, "holdfast.yaml"), node + (options.config ?? ""));
+  }
+
+  /** All that it wrote so far. */
+  get output(): string {
+    return this.#text;
+  }
+
+  get pid(): number {
+    return this.#child!.pid!;
+  }
+
+  /** Starts the node and waits until all its services are up. */
+  async start(): Promise<void> {
+    const args = ["start", "--state", this.state, "--config", join(this.directory, "holdfast.yaml"), ...this.#args];
+    const child = spawn(COMMAND, args, {
+      stdio: ["ignore", "pipe", "pipe"],
+      env: { ...process.env, HOLDFAST_CACHE: cache },
+    });
+    this.#child = child;
+    this.#text = "";
+    for (const stream of [child.stdout, child.stderr])
+      stream.setEncoding("utf8").on("data", (part: string) => (this.#text += part));
+    await this.until(() => {
+      if (child.exitCode !== null) assert.fail(`the node ended:\n${this.#text}`);
+      return this.#text.includes("Running:");
+    }, "the node to be up");
+  }
+
+  /** Ends the node as Ctrl-C does. */
+  async stop(): Promise<void> {
+    const child = this.#child;
+    if (!child || child.exitCode !== null || child.signalCode !== null) return;
+    const ended = once(child, "exit");
+    child.kill("SIGINT");
+    await ended;
+  }
+
+  /** Ends the supervisor as a power cut does; its services follow. */
+  async killSupervisor(): Promise<void> {
+    const ended = once(this.#child!, "exit");
+    this.#child!.kill("SIGKILL");
+    await ended;
+  }
+
+  async remove(): Promise<void> {
+    await this.stop();
+    rmSync(this.directory, { recursive: true, force: true, maxRetries: 5 });
+  }
+
+  /** Runs a command and answers what it printed; fails with its words where it fails. */
+  async text(...args: string[]): Promise<string> {
+    const env = { ...process.env, HOLDFAST_CACHE: cache };
+    const { stdout } = await run(COMMAND, [...args, "--state", this.state], { env, maxBuffer: 64 * 1024 * 1024 });
+    return stdout;
+  }
+
+  /** Runs a command with --json. */
+  async json<T>(...args: string[]): Promise<T> {
+    return JSON.parse(await this.text(...args, "--json")) as T;
+  }
+
+  /** Process ids by service. */
+  async pids(): Promise<Map<string, number>> {
+    const { services } = await this.json<{ services: { service: string; pid: number }[] }>("status");
+    return new Map(services.map(({ service, pid }) => [service, pid]));
+  }
+
+  /** Looks again and again: what is waited for is seen from outside only. */
+  async until(isSo: () => boolean | Promise<boolean>, what: string, timeoutMs = START_MS_MAX): Promise<void> {
+    const endMs = performance.now() + timeoutMs;
+    while (!(await isSo())) {
+      if (performance.now() > endMs)
+        assert.fail(`waited ${timeoutMs / 1000} s for ${what}; the node wrote:\n${this.#text}`);
+      await sleep(100);
+    }
+  }
+}
