@@ -1,0 +1,174 @@
+/** The whole job, as issue and README promise it: start, memory, throughput, commands, bytes on the wire and on the disk. */
+import { readFileSync } from "node:fs";
+import { Agent, request } from "node:https";
+import { Agent as PlainAgent } from "node:http";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { makeCall } from "../src/kernel/call.ts";
+import { connect } from "../src/kernel/connect.ts";
+import { cloud as cloudContract } from "../src/services/cloud/api.ts";
+import { Whole } from "../test/houses/whole.ts";
+import { report, type Row, rowOf } from "./table.ts";
+
+const LOAD = { eventsPerSecond: 3_600, readingsPerEvent: 10, seconds: Number(process.env["BENCH_SECONDS"] ?? 60) };
+const IDLE_MS = Number(process.env["BENCH_SECONDS"] ?? 60) * 1000;
+const STARTS = 5;
+const COMMANDS = 300;
+const rows: Row[] = [];
+const call = (timeoutMs = 10_000) => makeCall({ caller: "cli", timeoutMs });
+const quantile = (values: number[], q: number): number =>
+  values.toSorted((a, b) => a - b)[Math.min(values.length - 1, Math.floor(q * values.length))]!;
+
+/** The cloud beside a node, asked over its Unix socket: no process has to start for a question. */
+function cloudOf(house: Whole) {
+  const target = {
+    host: "",
+    port: 0,
+    socketPath: join(house.state, "cloud.sock"),
+    agent: new PlainAgent({ keepAlive: true }),
+    secure: false,
+  };
+  return connect(cloudContract, { resolver: { pick: () => target, failed: () => undefined } });
+}
+
+async function readingsAtCloud(house: Whole): Promise<number> {
+  const { edges } = await cloudOf(house)
+    .edges({}, call())
+    .catch(() => ({ edges: [] }));
+  return edges.reduce((n, edge) => n + edge.readings, 0);
+}
+
+/** From exec to every service up and the first reading at the cloud, the state made before. */
+async function measureStart(): Promise<void> {
+  const house = new Whole({ config: "device-host: { interval: 200ms }\n" });
+  await house.start();
+  await house.stop();
+  const times: number[] = [];
+  for (let n = 0; n < STARTS; n++) {
+    const startMs = performance.now();
+    await house.start();
+    const before = await readingsAtCloud(house);
+    while ((await readingsAtCloud(house)) <= before) await sleep(10);
+    times.push((performance.now() - startMs) / 1000);
+    await house.stop();
+  }
+  await house.remove();
+  console.log(`starts: ${times.map((t) => t.toFixed(2)).join(" ")} s`);
+  rows.push(rowOf("from exec to all up and a new reading at the cloud, median", quantile(times, 0.5), "s", 4));
+}
+
+function pssMb(pid: number): number {
+  return Number(readFileSync(`/proc/${pid}/smaps_rollup`, "utf8").match(/^Pss: +(\d+) kB/m)?.[1] ?? 0) / 1024;
+}
+
+/** Memory of supervisor and services after idling, the cloud apart. */
+async function measureMemory(compact: boolean): Promise<void> {
+  const name = `memory idle, ${compact ? "--compact" : "separate processes"}, PSS`;
+  const house = new Whole({ args: compact ? ["--compact"] : [] });
+  await house.start();
+  await sleep(IDLE_MS);
+  const pids = await house.pids();
+  const cloud = pids.get("cloud");
+  pids.delete("cloud");
+  const processes = new Set([house.pid, ...pids.values()].filter((pid) => pid > 0 && (compact || pid !== cloud)));
+  rows.push(
+    rowOf(
+      name,
+      [...processes].reduce((mb, pid) => mb + pssMb(pid), 0),
+      "MB",
+      compact ? 150 : 400,
+    ),
+  );
+  await house.remove();
+}
+
+interface Backlog {
+  readonly bus: {
+    readonly last: number;
+    readonly followers: { name: string; position: number }[];
+    readonly publishers: { name: string; last: number }[];
+  };
+  readonly pipeline: { readonly destinations: { waiting: { batches: number } }[] };
+}
+
+/** Sustained readings a second, all protection on, generator on the same machine; how old the newest queryable one is. */
+async function measureThroughput(): Promise<void> {
+  const house = new Whole({
+    config: `device-virtual: { loadEventsPerSecond: ${LOAD.eventsPerSecond}, loadReadingsPerEvent: ${LOAD.readingsPerEvent}, loadDevices: 10 }\n`,
+  });
+  await house.start();
+  const ask = await asker(house);
+  await sleep(3_000);
+  const [startMs, startReadings] = [performance.now(), await readingsAtCloud(house)];
+  const ages: number[] = [];
+  while (performance.now() - startMs < LOAD.seconds * 1000) {
+    const body = await ask("/core-data/api/v3/reading/device/name/load-1?limit=1");
+    const origin = Number(/"origin":(\d+)/.exec(body)?.[1] ?? 0) / 1e6;
+    ages.push(Date.now() - origin);
+    await sleep(200);
+  }
+  const seconds = (performance.now() - startMs) / 1000;
+  const readings = (await readingsAtCloud(house)) - startReadings;
+  const { bus, pipeline } = await house.json<Backlog>("backlog");
+  const behind = bus.last - Math.min(...bus.followers.map((f) => f.position));
+  console.log(
+    `throughput: ${readings} readings in ${seconds.toFixed(1)} s at the cloud; followers ${behind} records behind, ${pipeline.destinations[0]?.waiting.batches ?? 0} batches waiting`,
+  );
+  rows.push(
+    rowOf(
+      `readings a second at the cloud, ${Math.round(seconds)} s sustained`,
+      readings / seconds,
+      "readings/s",
+      30_000,
+      true,
+    ),
+  );
+  rows.push(rowOf("age of the newest queryable reading, p99", quantile(ages, 0.99), "ms", 2_000));
+  await house.remove();
+}
+
+/** Asks the gateway as a person does, over one kept connection. */
+async function asker(house: Whole): Promise<(path: string) => Promise<string>> {
+  const token = (await house.text("token", "--role", "operator")).trim();
+  const agent = new Agent({ keepAlive: true, maxSockets: 1, ca: await house.text("ca"), servername: "localhost" });
+  return (path) =>
+    new Promise((resolve, reject) => {
+      request(
+        { host: "127.0.0.1", port: house.gatewayPort, path, agent, headers: { authorization: `Bearer ${token}` } },
+        (response) => {
+          let body = "";
+          response.setEncoding("utf8").on("data", (part: string) => (body += part));
+          response.on("end", () =>
+            response.statusCode === 200 ? resolve(body) : reject(new Error(`${response.statusCode}: ${body}`)),
+          );
+        },
+      )
+        .on("error", reject)
+        .end();
+    });
+}
+
+async function measureCommand(): Promise<void> {
+  const house = new Whole();
+  await house.start();
+  const ask = await asker(house);
+  const times: number[] = [];
+  for (let n = 0; n < COMMANDS; n++) {
+    const startMs = performance.now();
+    await ask("/core-command/api/v3/device/name/virtual-1/Int8");
+    if (n >= COMMANDS / 3) times.push(performance.now() - startMs);
+  }
+  rows.push(rowOf("a device command from the gateway and back, p50", quantile(times, 0.5), "ms", 5));
+  await house.remove();
+}
+
+const parts: Record<string, () => Promise<void>> = {
+  start: measureStart,
+  memory: () => measureMemory(false),
+  compact: () => measureMemory(true),
+  throughput: measureThroughput,
+  command: measureCommand,
+};
+const only = process.env["BENCH_ONLY"]?.split(",");
+for (const [name, measure] of Object.entries(parts)) if (!only || only.includes(name)) await measure();
+report("reading", rows);
