@@ -38,17 +38,43 @@ export const ECHO_FAILED = code("ECHO_FAILED", "internal", "Ask for something el
 export const echo = contract("echo", {
   say: get("/api/v3/say/:word", {
     input: { word: Type.String(), times: Type.Integer({ minimum: 1, maximum: 1_000_000, default: 1 }) },
-    output: Type.Object({ words: Type.String(), subject: Type.String(), requestId: Type.String(), instance: Type.String(), leftMs: Type.Number() }),
+    output: Type.Object({
+      words: Type.String(),
+      subject: Type.String(),
+      requestId: Type.String(),
+      instance: Type.String(),
+      leftMs: Type.Number(),
+    }),
     public: { scope: "reading:read", timeoutMs: 2_000 },
   }),
-  all: get("/api/v3/say/all", { input: {}, output: Type.Object({ all: Type.Boolean() }), public: { scope: "reading:read" } }),
-  write: post("/api/v3/write", {
-    input: { body: Type.Object({ text: Type.String() }) }, output: Type.Object({ length: Type.Integer(), count: Type.Integer() }), status: 201,
-    bodyBytesMax: 4_194_304, public: { scope: "command:write", timeoutMs: 2_000 },
+  all: get("/api/v3/say/all", {
+    input: {},
+    output: Type.Object({ all: Type.Boolean() }),
+    public: { scope: "reading:read" },
   }),
-  sleep: put("/api/v3/sleep/:ms", { input: { ms: Type.Integer() }, output: Type.Object({}), public: { scope: "command:write", timeoutMs: 300 } }),
-  rest: get("/api/v3/rest/:ms", { input: { ms: Type.Integer() }, output: Type.Object({}), public: { scope: "reading:read", timeoutMs: 5_000 } }),
-  break: get("/api/v3/break/:how", { input: { how: Type.String() }, output: Type.Object({}), errors: [ECHO_FAILED], public: { scope: "reading:read" } }),
+  write: post("/api/v3/write", {
+    input: { body: Type.Object({ text: Type.String() }) },
+    output: Type.Object({ length: Type.Integer(), count: Type.Integer() }),
+    status: 201,
+    bodyBytesMax: 4_194_304,
+    public: { scope: "command:write", timeoutMs: 2_000 },
+  }),
+  sleep: put("/api/v3/sleep/:ms", {
+    input: { ms: Type.Integer() },
+    output: Type.Object({}),
+    public: { scope: "command:write", timeoutMs: 300 },
+  }),
+  rest: get("/api/v3/rest/:ms", {
+    input: { ms: Type.Integer() },
+    output: Type.Object({}),
+    public: { scope: "reading:read", timeoutMs: 5_000 },
+  }),
+  break: get("/api/v3/break/:how", {
+    input: { how: Type.String() },
+    output: Type.Object({}),
+    errors: [ECHO_FAILED],
+    public: { scope: "reading:read" },
+  }),
   secret: get("/api/v3/secret", { input: {}, output: Type.Object({}), callers: ["core-data"] }),
 });
 
@@ -57,7 +83,13 @@ function makeEcho(instance: string): Service<typeof echo> {
   return {
     async say({ word, times }, call: Call) {
       const leftMs = call.deadlineMs - performance.now();
-      return { words: word.repeat(times), subject: call.subject?.name ?? "", requestId: call.requestId, instance, leftMs };
+      return {
+        words: word.repeat(times),
+        subject: call.subject?.name ?? "",
+        requestId: call.requestId,
+        instance,
+        leftMs,
+      };
     },
     all: async () => ({ all: true }),
     write: async ({ body }) => ({ length: body.text.length, count: ++count }),
@@ -93,19 +125,44 @@ interface EchoOrder {
 async function startEcho({ papers, instance, registryPort }: EchoOrder) {
   const tls = tlsOf("echo", papers);
   const table = new Table();
-  const resolver = makeResolver({ table, identity: tls, fixed: { "core-keeper": { host: "127.0.0.1", port: registryPort } } });
+  const resolver = makeResolver({
+    table,
+    identity: tls,
+    fixed: { "core-keeper": { host: "127.0.0.1", port: registryPort } },
+  });
   const shared = { log: quiet, clock: systemClock, tracer: new Tracer("echo", systemClock) };
-  const served = await serve({ contract: echo, service: makeEcho(instance), listen: { host: "127.0.0.1", port: 0 }, identity: tls, instance, ...shared });
+  const served = await serve({
+    contract: echo,
+    service: makeEcho(instance),
+    listen: { host: "127.0.0.1", port: 0 },
+    identity: tls,
+    instance,
+    ...shared,
+  });
   const ended = new AbortController();
   const { port } = served;
   const lease = holdLease({
-    registry: connect(registryContract, { resolver }), table, log: quiet, signal: ended.signal,
+    registry: connect(registryContract, { resolver }),
+    table,
+    log: quiet,
+    signal: ended.signal,
     health: () => ({ state: "passing" }),
-    instance: () => ({ service: "echo", instance, host: "127.0.0.1", port, pid: process.pid, version: "0", startedAtMs: Date.now(), state: "passing", routes: routesOf(echo) }),
+    instance: () => ({
+      service: "echo",
+      instance,
+      host: "127.0.0.1",
+      port,
+      pid: process.pid,
+      version: "0",
+      startedAtMs: Date.now(),
+      state: "passing",
+      routes: routesOf(echo),
+    }),
   });
   await lease.held;
   return {
-    instance, port,
+    instance,
+    port,
     async stop() {
       await lease.release();
       ended.abort();
@@ -129,7 +186,11 @@ export async function startGateway(config: Parameters<typeof startHouse>[0] = {}
   const house = await startHouse(config, clock);
   const echoes: { stop(): Promise<void> }[] = [];
   let number = 0;
-  const order = async (): Promise<EchoOrder> => ({ papers: await house.papers("echo"), instance: `echo-${++number}`, registryPort: house.registryPort });
+  const order = async (): Promise<EchoOrder> => ({
+    papers: await house.papers("echo"),
+    instance: `echo-${++number}`,
+    registryPort: house.registryPort,
+  });
   return {
     ...house,
     /** Starts an instance of the echo in this process. */
@@ -154,16 +215,28 @@ export async function startGateway(config: Parameters<typeof startHouse>[0] = {}
   };
 }
 
-async function startHouse(config: NonNullable<Parameters<ReturnType<typeof makeLocalHouse>["start"]>[1]>, clock: Clock) {
+async function startHouse(
+  config: NonNullable<Parameters<ReturnType<typeof makeLocalHouse>["start"]>[1]>,
+  clock: Clock,
+) {
   const directory = mkdtempSync(join(tmpdir(), "gateway-"));
   const key = randomBytes(32);
   const lines: Record<string, unknown>[] = [];
-  const log = makeLog("house", { level: "debug", to: { write: (line: string) => void lines.push(JSON.parse(line) as Record<string, unknown>) } });
+  const log = makeLog("house", {
+    level: "debug",
+    to: { write: (line: string) => void lines.push(JSON.parse(line) as Record<string, unknown>) },
+  });
   const door = listenTcp({ host: "127.0.0.1", port: 0 });
   const identities = new Map<string, TlsIdentity>();
   const house = makeLocalHouse({
-    node: NODE, directory, version: "1.2.3", log, clock, dataKey: async () => key,
-    identityOf: (name) => identities.get(name), doors: { gateway: { https: { fd: door.fd } } },
+    node: NODE,
+    directory,
+    version: "1.2.3",
+    log,
+    clock,
+    dataKey: async () => key,
+    identityOf: (name) => identities.get(name),
+    doors: { gateway: { https: { fd: door.fd } } },
   });
   const { service: identity } = await house.start(identityMain);
   const call = () => makeCall({ caller: "node", timeoutMs: 5_000 });
@@ -171,24 +244,44 @@ async function startHouse(config: NonNullable<Parameters<ReturnType<typeof makeL
   const papers = async (service: string): Promise<Papers> => {
     const secret = randomBytes(16).toString("hex");
     const instance = `${service}-${secret.slice(0, 8)}`;
-    house.tell("identity", "expect-join", { service, instance, secretSha256: createHash("sha256").update(secret).digest("hex") });
+    house.tell("identity", "expect-join", {
+      service,
+      instance,
+      secretSha256: createHash("sha256").update(secret).digest("hex"),
+    });
     const { keyPem, csrPem } = await makeKeyAndRequest(`spiffe://${NODE}/service/${service}`);
-    const { certPem } = await house.connect(identityContract, service).join({ body: { service, instance, secret, csrPem } }, call());
+    const { certPem } = await house
+      .connect(identityContract, service)
+      .join({ body: { service, instance, secret, csrPem } }, call());
     return { caPem, certPem, keyPem };
   };
   const startRegistry = async (port: number) => {
     const { service } = await house.start(registryMain, { ttlMs: 600, renewMs: 200 });
     const shared = { log: quiet, clock: systemClock, tracer: new Tracer("core-keeper", systemClock) };
-    return serve({ contract: registryContract, service, listen: { host: "127.0.0.1", port }, identity: tlsOf("core-keeper", await papers("core-keeper")), ...shared });
+    return serve({
+      contract: registryContract,
+      service,
+      listen: { host: "127.0.0.1", port },
+      identity: tlsOf("core-keeper", await papers("core-keeper")),
+      ...shared,
+    });
   };
   let registry = await startRegistry(0);
   const registryPort = registry.port;
   const own = tlsOf("gateway", await papers("gateway"));
   identities.set("gateway", own);
-  const gateway = await house.start(gatewayMain, config as never);
+  const gateway = await house.start(gatewayMain, config);
   return {
-    house, port: door.port, caPem, lines, papers, registryPort, gateway, own,
-    token: async (role: Role = "admin", lifetimeS = 3600) => (await identity.issueToken({ body: { subject: `a ${role}`, role, lifetimeS } }, call())).token,
+    house,
+    port: door.port,
+    caPem,
+    lines,
+    papers,
+    registryPort,
+    gateway,
+    own,
+    token: async (role: Role = "admin", lifetimeS = 3600) =>
+      (await identity.issueToken({ body: { subject: `a ${role}`, role, lifetimeS } }, call())).token,
     async restartRegistry() {
       await registry.close();
       await house.services.get("core-keeper")!.stop();
@@ -268,7 +361,9 @@ export class RawClient {
     const at = this.#text.indexOf("\r\n\r\n");
     if (at < 0) return undefined;
     const [start = "", ...fields] = this.#text.slice(0, at).split("\r\n");
-    const headers = Object.fromEntries(fields.map((f) => [f.slice(0, f.indexOf(":")).toLowerCase(), f.slice(f.indexOf(":") + 1).trim()]));
+    const headers = Object.fromEntries(
+      fields.map((f) => [f.slice(0, f.indexOf(":")).toLowerCase(), f.slice(f.indexOf(":") + 1).trim()]),
+    );
     const status = Number(start.split(" ")[1]);
     const length = status === 204 || status === 100 ? 0 : Number(headers["content-length"] ?? 0);
     const rest = this.#text.slice(at + 4);

@@ -73,9 +73,7 @@ export class AnswerParser {
       case "close":
         this.#events.data(bytes);
         return undefined;
-      case "size":
-      case "chunk-end":
-      case "trailers":
+      default:
         return this.#line(bytes);
     }
   }
@@ -113,15 +111,23 @@ export class AnswerParser {
     for (let i = 0; i < headers.length; i += 2) {
       switch (headers[i].toLowerCase()) {
         case "content-length":
-          if (length !== undefined || !/^[0-9]{1,15}$/.test(headers[i + 1])) throw new AnswerError("Content-Length is malformed or there twice");
+          if (length !== undefined || !/^[0-9]{1,15}$/.test(headers[i + 1]))
+            throw new AnswerError("Content-Length is malformed or there twice");
           length = Number(headers[i + 1]);
           break;
         case "transfer-encoding":
-          if (chunked || headers[i + 1].toLowerCase() !== "chunked") throw new AnswerError("Transfer-Encoding is not 'chunked'");
+          if (chunked || headers[i + 1].toLowerCase() !== "chunked")
+            throw new AnswerError("Transfer-Encoding is not 'chunked'");
           chunked = true;
           break;
         case "connection":
-          if (headers[i + 1].toLowerCase().split(",").some((option) => option.trim() === "close")) this.#keepAlive = false;
+          if (
+            headers[i + 1]
+              .toLowerCase()
+              .split(",")
+              .some((option) => option.trim() === "close")
+          )
+            this.#keepAlive = false;
           break;
       }
     }

@@ -3,24 +3,84 @@ import { Type } from "typebox";
 import { contract, get, type Service } from "../../kernel/contract.ts";
 import { code } from "../../kernel/error.ts";
 
-export const GATEWAY_TOKEN_MISSING = code("GATEWAY_TOKEN_MISSING", "unauthorized", "Send 'Authorization: Bearer TOKEN'; 'holdfast token' makes one.");
-export const GATEWAY_TOKEN_INVALID = code("GATEWAY_TOKEN_INVALID", "unauthorized", "Make a new token with 'holdfast token'.");
-export const GATEWAY_TOKENS_GUESSED = code("GATEWAY_TOKENS_GUESSED", "limited", "Stop sending tokens that are not valid; wait as Retry-After says.");
-export const GATEWAY_SCOPE_MISSING = code("GATEWAY_SCOPE_MISSING", "forbidden", "Use a token of a role that holds the scope the message names.");
-export const GATEWAY_ROUTE_UNKNOWN = code("GATEWAY_ROUTE_UNKNOWN", "not-found", "Use /<service>/<path of its contract>; 'holdfast status' lists the services.");
-export const GATEWAY_METHOD_REFUSED = code("GATEWAY_METHOD_REFUSED", "not-allowed", "Use a method that the Allow header names.");
-export const GATEWAY_REQUEST_REFUSED = code("GATEWAY_REQUEST_REFUSED", "invalid", "Send a request of the form that the message describes.");
-export const GATEWAY_URL_TOO_LONG = code("GATEWAY_URL_TOO_LONG", "too-large", "Shorten the URL; the message names the limit.");
+export const GATEWAY_TOKEN_MISSING = code(
+  "GATEWAY_TOKEN_MISSING",
+  "unauthorized",
+  "Send 'Authorization: Bearer TOKEN'; 'holdfast token' makes one.",
+);
+export const GATEWAY_TOKEN_INVALID = code(
+  "GATEWAY_TOKEN_INVALID",
+  "unauthorized",
+  "Make a new token with 'holdfast token'.",
+);
+export const GATEWAY_TOKENS_GUESSED = code(
+  "GATEWAY_TOKENS_GUESSED",
+  "limited",
+  "Stop sending tokens that are not valid; wait as Retry-After says.",
+);
+export const GATEWAY_SCOPE_MISSING = code(
+  "GATEWAY_SCOPE_MISSING",
+  "forbidden",
+  "Use a token of a role that holds the scope the message names.",
+);
+export const GATEWAY_ROUTE_UNKNOWN = code(
+  "GATEWAY_ROUTE_UNKNOWN",
+  "not-found",
+  "Use /<service>/<path of its contract>; 'holdfast status' lists the services.",
+);
+export const GATEWAY_METHOD_REFUSED = code(
+  "GATEWAY_METHOD_REFUSED",
+  "not-allowed",
+  "Use a method that the Allow header names.",
+);
+export const GATEWAY_REQUEST_REFUSED = code(
+  "GATEWAY_REQUEST_REFUSED",
+  "invalid",
+  "Send a request of the form that the message describes.",
+);
+export const GATEWAY_URL_TOO_LONG = code(
+  "GATEWAY_URL_TOO_LONG",
+  "too-large",
+  "Shorten the URL; the message names the limit.",
+);
 /** Answered with 431 (RFC 6585 5). */
-export const GATEWAY_HEADERS_TOO_LARGE = code("GATEWAY_HEADERS_TOO_LARGE", "too-large", "Send fewer or shorter headers; the message names the limit.");
+export const GATEWAY_HEADERS_TOO_LARGE = code(
+  "GATEWAY_HEADERS_TOO_LARGE",
+  "too-large",
+  "Send fewer or shorter headers; the message names the limit.",
+);
 /** Answered with 408. */
-export const GATEWAY_REQUEST_SLOW = code("GATEWAY_REQUEST_SLOW", "deadline", "Send the whole request within the time that the message names.");
+export const GATEWAY_REQUEST_SLOW = code(
+  "GATEWAY_REQUEST_SLOW",
+  "deadline",
+  "Send the whole request within the time that the message names.",
+);
 /** In the log alone, as 499: there is nobody to answer. */
-export const GATEWAY_CLIENT_GONE = code("GATEWAY_CLIENT_GONE", "invalid", "Nothing: the client hung up before it had its answer.");
-export const GATEWAY_RATE_LIMITED = code("GATEWAY_RATE_LIMITED", "limited", "Send fewer requests; wait as Retry-After says.");
-export const GATEWAY_BUSY = code("GATEWAY_BUSY", "unavailable", "Try again as Retry-After says; as many requests as the gateway takes at once are under way.");
-export const GATEWAY_NOT_READY = code("GATEWAY_NOT_READY", "unavailable", "Try again shortly; the gateway has not heard yet which services there are.");
-export const GATEWAY_UPSTREAM_FAILED = code("GATEWAY_UPSTREAM_FAILED", "communication", "Look up the request id in the gateway's log; the service did not answer as services do.");
+export const GATEWAY_CLIENT_GONE = code(
+  "GATEWAY_CLIENT_GONE",
+  "invalid",
+  "Nothing: the client hung up before it had its answer.",
+);
+export const GATEWAY_RATE_LIMITED = code(
+  "GATEWAY_RATE_LIMITED",
+  "limited",
+  "Send fewer requests; wait as Retry-After says.",
+);
+export const GATEWAY_BUSY = code(
+  "GATEWAY_BUSY",
+  "unavailable",
+  "Try again as Retry-After says; as many requests as the gateway takes at once are under way.",
+);
+export const GATEWAY_NOT_READY = code(
+  "GATEWAY_NOT_READY",
+  "unavailable",
+  "Try again shortly; the gateway has not heard yet which services there are.",
+);
+export const GATEWAY_UPSTREAM_FAILED = code(
+  "GATEWAY_UPSTREAM_FAILED",
+  "communication",
+  "Look up the request id in the gateway's log; the service did not answer as services do.",
+);
 
 /** Longest URL, and longest HTTP/1.1 request target; GATEWAY_URL_TOO_LONG above it. */
 export const URL_BYTES_MAX = 8_192;
@@ -32,8 +92,18 @@ export const gateway = contract("gateway", {
     summary: "Counts requests by route, upstream and status since the start.",
     input: {},
     output: Type.Object({
-      startedAtMs: Type.Integer(), openConnections: Type.Integer(),
-      routes: Type.Array(Type.Object({ service: Type.String(), operation: Type.String(), status: Type.Integer(), count: Type.Integer(), p50Us: Type.Number(), p99Us: Type.Number() })),
+      startedAtMs: Type.Integer(),
+      openConnections: Type.Integer(),
+      routes: Type.Array(
+        Type.Object({
+          service: Type.String(),
+          operation: Type.String(),
+          status: Type.Integer(),
+          count: Type.Integer(),
+          p50Us: Type.Number(),
+          p99Us: Type.Number(),
+        }),
+      ),
     }),
     callers: ["node"],
   }),

@@ -127,13 +127,15 @@ export class Balancer {
     for (const { instance, confirmed } of known) {
       // A critical one said that it cannot; a draining one still answers.
       if (instance.state === "critical") continue;
-      const kept = before.find((e) => e.instance === instance.instance && e.host === instance.host && e.port === instance.port);
+      const kept = before.find(
+        (e) => e.instance === instance.instance && e.host === instance.host && e.port === instance.port,
+      );
       const endpoint = kept ?? new Endpoint(service, instance.instance, instance.host, instance.port);
       endpoint.rank = instance.state === "draining" ? 3 : !confirmed ? 2 : instance.state === "passing" ? 0 : 1;
       now.push(endpoint);
     }
     this.#endpoints.set(service, now);
     for (const endpoint of before) if (!now.includes(endpoint)) this.#options.onGone(endpoint);
-    for (const wake of [...(this.#waiting.get(service) ?? [])]) wake();
+    for (const wake of this.#waiting.get(service) ?? []) wake();
   }
 }

@@ -12,7 +12,8 @@ export class Budget {
   }
 
   take(bytes: number): void {
-    if (bytes > this.#left) throw fail(GATEWAY_BUSY, "the bodies of other requests fill the gateway's memory", { retryAfterS: 1 });
+    if (bytes > this.#left)
+      throw fail(GATEWAY_BUSY, "the bodies of other requests fill the gateway's memory", { retryAfterS: 1 });
     this.#left -= bytes;
   }
 

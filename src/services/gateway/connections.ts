@@ -56,7 +56,8 @@ export class Connections {
       if (kept.usable && nowMs < kept.endMs) return kept;
       kept.cut();
     }
-    if (pool.waiting.length >= WAITING_MAX) throw fail(GATEWAY_BUSY, `too many requests wait for ${endpoint.service}`, { retryAfterS: 1 });
+    if (pool.waiting.length >= WAITING_MAX)
+      throw fail(GATEWAY_BUSY, `too many requests wait for ${endpoint.service}`, { retryAfterS: 1 });
     const { promise, resolve, reject } = Promise.withResolvers<Connection>();
     const waiter = { resolve, reject };
     pool.waiting.push(waiter);
@@ -65,7 +66,11 @@ export class Connections {
       const at = pool.waiting.indexOf(waiter);
       if (at >= 0) pool.waiting.splice(at, 1);
       // It came at the very moment that nobody waited any more.
-      else promise.then((connection) => this.#give(pool, connection), () => undefined);
+      else
+        promise.then(
+          (connection) => this.#give(pool, connection),
+          () => undefined,
+        );
       throw error;
     });
   }
@@ -93,7 +98,7 @@ export class Connections {
 
   close(): void {
     clearInterval(this.#sweeping);
-    for (const endpoint of [...this.#pools.keys()]) this.retire(endpoint);
+    for (const endpoint of this.#pools.keys()) this.retire(endpoint);
   }
 
   #poolOf(endpoint: Endpoint): Pool {
@@ -174,7 +179,7 @@ export class Connections {
   #sweep(): void {
     const nowMs = this.#clock.monotonicMs();
     for (const pool of this.#pools.values()) {
-      for (const connection of [...pool.idle]) {
+      for (const connection of pool.idle.slice()) {
         if (nowMs - connection.idleSinceMs > IDLE_MS_MAX || nowMs >= connection.endMs) connection.cut();
       }
     }

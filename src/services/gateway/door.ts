@@ -48,9 +48,15 @@ export class Door {
     this.#options = options;
     // Nobody is asked for a certificate: a browser would ask its user which, and people come with tokens.
     this.#server = createServer({
-      ...identity.serverOptions(), requestCert: false, rejectUnauthorized: false, handshakeTimeout: HANDSHAKE_MS,
-      maxHeaderSize: limits.headerBytesMax, headersTimeout: limits.headersMs, requestTimeout: limits.requestMs,
-      keepAliveTimeout: limits.keepAliveMs, connectionsCheckingInterval: LOOK_MS,
+      ...identity.serverOptions(),
+      requestCert: false,
+      rejectUnauthorized: false,
+      handshakeTimeout: HANDSHAKE_MS,
+      maxHeaderSize: limits.headerBytesMax,
+      headersTimeout: limits.headersMs,
+      requestTimeout: limits.requestMs,
+      keepAliveTimeout: limits.keepAliveMs,
+      connectionsCheckingInterval: LOOK_MS,
       // Checked by us, who answer in the one shape.
       requireHostHeader: false,
     });
@@ -59,13 +65,19 @@ export class Door {
     server.maxConnections = limits.connectionsMax;
     // Node would leave out further ones without a word.
     server.maxHeadersCount = 0;
-    server.on("connection", (socket: Socket) => this.#admitConnection(socket));
+    server.prependListener("connection", (socket: Socket) => this.#admitConnection(socket));
     server.on("tlsClientError", (error) => log.debug({ err: error.message }, "a connection failed its handshake"));
     server.on("request", (request, response) => this.#pass(request, response, false));
-    server.on("checkContinue", (request: IncomingMessage, response: ServerResponse) => this.#pass(request, response, true));
+    server.on("checkContinue", (request: IncomingMessage, response: ServerResponse) =>
+      this.#pass(request, response, true),
+    );
     // RFC 9110 10.1.1: an expectation we do not know may be ignored; it does not go on.
-    server.on("checkExpectation", (request: IncomingMessage, response: ServerResponse) => this.#pass(request, response, false));
-    server.on("connect", (_request, socket: Duplex) => this.#refuse(socket, fail(GATEWAY_METHOD_REFUSED, "CONNECT is not a method of this server")));
+    server.on("checkExpectation", (request: IncomingMessage, response: ServerResponse) =>
+      this.#pass(request, response, false),
+    );
+    server.on("connect", (_request, socket: Duplex) =>
+      this.#refuse(socket, fail(GATEWAY_METHOD_REFUSED, "CONNECT is not a method of this server")),
+    );
     server.on("clientError", (error: NodeJS.ErrnoException, socket: Duplex) => this.#clientError(error, socket));
   }
 

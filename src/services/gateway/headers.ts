@@ -22,9 +22,33 @@ export interface Head {
  * a request is from are ours to say; a body is framed anew.
  */
 const ENDS_HERE = new Set([
-  "connection", "keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization", "te", "trailer", "upgrade", "http2-settings",
-  "host", "content-length", "transfer-encoding", "expect", "authorization", "via", "forwarded", "x-real-ip", "x-client-ip", "true-client-ip",
-  "traceparent", "tracestate", "baggage", "x-request-id", "x-correlation-id", "x-http-method-override", "x-original-url", "x-rewrite-url",
+  "connection",
+  "keep-alive",
+  "proxy-connection",
+  "proxy-authenticate",
+  "proxy-authorization",
+  "te",
+  "trailer",
+  "upgrade",
+  "http2-settings",
+  "host",
+  "content-length",
+  "transfer-encoding",
+  "expect",
+  "authorization",
+  "via",
+  "forwarded",
+  "x-real-ip",
+  "x-client-ip",
+  "true-client-ip",
+  "traceparent",
+  "tracestate",
+  "baggage",
+  "x-request-id",
+  "x-correlation-id",
+  "x-http-method-override",
+  "x-original-url",
+  "x-rewrite-url",
 ]);
 const OURS = ["x-holdfast-", "x-forwarded-"];
 
@@ -46,11 +70,21 @@ class Single {
   }
 }
 
-const SINGLE = new Set(["host", "authorization", "content-length", "transfer-encoding", "expect", "content-type", "x-correlation-id", "traceparent"]);
+const SINGLE = new Set([
+  "host",
+  "authorization",
+  "content-length",
+  "transfer-encoding",
+  "expect",
+  "content-type",
+  "x-correlation-id",
+  "traceparent",
+]);
 
 /** Reads a request's raw headers, once; GATEWAY_REQUEST_REFUSED where they are ambiguous, GATEWAY_HEADERS_TOO_LARGE above HEADERS_MAX. */
 export function readHead(raw: readonly string[], version: string): Head {
-  if (raw.length > HEADERS_MAX * 2) throw fail(GATEWAY_HEADERS_TOO_LARGE, `the request has ${raw.length / 2} header lines; at most ${HEADERS_MAX}`);
+  if (raw.length > HEADERS_MAX * 2)
+    throw fail(GATEWAY_HEADERS_TOO_LARGE, `the request has ${raw.length / 2} header lines; at most ${HEADERS_MAX}`);
   const single = new Single();
   let passed = "";
   let options: string | undefined;
@@ -76,12 +110,16 @@ export function readHead(raw: readonly string[], version: string): Head {
 }
 
 /** RFC 9112 6: what the parser let through is checked once more; here nothing depends on its leniency. */
-function framing(values: ReadonlyMap<string, string>, version: string): { hasBody: boolean; length: number | undefined } {
+function framing(
+  values: ReadonlyMap<string, string>,
+  version: string,
+): { hasBody: boolean; length: number | undefined } {
   const coding = values.get("transfer-encoding");
   const text = values.get("content-length");
   if (coding !== undefined) {
     if (text !== undefined) throw refused("the request has both Content-Length and Transfer-Encoding");
-    if (version === "1.0" || coding.toLowerCase() !== "chunked") throw refused("the only Transfer-Encoding is 'chunked', in HTTP/1.1");
+    if (version === "1.0" || coding.toLowerCase() !== "chunked")
+      throw refused("the only Transfer-Encoding is 'chunked', in HTTP/1.1");
     return { hasBody: true, length: undefined };
   }
   if (text === undefined) return { hasBody: false, length: 0 };
@@ -92,9 +130,16 @@ function framing(values: ReadonlyMap<string, string>, version: string): { hasBod
 
 /** RFC 9110 7.6.1: what Connection names is of this hop, too. */
 function withoutNamed(passed: string, options: string): string {
-  const named = options.toLowerCase().split(",").map((o) => o.trim()).filter((o) => o !== "" && o !== "close" && o !== "keep-alive");
+  const named = options
+    .toLowerCase()
+    .split(",")
+    .map((o) => o.trim())
+    .filter((o) => o !== "" && o !== "close" && o !== "keep-alive");
   if (named.length === 0) return passed;
-  return passed.split("\r\n").filter((line) => !named.includes(line.slice(0, line.indexOf(":")))).join("\r\n");
+  return passed
+    .split("\r\n")
+    .filter((line) => !named.includes(line.slice(0, line.indexOf(":"))))
+    .join("\r\n");
 }
 
 /** On every answer, unless the service says otherwise for itself: answers of an API, kept by nobody and shown nowhere. */
@@ -111,8 +156,21 @@ export const SECURITY_HEADERS: readonly string[] = DEFAULTS.flat();
 
 /** Of one hop, of the machinery behind the door, or ours to say. */
 const ENDS_BEHIND = new Set([
-  "connection", "keep-alive", "proxy-connection", "proxy-authenticate", "te", "trailer", "transfer-encoding", "upgrade",
-  "server", "x-powered-by", "x-request-id", "x-correlation-id", "traceparent", "tracestate", "alt-svc",
+  "connection",
+  "keep-alive",
+  "proxy-connection",
+  "proxy-authenticate",
+  "te",
+  "trailer",
+  "transfer-encoding",
+  "upgrade",
+  "server",
+  "x-powered-by",
+  "x-request-id",
+  "x-correlation-id",
+  "traceparent",
+  "tracestate",
+  "alt-svc",
 ]);
 
 /** Writes the headers that an answer goes out with: ours, then the service's. */

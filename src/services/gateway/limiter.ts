@@ -56,7 +56,10 @@ export class Limiter {
     const leftMs = this.#burstMs - (nextMs - nowMs);
     // Half a microsecond for the rounding of the sums.
     if (leftMs < -0.0005) return { nextMs, taken: { allowed: false, remaining: 0, waitMs: -leftMs } };
-    return { nextMs, taken: { allowed: true, remaining: Math.floor(leftMs / this.#gapMs + 0.0005), waitMs: nextMs - nowMs } };
+    return {
+      nextMs,
+      taken: { allowed: true, remaining: Math.floor(leftMs / this.#gapMs + 0.0005), waitMs: nextMs - nowMs },
+    };
   }
 
   #keep(key: string, nextMs: number): void {
@@ -81,6 +84,9 @@ export function clientOf(address: string): string {
   const [head = "", tail] = address.split("%", 1)[0].split("::");
   const left = head === "" ? [] : head.split(":");
   const right = tail === undefined || tail === "" ? [] : tail.split(":");
-  const groups = tail === undefined ? left : [...left, ...Array.from({ length: 8 - left.length - right.length }, () => "0"), ...right];
+  const groups =
+    tail === undefined
+      ? left
+      : [...left, ...Array.from({ length: 8 - left.length - right.length }, () => "0"), ...right];
   return `${groups.slice(0, 4).join(":")}::/64`;
 }

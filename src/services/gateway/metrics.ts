@@ -31,7 +31,12 @@ export interface Gauges {
   readonly openConnections: number;
   readonly runningRequests: number;
   readonly verdicts: number;
-  readonly upstreams: readonly { readonly service: string; readonly instance: string; readonly open: number; readonly idle: number }[];
+  readonly upstreams: readonly {
+    readonly service: string;
+    readonly instance: string;
+    readonly open: number;
+    readonly idle: number;
+  }[];
 }
 
 export class Metrics {
@@ -44,7 +49,11 @@ export class Metrics {
   finished(service: string, operation: string, status: number, us: number): void {
     const key = `${status} ${operation} ${service}`;
     let series = this.#series.get(key);
-    if (!series) this.#series.set(key, (series = { service, operation, status, counts: new Uint32Array(BUCKETS), count: 0, sumUs: 0 }));
+    if (!series)
+      this.#series.set(
+        key,
+        (series = { service, operation, status, counts: new Uint32Array(BUCKETS), count: 0, sumUs: 0 }),
+      );
     series.count++;
     series.sumUs += us;
     series.counts[bucketOf(us)]++;
@@ -64,25 +73,52 @@ export class Metrics {
   /** Lists what was counted by service, operation and status. */
   routes(): RouteCount[] {
     return [...this.#series.values()].map(({ service, operation, status, count, counts }) => ({
-      service, operation, status, count, p50Us: percentile(counts, count, 0.5), p99Us: percentile(counts, count, 0.99),
+      service,
+      operation,
+      status,
+      count,
+      p50Us: percentile(counts, count, 0.5),
+      p99Us: percentile(counts, count, 0.99),
     }));
   }
 
   /** Writes Prometheus' text format 0.0.4. */
   text(gauges: Gauges): string {
     const lines: string[] = [];
-    const family = (name: string, type: string, help: string, rows: Iterable<readonly [labels: string, value: number]>) => {
+    const family = (
+      name: string,
+      type: string,
+      help: string,
+      rows: Iterable<readonly [labels: string, value: number]>,
+    ) => {
       lines.push(`# HELP ${name} ${help}`, `# TYPE ${name} ${type}`);
-      for (const [labels, value] of rows) lines.push(labels === "" ? `${name} ${value}` : `${name}{${labels}} ${value}`);
+      for (const [labels, value] of rows)
+        lines.push(labels === "" ? `${name} ${value}` : `${name}{${labels}} ${value}`);
     };
     const all = [...this.#series.values()];
-    const status = (s: Series): [string, number] => [`service="${s.service}",operation="${s.operation}",status="${s.status}"`, s.count];
+    const status = (s: Series): [string, number] => [
+      `service="${s.service}",operation="${s.operation}",status="${s.status}"`,
+      s.count,
+    ];
     family("holdfast_gateway_requests_total", "counter", "Requests by service, operation and status.", all.map(status));
-    lines.push("# HELP holdfast_gateway_request_seconds From the request's head to the end of its answer.", "# TYPE holdfast_gateway_request_seconds histogram");
+    lines.push(
+      "# HELP holdfast_gateway_request_seconds From the request's head to the end of its answer.",
+      "# TYPE holdfast_gateway_request_seconds histogram",
+    );
     for (const rows of byOperation(all).values()) lines.push(...histogram(rows));
-    family("holdfast_gateway_upstream_faults_total", "counter", "Tries at instances that failed, by service.", this.#faults);
+    family(
+      "holdfast_gateway_upstream_faults_total",
+      "counter",
+      "Tries at instances that failed, by service.",
+      this.#faults,
+    );
     family("holdfast_gateway_retries_total", "counter", "Requests that were sent once more.", this.#retries);
-    family("holdfast_gateway_upstream_connections", "gauge", "Connections to instances.", gauges.upstreams.flatMap(upstreamRows));
+    family(
+      "holdfast_gateway_upstream_connections",
+      "gauge",
+      "Connections to instances.",
+      gauges.upstreams.flatMap(upstreamRows),
+    );
     family("holdfast_gateway_connections", "gauge", "Open connections of clients.", [["", gauges.openConnections]]);
     family("holdfast_gateway_requests_running", "gauge", "Requests under way.", [["", gauges.runningRequests]]);
     family("holdfast_gateway_tokens_cached", "gauge", "Tokens whose verdict is kept.", [["", gauges.verdicts]]);
@@ -92,7 +128,10 @@ export class Metrics {
 
 function upstreamRows({ service, instance, open, idle }: Gauges["upstreams"][number]): [string, number][] {
   const labels = `service="${service}",instance="${instance}"`;
-  return [[`${labels},state="busy"`, open - idle], [`${labels},state="idle"`, idle]];
+  return [
+    [`${labels},state="busy"`, open - idle],
+    [`${labels},state="idle"`, idle],
+  ];
 }
 
 function byOperation(all: readonly Series[]): Map<string, Series[]> {

@@ -36,8 +36,12 @@ export function pageOf(options: PagesOptions, page: Page, visit: Visit): PageAns
       return reason === undefined ? json(200, { status: "ready" }) : json(503, { status: "not ready", reason });
     }
     case "metrics":
-      return { status: 200, type: "text/plain; version=0.0.4; charset=utf-8", body: options.metrics.text(options.gauges()) };
-    case "index":
+      return {
+        status: 200,
+        type: "text/plain; version=0.0.4; charset=utf-8",
+        body: options.metrics.text(options.gauges()),
+      };
+    default:
       return json(200, indexOf(options, visit));
   }
 }
@@ -45,10 +49,21 @@ export function pageOf(options: PagesOptions, page: Page, visit: Visit): PageAns
 /** Strangers are told how to come in; who is known, what is behind the door for them. */
 function indexOf({ node, version, routes }: PagesOptions, { verdict }: Visit): object {
   const name = "Holdfast";
-  if (!verdict) return { name, token: "send 'Authorization: Bearer TOKEN'; 'holdfast token' makes one", health: "/healthz", ready: "/readyz" };
+  if (!verdict)
+    return {
+      name,
+      token: "send 'Authorization: Bearer TOKEN'; 'holdfast token' makes one",
+      health: "/healthz",
+      ready: "/readyz",
+    };
   const { scopes } = verdict.subject;
   const services = Object.fromEntries(
-    routes.list().map(([service, list]) => [service, list.filter((r) => holds(scopes, r.scope)).map((r) => `${r.method} /${service}${r.path}`)]),
+    routes
+      .list()
+      .map(([service, list]) => [
+        service,
+        list.filter((r) => holds(scopes, r.scope)).map((r) => `${r.method} /${service}${r.path}`),
+      ]),
   );
   return { name, node, version, health: "/healthz", ready: "/readyz", metrics: "/metrics", services };
 }

@@ -2,13 +2,22 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { newRequestId, newSpanId, traceparent } from "../../kernel/call.ts";
 import type { Clock } from "../../kernel/clock.ts";
-import { asFailure, DEADLINE, Failure, fail } from "../../kernel/error.ts";
+import { asFailure, DEADLINE, type Failure, fail } from "../../kernel/error.ts";
 import type { Log } from "../../kernel/log.ts";
 import type { Tracer } from "../../kernel/trace.ts";
 import { errorBody, HEADER, JSON_TYPE } from "../../kernel/wire.ts";
-import { GATEWAY_BUSY, GATEWAY_CLIENT_GONE, GATEWAY_HEADERS_TOO_LARGE, GATEWAY_REQUEST_REFUSED, GATEWAY_REQUEST_SLOW, GATEWAY_UPSTREAM_FAILED } from "./api.ts";
+import {
+  GATEWAY_BUSY,
+  GATEWAY_CLIENT_GONE,
+  GATEWAY_HEADERS_TOO_LARGE,
+  GATEWAY_REQUEST_REFUSED,
+  GATEWAY_REQUEST_SLOW,
+  GATEWAY_UPSTREAM_FAILED,
+} from "./api.ts";
 import type { Answer } from "./answer.ts";
+import { noteRequest } from "./access-log.ts";
 import { type Budget, takeBody, tooLarge } from "./body.ts";
+import { brokenOff, deliver } from "./delivery.ts";
 import { answerHeaders, type Head, readHead, SECURITY_HEADERS } from "./headers.ts";
 import { clientOf } from "./limiter.ts";
 import type { Metrics } from "./metrics.ts";
@@ -33,8 +42,6 @@ export interface PassageOptions {
   readonly load: { running: number; draining: boolean };
 }
 
-/** A client that takes nothing of its answer for so long is cut off. */
-const STALL_MS = 30_000;
 /** What still comes of a refused body is thrown away for so long, so that the client reads its answer before it meets a reset. */
 const LINGER_MS = 500;
 /** Statuses that no kind of failure stands for. */
@@ -69,7 +76,14 @@ export class Passage {
     this.#expects = expects;
     this.#startMs = options.clock.monotonicMs();
     const client = clientOf(request.socket.remoteAddress ?? "");
-    this.#visit = { method: request.method ?? "", url: request.url ?? "", host: "", authorization: undefined, client, extra: [] };
+    this.#visit = {
+      method: request.method ?? "",
+      url: request.url ?? "",
+      host: "",
+      authorization: undefined,
+      client,
+      extra: [],
+    };
     options.load.running++;
     response.once("close", () => this.#over());
   }
@@ -91,10 +105,11 @@ export class Passage {
 
   async run(): Promise<void> {
     try {
-      const { load, runningMax } = this.#o;
-      if (load.running > runningMax) throw fail(GATEWAY_BUSY, "as many requests are under way as the gateway takes", { retryAfterS: 1 });
       const head = readHead(this.#request.rawHeaders, this.#request.httpVersion);
       this.#head = head;
+      const { load, runningMax } = this.#o;
+      if (load.running > runningMax)
+        throw fail(GATEWAY_BUSY, "as many requests are under way as the gateway takes", { retryAfterS: 1 });
       const visit = Object.assign(this.#visit, { host: head.host, authorization: head.authorization });
       const judged = this.#o.admit(visit);
       if (judged) await judged;
@@ -134,7 +149,8 @@ export class Passage {
     if (unread || this.#o.load.draining) response.shouldKeepAlive = false;
     const length = status === 204 ? [] : ["Content-Length", String(body.length)];
     response.writeHead(status, [...this.#ours(), ...SECURITY_HEADERS, ...headers, ...length]);
-    if (this.#visit.method === "HEAD" || !unread || this.#expects) return void response.end(this.#visit.method === "HEAD" ? undefined : body);
+    if (this.#visit.method === "HEAD" || !unread || this.#expects)
+      return void response.end(this.#visit.method === "HEAD" ? undefined : body);
     response.write(body);
     const end = () => {
       clearTimeout(timer);
@@ -154,8 +170,15 @@ export class Passage {
   /** What every answer carries: the ids, how much more may come, and what the judgement added. */
   #ours(): string[] {
     const { limit, extra } = this.#visit;
-    const headers = ["X-Request-ID", this.#requestId, "X-Correlation-ID", this.#head?.correlationId ?? this.#requestId, ...extra];
-    if (limit) headers.push("RateLimit", `"${limit.name}";r=${limit.taken.remaining};t=${Math.ceil(limit.taken.waitMs / 1000)}`);
+    const headers = [
+      "X-Request-ID",
+      this.#requestId,
+      "X-Correlation-ID",
+      this.#head?.correlationId ?? this.#requestId,
+      ...extra,
+    ];
+    if (limit)
+      headers.push("RateLimit", `"${limit.name}";r=${limit.taken.remaining};t=${Math.ceil(limit.taken.waitMs / 1000)}`);
     return headers;
   }
 
@@ -176,8 +199,13 @@ export class Passage {
     const lead = this.#leadOf(head, visit, bare ? undefined : (taken?.body?.length ?? 0));
     try {
       const sent = await this.#o.upstream.send({
-        service, operation: route.operation, safe: route.safe, body: taken?.body, ticket,
-        head: (instance, leftMs) => `${lead}${HEADER.timeout}: ${Math.max(1, Math.ceil(leftMs))}\r\n${HEADER.instance}: ${instance}\r\n\r\n`,
+        service,
+        operation: route.operation,
+        safe: route.safe,
+        body: taken?.body,
+        ticket,
+        head: (instance, leftMs) =>
+          `${lead}${HEADER.timeout}: ${Math.max(1, Math.ceil(leftMs))}\r\n${HEADER.instance}: ${instance}\r\n\r\n`,
       });
       await this.#giveBack(sent, service);
     } finally {
@@ -199,10 +227,16 @@ export class Passage {
   }
 
   async #giveBack({ answer, done }: Sent, service: string): Promise<void> {
+    if (this.#response.destroyed) {
+      answer.cut();
+      return done();
+    }
     this.#response.once("close", done);
     if (answer.status < 400) return this.#stream(answer);
     // An error is in the one shape that services answer, or it tells more of the inside than it should.
-    const body = await answer.gather(ERROR_BYTES_MAX);
+    const body = await answer.gather(ERROR_BYTES_MAX).catch((error: Error) => {
+      throw brokenOff(error);
+    });
     if (body && isOurs(body, answer.headers)) {
       this.#status = answer.status;
       this.#bytes = body.length;
@@ -211,38 +245,22 @@ export class Passage {
       return void this.#response.end(body);
     }
     this.#o.metrics.failed(service, "malformed");
-    throw fail(GATEWAY_UPSTREAM_FAILED, `${service} answered with status ${answer.status} and no reason that can be passed on`);
+    throw fail(
+      GATEWAY_UPSTREAM_FAILED,
+      `${service} answered with status ${answer.status} and no reason that can be passed on`,
+    );
   }
 
-  /** Gives the body as it comes; a client that reads slowly stops the service's clock, not its own. */
   #stream(answer: Answer): void {
     const response = this.#response;
     this.#status = answer.status;
     if (this.#o.load.draining) response.shouldKeepAlive = false;
     response.writeHead(answer.status, answerHeaders(this.#ours(), answer.headers));
-    const { whole } = answer;
-    if (whole) {
-      this.#bytes = whole.length;
-      return void response.end(whole);
-    }
-    answer.read({
-      data: (chunk) => {
-        this.#bytes += chunk.length;
-        if (response.write(chunk)) return true;
-        const go = this.#ticket!.hold();
-        const stalled = setTimeout(() => response.destroy(), STALL_MS);
-        const over = () => {
-          clearTimeout(stalled);
-          response.off("drain", over).off("close", over);
-          if (response.destroyed) return;
-          go();
-          answer.resume();
-        };
-        response.once("drain", over).once("close", over);
-        return false;
-      },
-      end: () => response.end(),
-      broken: (error) => this.refuse(error instanceof Failure ? error : fail(GATEWAY_UPSTREAM_FAILED, "the service's answer broke off", { cause: error })),
+    deliver(answer, {
+      response,
+      ticket: this.#ticket!,
+      sent: (bytes) => (this.#bytes += bytes),
+      broken: (failure) => this.refuse(failure),
     });
   }
 
@@ -253,28 +271,17 @@ export class Passage {
     this.#failure ??= finished ? undefined : gone();
     if (!finished) this.#ticket?.end(gone());
     this.#ticket?.stop();
-    this.#note(finished || !this.#failure ? this.#status : statusOf(this.#failure));
-  }
-
-  #note(status: number): void {
-    const { clock, log, metrics, tracer } = this.#o;
-    const { service = "gateway", operation = "unknown", verdict, page, method, client, url } = this.#visit;
-    const ms = clock.monotonicMs() - this.#startMs;
-    metrics.finished(service, operation, status, ms * 1000);
-    const known = page !== undefined || service !== "gateway";
-    const line = {
-      requestId: this.#requestId, subject: verdict?.subject.name, upstream: service, operation, method, status,
-      ms: Math.round(ms * 1000) / 1000, bytes: this.#bytes, client, code: this.#failure?.code,
-      clientCorrelationId: this.#head?.correlationId, clientTraceId: this.#head?.traceId,
-      ...(known ? {} : { url: url.slice(0, 200) }),
-    };
-    // What is asked all the time, and what a flood is made of, is counted and not written.
-    const quiet = page === "health" || page === "ready" || page === "metrics" || status === 429;
-    log[quiet ? "debug" : "info"](line);
-    // Only of people we know: strangers do not fill the store of traces.
-    if (!verdict || quiet) return;
-    const note = [this.#failure?.code, this.#head?.correlationId && `client's id ${this.#head.correlationId}`].filter(Boolean).join(", ");
-    tracer.step({ requestId: this.#requestId, spanId: this.#spanId }, `${service} ${operation}`, this.#startMs, status < 400 ? 0 : status, note || undefined);
+    const status = finished || !this.#failure ? this.#status : statusOf(this.#failure);
+    noteRequest(this.#o, {
+      requestId: this.#requestId,
+      spanId: this.#spanId,
+      startMs: this.#startMs,
+      visit: this.#visit,
+      head: this.#head,
+      failure: this.#failure,
+      status,
+      bytes: this.#bytes,
+    });
   }
 }
 

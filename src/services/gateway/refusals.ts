@@ -13,7 +13,11 @@ export function isOurs(body: Buffer, headers: readonly string[]): boolean {
   const at = headers.findIndex((name, i) => i % 2 === 0 && name.toLowerCase() === "content-type");
   if (at < 0) return false;
   try {
-    const error = decodeBody(body, headers[at + 1]) as { message?: unknown; code?: unknown; statusCode?: unknown } | null;
+    const error = decodeBody(body, headers[at + 1]) as {
+      message?: unknown;
+      code?: unknown;
+      statusCode?: unknown;
+    } | null;
     return typeof error?.message === "string" && typeof error.code === "string" && typeof error.statusCode === "number";
   } catch {
     // Neither JSON nor CBOR: an error page of some machinery.
@@ -22,19 +26,44 @@ export function isOurs(body: Buffer, headers: readonly string[]): boolean {
 }
 
 /** Says what was wrong with bytes that the parser refused, or that did not come in time. */
-export function failureOfParser(code: string | undefined, limits: { headerBytesMax: number; requestMs: number }): Failure {
-  if (code === "HPE_HEADER_OVERFLOW") return fail(GATEWAY_HEADERS_TOO_LARGE, `the URL and the headers have more than ${limits.headerBytesMax} bytes together`);
-  if (code === "ERR_HTTP_REQUEST_TIMEOUT") return fail(GATEWAY_REQUEST_SLOW, `the request did not come within ${limits.requestMs} ms`);
+export function failureOfParser(
+  code: string | undefined,
+  limits: { headerBytesMax: number; requestMs: number },
+): Failure {
+  if (code === "HPE_HEADER_OVERFLOW")
+    return fail(
+      GATEWAY_HEADERS_TOO_LARGE,
+      `the URL and the headers have more than ${limits.headerBytesMax} bytes together`,
+    );
+  if (code === "ERR_HTTP_REQUEST_TIMEOUT")
+    return fail(GATEWAY_REQUEST_SLOW, `the request did not come within ${limits.requestMs} ms`);
   return fail(GATEWAY_REQUEST_REFUSED, `the request is not well-formed HTTP/1.1 (${code ?? "unknown"})`);
 }
 
-const REASONS: Readonly<Record<number, string>> = { 400: "Bad Request", 405: "Method Not Allowed", 408: "Request Timeout", 431: "Request Header Fields Too Large" };
+const REASONS: Readonly<Record<number, string>> = {
+  400: "Bad Request",
+  405: "Method Not Allowed",
+  408: "Request Timeout",
+  431: "Request Header Fields Too Large",
+};
 
 /** Writes a whole answer, for a connection that has no request to answer. */
 export function rawRefusal(failure: Failure, status: number): { requestId: string; text: string } {
   const requestId = newRequestId();
   const body = JSON.stringify({ ...errorBody(failure, requestId), statusCode: status });
-  const headers = ["X-Request-ID", requestId, "X-Correlation-ID", requestId, ...SECURITY_HEADERS, "Content-Type", JSON_TYPE, "Content-Length", String(Buffer.byteLength(body)), "Connection", "close"];
+  const headers = [
+    "X-Request-ID",
+    requestId,
+    "X-Correlation-ID",
+    requestId,
+    ...SECURITY_HEADERS,
+    "Content-Type",
+    JSON_TYPE,
+    "Content-Length",
+    String(Buffer.byteLength(body)),
+    "Connection",
+    "close",
+  ];
   let text = `HTTP/1.1 ${status} ${REASONS[status] ?? "Refused"}\r\n`;
   for (let i = 0; i < headers.length; i += 2) text += `${headers[i]}: ${headers[i + 1]}\r\n`;
   return { requestId, text: `${text}\r\n${body}` };

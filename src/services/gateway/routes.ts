@@ -14,7 +14,12 @@ interface Step {
 
 /** Every service answers these beside its contract's operations, as EdgeX's do. */
 const COMMON: readonly Route[] = ["ping", "version"].map((operation) => ({
-  method: "GET", path: `/api/v3/${operation}`, scope: "node:read", timeoutMs: 5_000, safe: true, operation,
+  method: "GET",
+  path: `/api/v3/${operation}`,
+  scope: "node:read",
+  timeoutMs: 5_000,
+  safe: true,
+  operation,
 }));
 
 export class RouteTable {

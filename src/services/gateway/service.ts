@@ -2,8 +2,14 @@
 import { type Failure, fail, UNAVAILABLE } from "../../kernel/error.ts";
 import type { Route } from "../../kernel/contract.ts";
 import {
-  type Gateway, GATEWAY_METHOD_REFUSED, GATEWAY_NOT_READY, GATEWAY_RATE_LIMITED, GATEWAY_ROUTE_UNKNOWN,
-  GATEWAY_SCOPE_MISSING, GATEWAY_TOKEN_INVALID, GATEWAY_TOKENS_GUESSED,
+  type Gateway,
+  GATEWAY_METHOD_REFUSED,
+  GATEWAY_NOT_READY,
+  GATEWAY_RATE_LIMITED,
+  GATEWAY_ROUTE_UNKNOWN,
+  GATEWAY_SCOPE_MISSING,
+  GATEWAY_TOKEN_INVALID,
+  GATEWAY_TOKENS_GUESSED,
 } from "./api.ts";
 import type { Instances } from "./instances.ts";
 import type { Limiter, Taken } from "./limiter.ts";
@@ -53,11 +59,16 @@ export interface GatewayRules {
    * Judges a request, filling in the visit as far as it gets; throws what it is refused with. A promise only where a token
    * is seen for the first time.
    */
-  admit(visit: Visit): void | Promise<void>;
+  readonly admit: (visit: Visit) => void | Promise<void>;
 }
 
 const METHODS = new Set(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]);
-const PAGES: Readonly<Record<string, Page>> = { "/": "index", "/healthz": "health", "/readyz": "ready", "/metrics": "metrics" };
+const PAGES: Readonly<Record<string, Page>> = {
+  "/": "index",
+  "/healthz": "health",
+  "/readyz": "ready",
+  "/metrics": "metrics",
+};
 const METRICS_SCOPE = "node:read";
 
 /** Makes the gateway's rules and its own contract's service. */
@@ -65,7 +76,11 @@ export function makeGateway(options: GatewayOptions): GatewayRules {
   return {
     service: {
       async statistics() {
-        return { startedAtMs: options.startedAtMs, openConnections: options.openConnections(), routes: options.metrics.routes() };
+        return {
+          startedAtMs: options.startedAtMs,
+          openConnections: options.openConnections(),
+          routes: options.metrics.routes(),
+        };
       },
     },
     admit: (visit) => admit(options, visit),
@@ -97,7 +112,8 @@ function admitRoute(options: GatewayOptions, visit: Visit, { segments, path }: T
   const { routes, instances } = options;
   const found = routes.find(visit.method, segments);
   if (!found) {
-    if (!instances.heard) throw fail(GATEWAY_NOT_READY, "the gateway has not heard yet which services there are", { retryAfterS: 1 });
+    if (!instances.heard)
+      throw fail(GATEWAY_NOT_READY, "the gateway has not heard yet which services there are", { retryAfterS: 1 });
     const methods = routes.allowed(segments);
     if (methods.length === 0) throw fail(GATEWAY_ROUTE_UNKNOWN, `there is no ${visit.method} ${path.slice(0, 200)}`);
     if (visit.method === "OPTIONS") return answerOptions(visit, methods);
@@ -125,7 +141,10 @@ async function verify(options: GatewayOptions, visit: Visit, token: string, scop
   const { wrongTokens, tokens } = options;
   const guesses = wrongTokens.peek(visit.client);
   // Before the signature is looked at: guessing costs the guesser more than us.
-  if (!guesses.allowed) throw fail(GATEWAY_TOKENS_GUESSED, "too many wrong tokens came from this address", { retryAfterS: seconds(guesses.waitMs) });
+  if (!guesses.allowed)
+    throw fail(GATEWAY_TOKENS_GUESSED, "too many wrong tokens came from this address", {
+      retryAfterS: seconds(guesses.waitMs),
+    });
   let verdict: Verdict;
   try {
     verdict = await tokens.verify(token);
@@ -174,4 +193,3 @@ function refuseMethod(visit: Visit, methods: readonly string[]): Failure {
 }
 
 const seconds = (ms: number): number => Math.max(1, Math.ceil(ms / 1000));
-

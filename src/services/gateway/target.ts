@@ -23,7 +23,7 @@ const BROKEN_PERCENT = /%(?![0-9A-Fa-f]{2})/;
 const ABSOLUTE = /^https:\/\/([^/?#@]+)([/?].*)?$/i;
 /** RFC 9112 3.2: a host, and a port; no user, nothing odd. */
 const HOST = /^(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?$/;
-const CONTROL = /[\u0000-\u001f\u007f]/;
+const CONTROL = /\p{Cc}/u;
 const DOTS = /(?:^|[/\\])\.\.?(?:[/\\]|$)/;
 
 const refused = (message: string) => fail(GATEWAY_REQUEST_REFUSED, message);
@@ -35,7 +35,8 @@ export function checkHost(host: string): void {
 
 /** Reads a request target; GATEWAY_URL_TOO_LONG above 8 KiB, GATEWAY_REQUEST_REFUSED where it could mean two things. */
 export function readTarget(url: string, host: string): Target {
-  if (url.length > URL_BYTES_MAX) throw fail(GATEWAY_URL_TOO_LONG, `the URL has ${url.length} bytes; at most ${URL_BYTES_MAX}`);
+  if (url.length > URL_BYTES_MAX)
+    throw fail(GATEWAY_URL_TOO_LONG, `the URL has ${url.length} bytes; at most ${URL_BYTES_MAX}`);
   const own = url.charCodeAt(0) === 47 ? url : ownForm(url, host);
   const at = own.indexOf("?");
   const path = at < 0 ? own : own.slice(0, at);
@@ -51,14 +52,16 @@ export function readTarget(url: string, host: string): Target {
 function ownForm(url: string, host: string): string {
   const absolute = ABSOLUTE.exec(url);
   if (!absolute) throw refused("the request target is neither a path nor a URL of https");
-  if (absolute[1].toLowerCase() !== host.toLowerCase()) throw refused("the request target and the Host header name different hosts");
+  if (absolute[1].toLowerCase() !== host.toLowerCase())
+    throw refused("the request target and the Host header name different hosts");
   const rest = absolute[2] ?? "/";
   return rest.startsWith("?") ? `/${rest}` : rest;
 }
 
 function checkedQuery(query: string): string {
   if (!QUERY.test(query)) throw refused("the URL's query has a character that must be percent-encoded");
-  if (query.includes("%") && (BROKEN_PERCENT.test(query) || query.includes("%00"))) throw refused("the URL's query has a percent sign that encodes nothing, or a NUL");
+  if (query.includes("%") && (BROKEN_PERCENT.test(query) || query.includes("%00")))
+    throw refused("the URL's query has a percent sign that encodes nothing, or a NUL");
   return query;
 }
 
@@ -69,7 +72,8 @@ function readSegment(raw: string): string {
   // Whoever stands behind might decode again: what would then be a dot segment is one.
   for (let deeper: string | undefined = segment, depth = 0; deeper !== undefined; depth++) {
     if (DOTS.test(deeper)) throw refused("the URL's path has a dot segment ('.' or '..', plain or encoded)");
-    if (CONTROL.test(deeper) || depth > 8) throw refused("the URL's path has a control character that is encoded twice");
+    if (CONTROL.test(deeper) || depth > 8)
+      throw refused("the URL's path has a control character that is encoded twice");
     const next: string | undefined = deeper.includes("%") ? decoded(deeper) : undefined;
     deeper = next === deeper ? undefined : next;
   }

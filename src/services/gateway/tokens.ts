@@ -45,7 +45,9 @@ export interface TokensOptions {
 export class Tokens {
   readonly #options: TokensOptions;
   readonly #verdicts = new Map<string, Verdict>();
-  #keys: { readonly set: ReturnType<typeof createLocalJWKSet>; readonly ids: readonly string[]; readonly readMs: number } | undefined;
+  #keys:
+    | { readonly set: ReturnType<typeof createLocalJWKSet>; readonly ids: readonly string[]; readonly readMs: number }
+    | undefined;
   #reading: Promise<void> | undefined;
   #triedMs = Number.NEGATIVE_INFINITY;
 
@@ -64,7 +66,8 @@ export class Tokens {
 
   /** Finds the token in an Authorization header; GATEWAY_TOKEN_MISSING, GATEWAY_TOKEN_INVALID. */
   static of(authorization: string | undefined): string {
-    if (authorization === undefined) throw fail(GATEWAY_TOKEN_MISSING, "the request has no Authorization header with a token");
+    if (authorization === undefined)
+      throw fail(GATEWAY_TOKEN_MISSING, "the request has no Authorization header with a token");
     const token = BEARER.exec(authorization)?.[1];
     if (token === undefined) throw fail(GATEWAY_TOKEN_INVALID, "the Authorization header is not 'Bearer TOKEN'");
     return token;
@@ -84,14 +87,20 @@ export class Tokens {
 
   /** Verifies a token; GATEWAY_TOKEN_INVALID, which says what is wrong, or UNAVAILABLE where the keys cannot be had. */
   async verify(token: string): Promise<Verdict> {
-    if (token.length > TOKEN_LENGTH_MAX || !COMPACT.test(token) || !token.split(".").every(isStrict)) throw invalid("it is no JWT in strict base64url");
+    if (token.length > TOKEN_LENGTH_MAX || !COMPACT.test(token) || !token.split(".").every(isStrict))
+      throw invalid("it is no JWT in strict base64url");
     const kid = keyIdOf(token);
     await this.#haveKeys(kid);
     try {
       const { node, skewMs, clock } = this.#options;
       const { payload } = await jwtVerify(token, this.#keys!.set, {
-        algorithms: ["ES256"], issuer: node, audience: AUDIENCE, typ: "JWT", requiredClaims: ["exp", "sub"],
-        clockTolerance: skewMs / 1000, currentDate: new Date(clock.wallMs()),
+        algorithms: ["ES256"],
+        issuer: node,
+        audience: AUDIENCE,
+        typ: "JWT",
+        requiredClaims: ["exp", "sub"],
+        clockTolerance: skewMs / 1000,
+        currentDate: new Date(clock.wallMs()),
       });
       return this.#keep(token, payload);
     } catch (error) {
@@ -108,7 +117,9 @@ export class Tokens {
   async refresh(): Promise<void> {
     const { clock, log } = this.#options;
     if (this.#keys && clock.monotonicMs() - this.#keys.readMs < KEYS_OLD_MS) return;
-    await this.#read().catch((error: unknown) => log.debug({ err: error }, "the keys of tokens could not be read again"));
+    await this.#read().catch((error: unknown) =>
+      log.debug({ err: error }, "the keys of tokens could not be read again"),
+    );
   }
 
   #keep(token: string, payload: { sub?: string; exp?: number; nbf?: number; scope?: unknown }): Verdict {
@@ -118,7 +129,8 @@ export class Tokens {
     const subject: Subject = { name: payload.sub.slice(0, NAME_LENGTH_MAX), scopes };
     const key = keyOf(token);
     const verdict: Verdict = {
-      subject, key,
+      subject,
+      key,
       header: Buffer.from(JSON.stringify(subject)).toString("base64url"),
       fromMs: payload.nbf === undefined ? Number.NEGATIVE_INFINITY : payload.nbf * 1000 - skewMs,
       untilMs: payload.exp! * 1000 + skewMs,
@@ -130,7 +142,8 @@ export class Tokens {
 
   async #haveKeys(kid: string): Promise<void> {
     if (this.#keys?.ids.includes(kid)) return;
-    if (this.#keys && this.#options.clock.monotonicMs() - this.#triedMs < KEYS_AGAIN_MS) throw invalid("its key is not one of this node");
+    if (this.#keys && this.#options.clock.monotonicMs() - this.#triedMs < KEYS_AGAIN_MS)
+      throw invalid("its key is not one of this node");
     await this.#read();
     if (!this.#keys?.ids.includes(kid)) throw invalid("its key is not one of this node");
   }
@@ -156,7 +169,8 @@ export class Tokens {
 
 const keyOf = (token: string): string => hash("sha256", token, "base64url");
 
-const invalid = (why: string, cause?: unknown): Failure => fail(GATEWAY_TOKEN_INVALID, `the token is not valid: ${why}`, cause === undefined ? undefined : { cause });
+const invalid = (why: string, cause?: unknown): Failure =>
+  fail(GATEWAY_TOKEN_INVALID, `the token is not valid: ${why}`, cause === undefined ? undefined : { cause });
 
 /** RFC 4648 3.5: the bits that encode nothing are zero; a lenient reader takes many texts for one token. */
 const isStrict = (part: string): boolean => Buffer.from(part, "base64url").toString("base64url") === part;
@@ -169,7 +183,10 @@ function keyIdOf(token: string): string {
   } catch (error) {
     throw invalid("its header is no JSON", error);
   }
-  const { kid, alg } = (typeof header === "object" && header !== null ? header : {}) as { kid?: unknown; alg?: unknown };
+  const { kid, alg } = (typeof header === "object" && header !== null ? header : {}) as {
+    kid?: unknown;
+    alg?: unknown;
+  };
   if (alg !== "ES256") throw invalid("it is not signed with ES256");
   if (typeof kid !== "string") throw invalid("it does not name its key");
   return kid;
@@ -178,7 +195,8 @@ function keyIdOf(token: string): string {
 /** Says for people what jose found, without any of the token. */
 function reasonOf(error: unknown): string {
   if (error instanceof errors.JWTExpired) return "it has expired";
-  if (error instanceof errors.JWTClaimValidationFailed) return `its claim '${error.claim}' is not as it must be (${error.reason})`;
+  if (error instanceof errors.JWTClaimValidationFailed)
+    return `its claim '${error.claim}' is not as it must be (${error.reason})`;
   if (error instanceof errors.JWSSignatureVerificationFailed) return "its signature is wrong";
   return "it cannot be verified";
 }

@@ -33,7 +33,7 @@ export interface UpstreamOptions {
 export interface Sent {
   readonly answer: Answer;
   /** To be called when the answer is over, however it ends: the instance is less busy. */
-  done(): void;
+  readonly done: () => void;
 }
 
 export class Upstream {
@@ -63,7 +63,8 @@ export class Upstream {
         endpoint.running--;
       } catch (error) {
         endpoint.running--;
-        if (!this.#mayTryAgain(order, endpoint, tried, error) || tries === TRIES_MAX) throw this.#asFailure(order, error);
+        if (!this.#mayTryAgain(order, endpoint, tried, error) || tries === TRIES_MAX)
+          throw this.#asFailure(order, error);
       }
       this.#options.metrics.retried(order.service);
     }
@@ -113,6 +114,9 @@ export class Upstream {
   }
 
   #unavailable({ service, operation }: Order, reason: string, cause?: unknown): Failure {
-    return fail(UNAVAILABLE, `${service} did not answer ${operation} (${reason})`, { retryAfterS: 1, ...(cause === undefined ? {} : { cause }) });
+    return fail(UNAVAILABLE, `${service} did not answer ${operation} (${reason})`, {
+      retryAfterS: 1,
+      ...(cause === undefined ? {} : { cause }),
+    });
   }
 }

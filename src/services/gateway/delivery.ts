@@ -1,0 +1,54 @@
+/** Gives a service's answer to the client as fast as it takes it: what is slow outside costs the service no time. */
+import type { ServerResponse } from "node:http";
+import { Failure, fail } from "../../kernel/error.ts";
+import type { Answer } from "./answer.ts";
+import { GATEWAY_UPSTREAM_FAILED } from "./api.ts";
+import type { Ticket } from "./ticket.ts";
+
+/** A client that takes nothing of its answer for so long is cut off. */
+const STALL_MS = 30_000;
+
+export interface DeliveryOptions {
+  /** Its head is written. */
+  readonly response: ServerResponse;
+  readonly ticket: Ticket;
+  readonly sent: (bytes: number) => void;
+  readonly broken: (failure: Failure) => void;
+}
+
+/** Says that a service's answer ended before its end. */
+export const brokenOff = (error: Error): Failure =>
+  error instanceof Failure ? error : fail(GATEWAY_UPSTREAM_FAILED, "the service's answer broke off", { cause: error });
+
+/** Gives the body as it comes. The route's time does not count while the client is waited for. */
+export function deliver(answer: Answer, options: DeliveryOptions): void {
+  const { response, sent, broken } = options;
+  const { whole } = answer;
+  if (whole) {
+    sent(whole.length);
+    return void response.end(whole);
+  }
+  answer.read({
+    data(chunk) {
+      sent(chunk.length);
+      if (response.write(chunk)) return true;
+      waitForClient(answer, options);
+      return false;
+    },
+    end: () => response.end(),
+    broken: (error) => broken(brokenOff(error)),
+  });
+}
+
+function waitForClient(answer: Answer, { response, ticket }: DeliveryOptions): void {
+  const goOn = ticket.hold();
+  const stalled = setTimeout(() => response.destroy(), STALL_MS);
+  const over = () => {
+    clearTimeout(stalled);
+    response.off("drain", over).off("close", over);
+    if (response.destroyed) return;
+    goOn();
+    answer.resume();
+  };
+  response.on("drain", over).on("close", over);
+}
