@@ -17,7 +17,7 @@ const COMMANDS = 300;
 const rows: Row[] = [];
 const call = (timeoutMs = 10_000) => makeCall({ caller: "cli", timeoutMs });
 const quantile = (values: number[], q: number): number =>
-  values.toSorted((a, b) => a - b)[Math.min(values.length - 1, Math.floor(q * values.length))]!;
+  values.toSorted((a, b) => a - b)[Math.min(values.length - 1, Math.floor(q * values.length))];
 
 /** The cloud beside a node, asked over its Unix socket: no process has to start for a question. */
 function cloudOf(house: Whole) {

@@ -11,7 +11,9 @@ for (const file of globSync("src/**/*.ts", { cwd: root }).sort()) {
     found.set(name, { kind, todo: todo.replaceAll("\\", "") });
   }
 }
-const rows = [...found].sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, { kind, todo }]) => `| \`${name}\` | ${kind} | ${todo} |`);
+const rows = [...found]
+  .sort(([a], [b]) => (a < b ? -1 : 1))
+  .map(([name, { kind, todo }]) => `| \`${name}\` | ${kind} | ${todo} |`);
 const page = [
   "# Errors",
   "",

@@ -31,7 +31,7 @@ interface Backlog {
   readonly pipeline: { readonly position: number; readonly destinations: { waiting: { batches: number } }[] } | null;
 }
 
-const edgeOf = async () => (await house.json<{ edges: { edge: string }[] }>("cloud", "edges")).edges[0]!.edge;
+const edgeOf = async () => (await house.json<{ edges: { edge: string }[] }>("cloud", "edges")).edges[0].edge;
 
 /** Waits until the cloud has all that the bus acknowledged up to now, then holds each publisher to it. */
 async function holdToAccount(): Promise<void> {
@@ -50,7 +50,7 @@ async function holdToAccount(): Promise<void> {
     assert.equal(duplicates, 0, `${name} ${epoch}: nothing twice`);
     assert.equal(outOfOrder, 0, `${name} ${epoch}: in order per device`);
     assert.equal(ranges.length, 1, `${name} ${epoch}: nothing lost, ${JSON.stringify(ranges)}`);
-    assert.equal(ranges[0]!.from, 1);
+    assert.equal(ranges[0].from, 1);
   }
 }
 
@@ -81,7 +81,7 @@ test(
     ];
     for (let round = 0; round < ROUNDS; round++) {
       await sleep(random() * 1_500);
-      const kind = kinds[Math.floor(random() * kinds.length)]!;
+      const kind = kinds[Math.floor(random() * kinds.length)];
       if (kind === "supervisor") {
         await house.killSupervisor();
         await house.start();

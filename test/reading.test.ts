@@ -72,10 +72,10 @@ test("the cloud keeps each batch exactly once, and acknowledges", async () => {
   assert.ok(step("cloud", "accept"));
   const { edges } = await house.json<{ edges: { edge: string; readings: number }[] }>("cloud", "edges");
   assert.equal(edges.length, 1);
-  assert.ok(edges[0]!.readings > 0);
+  assert.ok(edges[0].readings > 0);
   const { publishers } = await house.json<{
     publishers: { duplicates: number; outOfOrder: number; ranges: object[] }[];
-  }>("cloud", "audit", edges[0]!.edge);
+  }>("cloud", "audit", edges[0].edge);
   for (const { duplicates, outOfOrder, ranges } of publishers) {
     assert.equal(duplicates, 0);
     assert.equal(outOfOrder, 0);

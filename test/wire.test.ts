@@ -47,12 +47,12 @@ function* segmentsOf(bytes: Buffer): Generator<Segment> {
     at += 16 + size;
     const type = frame.readUInt16BE(12);
     const ip = frame.subarray(14);
-    const headBytes = type === 0x0800 ? (ip[0]! & 15) * 4 : 40;
+    const headBytes = type === 0x0800 ? (ip[0] & 15) * 4 : 40;
     const total = type === 0x0800 ? ip.readUInt16BE(2) : 40 + ip.readUInt16BE(4);
     const tcp = ip.subarray(headBytes, total);
     if (tcp.length < 20) continue;
     const ports = [tcp.readUInt16BE(0), tcp.readUInt16BE(2)] as const;
-    const payload = tcp.subarray((tcp[12]! >> 4) * 4);
+    const payload = tcp.subarray((tcp[12] >> 4) * 4);
     if (payload.length > 0) yield { key: ports.join(">"), ports, payload };
   }
 }

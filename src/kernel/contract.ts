@@ -71,8 +71,7 @@ type Handler<Op> =
 /** The service of a contract; its client has the same type. */
 export type Service<C extends Contract> = { readonly [K in keyof C["operations"]]: Handler<C["operations"][K]> };
 
-/** What an operation of a contract takes and gives. */
-export type Input<C extends Contract, K extends keyof C["operations"]> = Static<TObject<C["operations"][K]["input"]>>;
+/** What an operation of a contract gives. */
 export type Output<C extends Contract, K extends keyof C["operations"]> = Static<C["operations"][K]["output"]>;
 
 /** States a contract. `edgex` gives EdgeX's manners on the wire. */

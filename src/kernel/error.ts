@@ -46,9 +46,6 @@ export function code(name: string, kind: ErrorKind, todo: string): ErrorCode {
   return made;
 }
 
-/** Lists every code declared by the modules loaded so far, in order of name (for docs/errors.md). */
-export const declaredCodes = (): ErrorCode[] => [...declared.values()].sort((a, b) => (a.code < b.code ? -1 : 1));
-
 /** An error with a stable code. Made by `fail`, or from the wire by `connect`. */
 export class Failure extends Error {
   readonly code: string;
@@ -78,8 +75,11 @@ export const fail = (error: ErrorCode, message: string, options?: { cause?: unkn
 /** Turns whatever was caught into a Failure: a Failure stays itself, all else is KERNEL_INTERNAL with the cause kept. */
 export function asFailure(caught: unknown): Failure {
   if (caught instanceof Failure) return caught;
-  if (caught instanceof Error && caught.name === "AbortError") return fail(DEADLINE, "the call was abandoned", { cause: caught });
-  return fail(INTERNAL, "an internal error happened; the log line with this request id has the details", { cause: caught });
+  if (caught instanceof Error && caught.name === "AbortError")
+    return fail(DEADLINE, "the call was abandoned", { cause: caught });
+  return fail(INTERNAL, "an internal error happened; the log line with this request id has the details", {
+    cause: caught,
+  });
 }
 
 /** Finds the kind that a status on the wire stands for (a client meets codes of newer versions). */
@@ -88,14 +88,46 @@ export function kindOfStatus(status: number): ErrorKind {
   return status >= 500 ? "communication" : "invalid";
 }
 
-export const INTERNAL = code("KERNEL_INTERNAL", "internal", "Look up the request id in the service's log and report it.");
-export const UNAVAILABLE = code("UNAVAILABLE", "unavailable", "Try again shortly; 'holdfast status' tells which service is down.");
+export const INTERNAL = code(
+  "KERNEL_INTERNAL",
+  "internal",
+  "Look up the request id in the service's log and report it.",
+);
+export const UNAVAILABLE = code(
+  "UNAVAILABLE",
+  "unavailable",
+  "Try again shortly; 'holdfast status' tells which service is down.",
+);
 export const DEADLINE = code("DEADLINE", "deadline", "Try again, or allow more time.");
 export const INPUT_INVALID = code("INPUT_INVALID", "invalid", "Correct the field that the message names.");
-export const INPUT_MALFORMED = code("INPUT_MALFORMED", "invalid", "Send a well-formed body of the content type that the request names.");
+export const INPUT_MALFORMED = code(
+  "INPUT_MALFORMED",
+  "invalid",
+  "Send a well-formed body of the content type that the request names.",
+);
 export const INPUT_TOO_LARGE = code("INPUT_TOO_LARGE", "too-large", "Send less at once; the message names the limit.");
-export const INPUT_TOO_DEEP = code("INPUT_TOO_DEEP", "invalid", "Nest the body less deeply; the message names the limit.");
-export const MEDIA_TYPE_UNKNOWN = code("MEDIA_TYPE_UNKNOWN", "media-type", "Send application/json or application/cbor.");
-export const ROUTE_UNKNOWN = code("ROUTE_UNKNOWN", "not-found", "Check method and path against the service's contract.");
-export const CALLER_REFUSED = code("CALLER_REFUSED", "forbidden", "Only the callers that the contract names may call this operation.");
-export const INSTANCE_MISDIRECTED = code("INSTANCE_MISDIRECTED", "misdirected", "Resolve the service again and repeat the call.");
+export const INPUT_TOO_DEEP = code(
+  "INPUT_TOO_DEEP",
+  "invalid",
+  "Nest the body less deeply; the message names the limit.",
+);
+export const MEDIA_TYPE_UNKNOWN = code(
+  "MEDIA_TYPE_UNKNOWN",
+  "media-type",
+  "Send application/json or application/cbor.",
+);
+export const ROUTE_UNKNOWN = code(
+  "ROUTE_UNKNOWN",
+  "not-found",
+  "Check method and path against the service's contract.",
+);
+export const CALLER_REFUSED = code(
+  "CALLER_REFUSED",
+  "forbidden",
+  "Only the callers that the contract names may call this operation.",
+);
+export const INSTANCE_MISDIRECTED = code(
+  "INSTANCE_MISDIRECTED",
+  "misdirected",
+  "Resolve the service again and repeat the call.",
+);

@@ -25,9 +25,6 @@ export const Nanos = Type.Refine(
   () => RANGE,
 );
 
-/** How an OpenAPI page describes `Nanos`. */
-export const NANOS_ON_WIRE = { type: "integer", format: "int64" } as const;
-
 /** Tells whether a schema is `Nanos`, whatever options were added to it. */
 export const isNanosSchema = (schema: TSchema): boolean => "~nanos" in schema;
 

@@ -52,7 +52,7 @@ export interface Started<C extends Contract> {
   readonly identity?: TlsIdentity;
   /** `warning` with a reason where it works but not well; shown by the registry and `holdfast status`. */
   health?(): { state: "passing" | "warning"; reason?: string };
-  /** Called after the last request has ended: flush, close files. Bounded by STOP_TIMEOUT_MS. */
+  /** Called after the last request has ended: flush, close files. The supervisor bounds it. */
   stop?(): Promise<void>;
 }
 
@@ -86,5 +86,3 @@ export const defineService = <C extends Contract, S extends TObject>(main: Servi
 /** A config field: its schema with meaning, default and example, from which docs/config.md is made. */
 export const field = <S extends TSchema>(schema: S, doc: { description: string; default: unknown; example?: unknown }): S =>
   Object.assign({}, schema, doc);
-
-export const STOP_TIMEOUT_MS = 10_000;

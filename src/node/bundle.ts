@@ -2,14 +2,14 @@
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createRequire, isBuiltin } from "node:module";
 import { dirname, join } from "node:path";
-import type { Plugin } from "esbuild";
+import type { build as Build, Plugin } from "esbuild";
 
 /** Bundles the source into a directory: main.js, launcher.js, cli.js and what they share. */
 export async function bundle(options: { root: string; entry: string; to: string }): Promise<void> {
   // Loaded here alone: 9 MB that a node which is already bundled never reads.
   const { root, entry, to } = options;
   // From the package: a command that runs from a bundle, which has just grown old, lies where no packages are.
-  const { build } = createRequire(join(root, "package.json"))("esbuild") as typeof import("esbuild");
+  const { build } = createRequire(join(root, "package.json"))("esbuild") as { build: typeof Build };
   await build({
     absWorkingDir: root,
     entryPoints: {

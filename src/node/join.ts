@@ -1,5 +1,4 @@
 /** A process gets its certificate: its own key, a request, the one-time secret of its supervisor, and again before it ends. */
-import { X509Certificate } from "node:crypto";
 import { Agent } from "node:https";
 import { setTimeout as sleep } from "node:timers/promises";
 import { makeCall } from "../kernel/call.ts";
@@ -99,6 +98,3 @@ function joinAgent(node: string, caPem: string): Agent {
 
 /** Tells how long a certificate that was just issued lives. */
 const lifetimeOf = (tls: TlsIdentity): number => Math.max(1_000, (tls.certificate?.notAfterMs ?? 0) - Date.now());
-
-/** Reads the certificate's fingerprint as people compare it. */
-export const fingerprintOf = (caPem: string): string => new X509Certificate(caPem).fingerprint256;

@@ -12,6 +12,7 @@ import { NODE_OPTION_INVALID } from "./codes.ts";
 import { codeIn } from "./code.ts";
 import { configFileOf, loadConfig, type NodeConfig } from "./config.ts";
 import { confinementFacts } from "./confine/facts.ts";
+import { shieldMemory } from "./confine/libc.ts";
 import { listenUnix } from "./confine/listen.ts";
 import { makeControl } from "./control.ts";
 import { openKeys } from "./keys.ts";
@@ -44,6 +45,8 @@ const EXIT_INTERRUPTED = 130;
 /** Runs the node to its end; resolves with the exit status. */
 export async function runNode(input: NodeInput): Promise<number> {
   const options = readOptions(input.args);
+  // Before any key is in this process's memory.
+  shieldMemory();
   const code = codeIn(input.directory);
   const path = options.state ?? stateDirectoryOf(process.env);
   const manifests = chosen(code.manifest, options, input.role);

@@ -13,8 +13,8 @@ import { readExtras, writeExtras } from "./extras.ts";
 import { type BlockHead, type FullHead, HeadReader, HeadWriter, ROWS_MAX, SEQUENCE_END, VALUES_MAX } from "./heads.ts";
 import type { Block, Extra, Resource, Value } from "./model.ts";
 
-export { EVENTS_BYTES_MAX, EVENTS_MALFORMED, EVENTS_TOO_LARGE } from "../columns/bytes.ts";
-export { type BlockHead, ROWS_MAX, seriesKey } from "./heads.ts";
+export { EVENTS_BYTES_MAX, EVENTS_TOO_LARGE } from "../columns/bytes.ts";
+export { type BlockHead, seriesKey } from "./heads.ts";
 
 // The first byte: the version of the form, with its cases. No JSON, CBOR map or zeros begin so.
 const FORM_ONE = 0xe1; // one block: its number is not written

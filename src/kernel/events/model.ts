@@ -5,9 +5,33 @@
 
 /** EdgeX v3 value types (core-contracts, ValueType). */
 export const VALUE_TYPES = [
-  "Bool", "String", "Uint8", "Uint16", "Uint32", "Uint64", "Int8", "Int16", "Int32", "Int64", "Float32", "Float64",
-  "Binary", "Object", "BoolArray", "StringArray", "Uint8Array", "Uint16Array", "Uint32Array", "Uint64Array",
-  "Int8Array", "Int16Array", "Int32Array", "Int64Array", "Float32Array", "Float64Array", "ObjectArray",
+  "Bool",
+  "String",
+  "Uint8",
+  "Uint16",
+  "Uint32",
+  "Uint64",
+  "Int8",
+  "Int16",
+  "Int32",
+  "Int64",
+  "Float32",
+  "Float64",
+  "Binary",
+  "Object",
+  "BoolArray",
+  "StringArray",
+  "Uint8Array",
+  "Uint16Array",
+  "Uint32Array",
+  "Uint64Array",
+  "Int8Array",
+  "Int16Array",
+  "Int32Array",
+  "Int64Array",
+  "Float32Array",
+  "Float64Array",
+  "ObjectArray",
 ] as const;
 export type ValueType = (typeof VALUE_TYPES)[number];
 
@@ -33,7 +57,16 @@ export interface Series {
  * Bool: boolean. String: string. Binary: Uint8Array. Object and arrays: plain JSON values (bigint allowed inside).
  * `null`: the reading has no value. `undefined`: the event has no reading of this resource.
  */
-export type Value = number | bigint | string | boolean | null | undefined | Uint8Array | { [key: string]: unknown } | readonly unknown[];
+export type Value =
+  | number
+  | bigint
+  | string
+  | boolean
+  | null
+  | undefined
+  | Uint8Array
+  | { [key: string]: unknown }
+  | readonly unknown[];
 
 /** What few events have. `ids[0]` is the event's id and `ids[1 + k]` that of the reading in column k, where a stranger chose them. */
 export interface Extra {

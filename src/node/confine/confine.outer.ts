@@ -35,7 +35,10 @@ const PEEK = "require('node:fs').closeSync(require('node:fs').openSync(`/proc/${
 
 /** Tries to open the memory of a process, as its own user. */
 async function memoryOpen(pid: number, user: { uid?: number; gid?: number }): Promise<boolean> {
-  const [exit] = (await once(spawn(process.execPath, ["-e", PEEK, String(pid)], { ...user, stdio: "ignore" }), "exit")) as [number];
+  const [exit] = (await once(
+    spawn(process.execPath, ["-e", PEEK, String(pid)], { ...user, stdio: "ignore" }),
+    "exit",
+  )) as [number];
   return exit === 0;
 }
 
@@ -59,20 +62,51 @@ async function run({ place, work, key, cert, ownUid, landlockAbiMax }: OuterInpu
   const socket = listenTcp({ host: "127.0.0.1", port: 0 });
   const here = dirname(fileURLToPath(import.meta.url));
   const plan = confinementOf({
-    service: "probe", ...identity, nodePath: process.execPath, script: join(here, "confine.probe.ts"), codeDirs: [place], stateDir,
+    service: "probe",
+    ...identity,
+    nodePath: process.execPath,
+    script: join(here, "confine.probe.ts"),
+    codeDirs: [place],
+    stateDir,
     // /proc by path, where the user is shared: then Landlock's rule on other processes is all that stands before their memory.
-    read: ownUid ? [] : ["/proc"], connectPorts: [allowed.port], filesMax: FILES_MAX,
+    read: ownUid ? [] : ["/proc"],
+    connectPorts: [allowed.port],
+    filesMax: FILES_MAX,
   });
   if (landlockAbiMax !== undefined) plan.landlockAbiMax = landlockAbiMax;
   const reported = Promise.withResolvers<Report>();
-  const child = spawnConfined({ plan, stdio: ["ignore", "pipe", "inherit", socket.fd, "pipe"], launcherPath: join(here, "launcher.ts"), onReport: reported.resolve });
-  const input: ProbeInput = { key, cert, stateDir, neighbourFile, allowedPort: allowed.port, otherPort: other.port, filesMax: FILES_MAX };
+  const child = spawnConfined({
+    plan,
+    stdio: ["ignore", "pipe", "inherit", socket.fd, "pipe"],
+    launcherPath: join(here, "launcher.ts"),
+    onReport: reported.resolve,
+  });
+  const input: ProbeInput = {
+    key,
+    cert,
+    stateDir,
+    neighbourFile,
+    allowedPort: allowed.port,
+    otherPort: other.port,
+    filesMax: FILES_MAX,
+  };
   (child.stdio[4] as Writable).end(JSON.stringify(input));
   // Asked before the service is up: the question waits in the backlog.
-  const answer = new Promise<string>((resolve, reject) => get({ port: socket.port, rejectUnauthorized: false, agent: false }, (response) => resolve(text(response))).once("error", reject));
+  const answer = new Promise<string>((resolve, reject) =>
+    get({ port: socket.port, rejectUnauthorized: false, agent: false }, (response) => resolve(text(response))).once(
+      "error",
+      reject,
+    ),
+  );
   const [outcomes] = (await once(child.stdout ?? process.stdin, "data")) as [Buffer];
   const open = await memoryOpen(child.pid ?? 0, ownUid ? { uid: uidOf(99).uid, gid: uidOf(99).gid } : {});
-  const seen: Seen = { report: await reported.promise, outcomes: JSON.parse(String(outcomes)) as Outcomes, answer: await answer, uid: process.getuid?.() ?? -1, memoryOpen: open };
+  const seen: Seen = {
+    report: await reported.promise,
+    outcomes: JSON.parse(String(outcomes)) as Outcomes,
+    answer: await answer,
+    uid: process.getuid?.() ?? -1,
+    memoryOpen: open,
+  };
   child.kill("SIGKILL");
   await once(child, "exit");
   allowed.server.close();

@@ -22,7 +22,8 @@ export type Outcomes = Record<string, string>;
 
 const outcomes: Outcomes = {};
 const input = JSON.parse(readFileSync(4, "utf8")) as ProbeInput;
-const symbolOf = (error: unknown): string => (error instanceof Error && "code" in error ? String(error.code) : String(error));
+const symbolOf = (error: unknown): string =>
+  error instanceof Error && "code" in error ? String(error.code) : String(error);
 
 function tryOut(name: string, action: () => unknown): void {
   try {
@@ -33,7 +34,11 @@ function tryOut(name: string, action: () => unknown): void {
   }
 }
 /** Makes a C call of which the test expects a refusal. */
-const tryCall = (name: string, call: string, ...args: Parameters<typeof attempt> extends [string, ...infer Rest] ? Rest : never): void =>
+const tryCall = (
+  name: string,
+  call: string,
+  ...args: Parameters<typeof attempt> extends [string, ...infer Rest] ? Rest : never
+): void =>
   tryOut(name, () => {
     const result = attempt(call, ...args);
     if (result < 0) throw new LibcError(name, -result);
@@ -58,7 +63,14 @@ async function database(): Promise<void> {
   const { default: Database } = await import("better-sqlite3-multiple-ciphers");
   tryOut("encrypted database", () => {
     const db = new Database(`${input.stateDir}/store.db`);
-    for (const pragma of ["cipher='chacha20'", "key='a secret'", "temp_store=MEMORY", "journal_mode=WAL", "synchronous=FULL"]) db.pragma(pragma);
+    for (const pragma of [
+      "cipher='chacha20'",
+      "key='a secret'",
+      "temp_store=MEMORY",
+      "journal_mode=WAL",
+      "synchronous=FULL",
+    ])
+      db.pragma(pragma);
     db.exec("create table t(a); insert into t values('canary')");
     db.close();
     if (readFileSync(`${input.stateDir}/store.db`).includes("canary")) throw new Error("in plain text");
@@ -71,14 +83,24 @@ function execution(): void {
     const { error } = spawnSync(process.execPath, ["--version"]);
     if (error) throw error;
   });
-  for (const path of ["/bin/true", process.execPath, "/proc/self/exe"]) tryCall(`execve ${path === process.execPath ? "node" : path}`, "execve", path, array, none.array);
+  for (const path of ["/bin/true", process.execPath, "/proc/self/exe"])
+    tryCall(`execve ${path === process.execPath ? "node" : path}`, "execve", path, array, none.array);
   const node = openSync(process.execPath, "r");
   tryCall("fexecve node", "fexecve", node, array, none.array);
   trySystemCall("execveat", node, "", null, null, 0x1000);
   // The filter lets one descriptor's number pass. It must be out of reach for ever.
   tryCall("dup to the number that may be executed", "dup2", node, input.filesMax);
   tryCall("fcntl to the number that may be executed", "fcntl", node, 0, input.filesMax);
-  tryCall("execveat of that number", "syscall", numberOf(JUDGED.execveat, archOf()), input.filesMax, "", array, none.array, 0x1000);
+  tryCall(
+    "execveat of that number",
+    "syscall",
+    numberOf(JUDGED.execveat, archOf()),
+    input.filesMax,
+    "",
+    array,
+    none.array,
+    0x1000,
+  );
   const raised = Buffer.alloc(16, 0xff);
   tryCall("raise the limit on files", "setrlimit", 7, raised);
   closeSync(node);
@@ -88,7 +110,11 @@ function execution(): void {
 
 function files(): void {
   const { supervisor, shadow } = { supervisor: `/proc/${process.ppid}/environ`, shadow: "/etc/shadow" };
-  for (const path of [input.neighbourFile, shadow, "/proc/1/environ", supervisor, "/etc/passwd"]) tryOut(`read ${path === supervisor ? "the supervisor's environ" : path === input.neighbourFile ? "the neighbour's file" : path}`, () => readFileSync(path));
+  for (const path of [input.neighbourFile, shadow, "/proc/1/environ", supervisor, "/etc/passwd"])
+    tryOut(
+      `read ${path === supervisor ? "the supervisor's environ" : path === input.neighbourFile ? "the neighbour's file" : path}`,
+      () => readFileSync(path),
+    );
   tryOut("list /", () => readdirSync("/"));
   tryOut("write outside", () => writeFileSync(`${input.neighbourFile}.made`, ""));
   tryOut("write the neighbour's file", () => writeFileSync(input.neighbourFile, ""));
@@ -101,7 +127,27 @@ function kernel(): void {
   const parent = process.ppid;
   tryOut("signal the supervisor", () => process.kill(parent, 0));
   tryCall("ptrace", "ptrace", 16, parent, 0, 0);
-  for (const name of ["process_vm_readv", "pidfd_open", "setns", "mount", "bpf", "perf_event_open", "io_uring_setup", "userfaultfd", "keyctl", "add_key", "open_by_handle_at", "personality", "kexec_load", "init_module", "chroot", "setgroups", "capset", "shmget"] as const) trySystemCall(name, 0, 0, 0, 0);
+  for (const name of [
+    "process_vm_readv",
+    "pidfd_open",
+    "setns",
+    "mount",
+    "bpf",
+    "perf_event_open",
+    "io_uring_setup",
+    "userfaultfd",
+    "keyctl",
+    "add_key",
+    "open_by_handle_at",
+    "personality",
+    "kexec_load",
+    "init_module",
+    "chroot",
+    "setgroups",
+    "capset",
+    "shmget",
+  ] as const)
+    trySystemCall(name, 0, 0, 0, 0);
   trySystemCall("unshare", 0x1000_0000);
   trySystemCall("clone", 0x1000_0011, 0, 0, 0);
   trySystemCall("clone3", null, 0);
@@ -118,14 +164,29 @@ function kernel(): void {
 function sockets(): void {
   const [unix, inet, inet6, netlink, packet, vsock] = [1, 2, 10, 16, 17, 40];
   const [stream, dgram, raw] = [1, 2, 3];
-  const kinds = { "tcp socket": [inet, stream, 0], "udp socket": [inet, dgram, 0], "udp6 socket": [inet6, dgram, 17], "icmp socket": [inet, dgram, 1], "raw socket": [inet, raw, 1], "netlink socket": [netlink, raw, 0], "packet socket": [packet, raw, 0], "vsock socket": [vsock, stream, 0], "unix socket": [unix, stream, 0], "mptcp socket": [inet, stream, 262] } as const;
+  const kinds = {
+    "tcp socket": [inet, stream, 0],
+    "udp socket": [inet, dgram, 0],
+    "udp6 socket": [inet6, dgram, 17],
+    "icmp socket": [inet, dgram, 1],
+    "raw socket": [inet, raw, 1],
+    "netlink socket": [netlink, raw, 0],
+    "packet socket": [packet, raw, 0],
+    "vsock socket": [vsock, stream, 0],
+    "unix socket": [unix, stream, 0],
+    "mptcp socket": [inet, stream, 262],
+  } as const;
   for (const [name, args] of Object.entries(kinds)) tryCall(name, "socket", ...args);
   tryCall("socketpair", "socketpair", unix, dgram, 0, Buffer.alloc(8));
   tryCall("listen without an address", "listen", attempt("socket", inet, stream, 0), 1);
   tryCall("connect by sending", "sendto", attempt("socket", inet, stream, 0), "x", 1, 0x2000_0000, null, 0);
 }
 
-const told = (name: string, emitter: { once(event: string, listener: (value?: unknown) => void): unknown }, good: string): Promise<void> =>
+const told = (
+  name: string,
+  emitter: { once(event: string, listener: (value?: unknown) => void): unknown },
+  good: string,
+): Promise<void> =>
   new Promise((resolve) => {
     const tell = (outcome: string): void => {
       outcomes[name] = outcome;
@@ -145,5 +206,7 @@ await told("worker thread", new Worker("0", { eval: true }), "exit");
 await told("listen on a port", createTcp().listen(0, "127.0.0.1"), "listening");
 await told("connect to a port of the plan", connect(input.allowedPort, "127.0.0.1"), "connect");
 await told("connect to another port", connect(input.otherPort, "127.0.0.1"), "connect");
-const server = createServer({ key: input.key, cert: input.cert, minVersion: "TLSv1.3" }, (_request, response) => response.end("held"));
+const server = createServer({ key: input.key, cert: input.cert, minVersion: "TLSv1.3" }, (_request, response) =>
+  response.end("held"),
+);
 server.listen({ fd: 3 }, () => writeSync(1, JSON.stringify(outcomes)));

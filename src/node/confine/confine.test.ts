@@ -30,7 +30,8 @@ before(async () => {
   cpSync(join(here, "../../kernel/error.ts"), join(place, "src/kernel/error.ts"));
   copyFileSync(koffiFile(), join(place, "src/node/confine/koffi.node"));
   const sqlite = dirname(dirname(createRequire(import.meta.url).resolve("better-sqlite3-multiple-ciphers")));
-  for (const part of ["lib", "prebuilds", "package.json"]) cpSync(join(sqlite, part), join(place, "node_modules/better-sqlite3-multiple-ciphers", part), { recursive: true });
+  for (const part of ["lib", "prebuilds", "package.json"])
+    cpSync(join(sqlite, part), join(place, "node_modules/better-sqlite3-multiple-ciphers", part), { recursive: true });
   if (root && !reachableByAll(process.execPath)) {
     nodePath = join(place, "node");
     copyFileSync(process.execPath, nodePath);
@@ -47,7 +48,12 @@ function reachableByAll(path: string): boolean {
 
 async function certificate(): Promise<{ key: string; cert: string }> {
   const keys = await crypto.subtle.generateKey({ name: "ECDSA", namedCurve: "P-256" }, true, ["sign", "verify"]);
-  const made = await X509CertificateGenerator.createSelfSigned({ name: "CN=probe", keys, signingAlgorithm: { name: "ECDSA", hash: "SHA-256" }, notAfter: new Date(Date.now() + 86_400_000) });
+  const made = await X509CertificateGenerator.createSelfSigned({
+    name: "CN=probe",
+    keys,
+    signingAlgorithm: { name: "ECDSA", hash: "SHA-256" },
+    notAfter: new Date(Date.now() + 86_400_000),
+  });
   const pkcs8 = Buffer.from(await crypto.subtle.exportKey("pkcs8", keys.privateKey)).toString("base64");
   return { key: `-----BEGIN PRIVATE KEY-----\n${pkcs8}\n-----END PRIVATE KEY-----`, cert: made.toString("pem") };
 }
@@ -57,9 +63,18 @@ async function confined({ ownUid, landlockAbiMax }: { ownUid: boolean; landlockA
   const work = mkdtempSync(join(tmpdir(), "holdfast-work-"));
   chmodSync(work, 0o755);
   if (user.uid !== undefined) chownSync(work, user.uid, user.gid);
-  const input: OuterInput = { place, work, ...pem, ownUid, ...(landlockAbiMax === undefined ? {} : { landlockAbiMax }) };
+  const input: OuterInput = {
+    place,
+    work,
+    ...pem,
+    ownUid,
+    ...(landlockAbiMax === undefined ? {} : { landlockAbiMax }),
+  };
   try {
-    const outer = spawn(nodePath, [join(place, "src/node/confine/confine.outer.ts"), JSON.stringify(input)], { ...user, stdio: ["ignore", "pipe", "inherit"] });
+    const outer = spawn(nodePath, [join(place, "src/node/confine/confine.outer.ts"), JSON.stringify(input)], {
+      ...user,
+      stdio: ["ignore", "pipe", "inherit"],
+    });
     const [said] = await Promise.all([text(outer.stdout), once(outer, "exit")]);
     return JSON.parse(said) as Seen;
   } finally {
@@ -68,23 +83,83 @@ async function confined({ ownUid, landlockAbiMax }: { ownUid: boolean; landlockA
 }
 
 const works = [
-  "write own state", "read own state", "memory usage", "processors", "signal itself", "write /dev/null", "own status",
-  "encrypted database", "worker thread", "tcp socket", "connect to a port of the plan",
+  "write own state",
+  "read own state",
+  "memory usage",
+  "processors",
+  "signal itself",
+  "write /dev/null",
+  "own status",
+  "encrypted database",
+  "worker thread",
+  "tcp socket",
+  "connect to a port of the plan",
 ];
 /** Refused by the system call filter, whatever Landlock there is. */
 const filtered = [
-  "child_process", "execve /bin/true", "execve node", "execve /proc/self/exe", "fexecve node", "execveat", "fork", "raise the limit on files",
-  "truncate the neighbour's file", "chmod the neighbour's file", "signal the supervisor", "ptrace", "process_vm_readv", "pidfd_open", "setns",
-  "mount", "bpf", "perf_event_open", "io_uring_setup", "userfaultfd", "keyctl", "add_key", "open_by_handle_at", "personality", "kexec_load",
-  "init_module", "chroot", "setgroups", "capset", "shmget", "unshare", "clone", "memfd_create", "setuid 0", "setresuid 0",
-  "make its memory readable", "limit the supervisor", "type into the terminal", "udp socket", "udp6 socket", "icmp socket", "raw socket",
-  "netlink socket", "packet socket", "vsock socket", "unix socket", "mptcp socket", "socketpair", "listen without an address",
-  "connect by sending", "listen on a port",
+  "child_process",
+  "execve /bin/true",
+  "execve node",
+  "execve /proc/self/exe",
+  "fexecve node",
+  "execveat",
+  "fork",
+  "raise the limit on files",
+  "truncate the neighbour's file",
+  "chmod the neighbour's file",
+  "signal the supervisor",
+  "ptrace",
+  "process_vm_readv",
+  "pidfd_open",
+  "setns",
+  "mount",
+  "bpf",
+  "perf_event_open",
+  "io_uring_setup",
+  "userfaultfd",
+  "keyctl",
+  "add_key",
+  "open_by_handle_at",
+  "personality",
+  "kexec_load",
+  "init_module",
+  "chroot",
+  "setgroups",
+  "capset",
+  "shmget",
+  "unshare",
+  "clone",
+  "memfd_create",
+  "setuid 0",
+  "setresuid 0",
+  "make its memory readable",
+  "limit the supervisor",
+  "type into the terminal",
+  "udp socket",
+  "udp6 socket",
+  "icmp socket",
+  "raw socket",
+  "netlink socket",
+  "packet socket",
+  "vsock socket",
+  "unix socket",
+  "mptcp socket",
+  "socketpair",
+  "listen without an address",
+  "connect by sending",
+  "listen on a port",
 ];
 /** Refused by Landlock. */
 const forbiddenFiles = [
-  "read the neighbour's file", "read /etc/shadow", "read /proc/1/environ", "read the supervisor's environ", "read /etc/passwd", "list /",
-  "write outside", "write the neighbour's file", "write its own code",
+  "read the neighbour's file",
+  "read /etc/shadow",
+  "read /proc/1/environ",
+  "read the supervisor's environ",
+  "read /etc/passwd",
+  "list /",
+  "write outside",
+  "write the neighbour's file",
+  "write its own code",
 ];
 
 function checkFiltered(outcomes: Seen["outcomes"]): void {
@@ -126,7 +201,10 @@ test("on a kernel with an older Landlock, or none, the service starts, the filte
     const { report, outcomes, answer } = await confined({ ownUid: root, landlockAbiMax: abi });
     assert.equal(answer, "held");
     checkFiltered(outcomes);
-    assert.ok(report.missing.some(({ what }) => what === (abi === 0 ? "landlock" : "landlock ports")), `ABI ${abi}`);
+    assert.ok(
+      report.missing.some(({ what }) => what === (abi === 0 ? "landlock" : "landlock ports")),
+      `ABI ${abi}`,
+    );
     if (landlockAbi() > 0) assert.equal(outcomes["list /"], abi === 0 ? "ok" : "EACCES");
   }
 });

@@ -9,8 +9,12 @@ import { uidOf, uidsTaken } from "./uids.ts";
 test("each fact that a machine lacks says what that costs, and one that it has costs nothing", () => {
   const facts = confinementFacts();
   const { landlockAbi, landlockPorts, seccomp, root, tpm } = facts;
-  for (const { value, costs } of [landlockAbi, landlockPorts, seccomp, root, tpm]) assert.equal(costs === undefined, Boolean(value));
-  assert.deepEqual(whatIsMissing(facts), Object.values(facts).flatMap(({ costs }) => (costs === undefined ? [] : [costs])));
+  for (const { value, costs } of [landlockAbi, landlockPorts, seccomp, root, tpm])
+    assert.equal(costs === undefined, Boolean(value));
+  assert.deepEqual(
+    whatIsMissing(facts),
+    Object.values(facts).flatMap(({ costs }): (typeof costs)[] => (costs === undefined ? [] : [costs])),
+  );
 });
 
 test("every service has a uid and two groups of its own", () => {

@@ -37,29 +37,75 @@ export function confinementFacts(uidBase: number = UID_BASE): ConfinementFacts {
   const taken = uidsTaken(uidBase);
   const range = `${uidBase}-${uidBase + UIDS_MAX - 1}`;
   const seccomp = attempt("prctl", PR_GET_SECCOMP, 0, 0, 0, 0) >= 0;
-  const swap = linesOf("/proc/swaps").slice(1).map((line) => line.split(/\s+/)[0] ?? "");
+  const swap = linesOf("/proc/swaps")
+    .slice(1)
+    .map((line) => line.split(/\s+/)[0] ?? "");
   const ptraceScope = Number(textOf("/proc/sys/kernel/yama/ptrace_scope") || 0);
   const pattern = textOf("/proc/sys/kernel/core_pattern");
   const tpm = ["/dev/tpmrm0", "/dev/tpm0"].find((path) => existsSync(path));
   return {
     kernel: fact(release(), undefined),
-    landlockAbi: fact(abi, abi > 0 ? undefined : "no Landlock: services' files are guarded by owner and mode alone. Linux 5.13 or newer has it; 'landlock' must be in the kernel's lsm= list."),
-    landlockPorts: fact(abi >= ABI_PORTS, abi >= ABI_PORTS ? undefined : `no port rules (Landlock ABI ${abi}, they need ${ABI_PORTS}, Linux 6.7): a service that is broken into may connect to any TCP port. It still cannot listen.`),
-    landlockScopes: fact(abi >= ABI_SCOPES, abi >= ABI_SCOPES ? undefined : `no Landlock scopes (ABI ${abi}, they need ${ABI_SCOPES}, Linux 6.12): signals and Unix sockets are held back by the system call filter alone.`),
-    seccomp: fact(seccomp, seccomp ? undefined : "no system call filter: a service that is broken into can execute programs and reach all of the kernel."),
-    root: fact(root, root ? undefined : "not started as root: all services run as one user. Landlock keeps them out of each other's files and memory, but other programs of this user can read both."),
-    uidRange: fact(range, taken.length > 0 ? `the services' user ids are not free: ${taken.join(", ")}. Choose another base.` : undefined),
-    ptraceScope: fact(ptraceScope, root || ptraceScope > 0 ? undefined : "kernel.yama.ptrace_scope is 0: any program of this user can read the services' memory, and the keys in it."),
+    landlockAbi: fact(
+      abi,
+      abi > 0
+        ? undefined
+        : "no Landlock: services' files are guarded by owner and mode alone. Linux 5.13 or newer has it; 'landlock' must be in the kernel's lsm= list.",
+    ),
+    landlockPorts: fact(
+      abi >= ABI_PORTS,
+      abi >= ABI_PORTS
+        ? undefined
+        : `no port rules (Landlock ABI ${abi}, they need ${ABI_PORTS}, Linux 6.7): a service that is broken into may connect to any TCP port. It still cannot listen.`,
+    ),
+    landlockScopes: fact(
+      abi >= ABI_SCOPES,
+      abi >= ABI_SCOPES
+        ? undefined
+        : `no Landlock scopes (ABI ${abi}, they need ${ABI_SCOPES}, Linux 6.12): signals and Unix sockets are held back by the system call filter alone.`,
+    ),
+    seccomp: fact(
+      seccomp,
+      seccomp
+        ? undefined
+        : "no system call filter: a service that is broken into can execute programs and reach all of the kernel.",
+    ),
+    root: fact(
+      root,
+      root
+        ? undefined
+        : "not started as root: all services run as one user. Landlock keeps them out of each other's files and memory, but other programs of this user can read both.",
+    ),
+    uidRange: fact(
+      range,
+      taken.length > 0 ? `the services' user ids are not free: ${taken.join(", ")}. Choose another base.` : undefined,
+    ),
+    ptraceScope: fact(
+      ptraceScope,
+      root || ptraceScope > 0
+        ? undefined
+        : "kernel.yama.ptrace_scope is 0: any program of this user can read the services' memory, and the keys in it.",
+    ),
     userNamespaces: fact(userNamespaces(), undefined),
-    swap: fact(swap, swap.length > 0 ? `swap is on (${swap.join(", ")}): keys in memory can reach the disk, unless the swap is encrypted or zram.` : undefined),
+    swap: fact(
+      swap,
+      swap.length > 0
+        ? `swap is on (${swap.join(", ")}): keys in memory can reach the disk, unless the swap is encrypted or zram.`
+        : undefined,
+    ),
     // Said, but no cost: every service has a core limit of one byte, which stops files and pipes alike.
     coreDumps: fact(pattern, undefined),
-    tpm: fact(tpm, tpm === undefined ? "no TPM: the key that opens all others lies in a file or comes from a passphrase; a stolen disk with its key file is readable." : undefined),
+    tpm: fact(
+      tpm,
+      tpm === undefined
+        ? "no TPM: the key that opens all others lies in a file or comes from a passphrase; a stolen disk with its key file is readable."
+        : undefined,
+    ),
   };
 }
 
 /** Lists only what is missing, each as one sentence for people. */
-export const whatIsMissing = (facts: ConfinementFacts): string[] => Object.values(facts).flatMap(({ costs }: Fact<unknown>) => costs ?? []);
+export const whatIsMissing = (facts: ConfinementFacts): string[] =>
+  Object.values(facts).flatMap(({ costs }: Fact<unknown>) => costs ?? []);
 
 const fact = <T>(value: T, costs: string | undefined): Fact<T> => (costs === undefined ? { value } : { value, costs });
 
@@ -75,7 +121,10 @@ function userNamespaces(): boolean {
   return Number(textOf("/proc/sys/user/max_user_namespaces") || 0) > 0 && debian !== "0";
 }
 
-const linesOf = (path: string): string[] => textOf(path).split("\n").filter((line) => line !== "");
+const linesOf = (path: string): string[] =>
+  textOf(path)
+    .split("\n")
+    .filter((line) => line !== "");
 
 /** Reads a small file of the kernel; "" where this kernel does not have it or does not show it. */
 function textOf(path: string): string {

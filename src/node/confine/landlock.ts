@@ -8,8 +8,18 @@ import { MADE, numberOf } from "./syscalls.ts";
 
 // uapi/linux/landlock.h.
 const FS = {
-  execute: 1n << 0n, writeFile: 1n << 1n, readFile: 1n << 2n, readDir: 1n << 3n, removeDir: 1n << 4n, removeFile: 1n << 5n,
-  makeDir: 1n << 7n, makeReg: 1n << 8n, makeSock: 1n << 9n, refer: 1n << 13n, truncate: 1n << 14n, ioctlDev: 1n << 15n,
+  execute: 1n << 0n,
+  writeFile: 1n << 1n,
+  readFile: 1n << 2n,
+  readDir: 1n << 3n,
+  removeDir: 1n << 4n,
+  removeFile: 1n << 5n,
+  makeDir: 1n << 7n,
+  makeReg: 1n << 8n,
+  makeSock: 1n << 9n,
+  refer: 1n << 13n,
+  truncate: 1n << 14n,
+  ioctlDev: 1n << 15n,
 };
 /** How many file rights the ABI of this index has (index 0: none). Later ABIs than the last are treated as the last. */
 const FS_RIGHTS = [0, 13, 14, 15, 15, 16];
@@ -30,14 +40,25 @@ const ON_FILES = FS.execute | FS.writeFile | FS.readFile | FS.truncate | FS.ioct
 const rights = {
   run: FS.execute | FS.readFile,
   read: FS.readFile | FS.readDir,
-  write: FS.readFile | FS.readDir | FS.writeFile | FS.truncate | FS.removeDir | FS.removeFile | FS.makeDir | FS.makeReg | FS.refer | FS.ioctlDev,
+  write:
+    FS.readFile |
+    FS.readDir |
+    FS.writeFile |
+    FS.truncate |
+    FS.removeDir |
+    FS.removeFile |
+    FS.makeDir |
+    FS.makeReg |
+    FS.refer |
+    FS.ioctlDev,
 };
 export type PathUse = keyof typeof rights;
 
 const number = (name: keyof typeof MADE): number => numberOf(MADE[name], archOf());
 
 /** Answers the kernel's Landlock ABI; 0 where it has none or has it switched off. */
-export const landlockAbi = (): number => Math.max(0, attempt("syscall", number("landlock_create_ruleset"), null, 0, CREATE_RULESET_VERSION));
+export const landlockAbi = (): number =>
+  Math.max(0, attempt("syscall", number("landlock_create_ruleset"), null, 0, CREATE_RULESET_VERSION));
 
 /** The rules while they are being written. */
 export interface Ruleset {
@@ -92,7 +113,9 @@ export function allowPath(rules: Ruleset, path: string, use: PathUse, makeSocket
   return true;
 }
 const isAbsent = (error: unknown): boolean =>
-  error instanceof Error && "code" in error && (error.code === "ENOENT" || error.code === "ENOTDIR" || error.code === "EACCES");
+  error instanceof Error &&
+  "code" in error &&
+  (error.code === "ENOENT" || error.code === "ENOTDIR" || error.code === "EACCES");
 
 /** Allows binding or connecting to a TCP port, on any address. Does nothing where ports are not ruled. */
 export function allowPort(rules: Ruleset, port: number, use: keyof typeof NET): void {

@@ -7,7 +7,16 @@
  */
 import { closeSync, openSync, readFileSync, writeSync } from "node:fs";
 import { addressOf, archOf, attempt, call, LibcError, stringArray } from "./libc.ts";
-import { ABI_PORTS, ABI_SCOPES, allowPath, allowPort, enforce, landlockAbi, makeRuleset, type Ruleset } from "./landlock.ts";
+import {
+  ABI_PORTS,
+  ABI_SCOPES,
+  allowPath,
+  allowPort,
+  enforce,
+  landlockAbi,
+  makeRuleset,
+  type Ruleset,
+} from "./landlock.ts";
 import type { Missing, Plan, Report } from "./plan.ts";
 import { becomeUser, dropCapabilities, gainNothing, moveBeyondReach, setLimits, shieldLauncher } from "./privileges.ts";
 import { filterOf } from "./seccomp.ts";
@@ -29,11 +38,19 @@ const STDIO = [0, 1, 2];
 /** What this kernel cannot give, with what that costs. Never an error: an old kernel is confined as well as it can be. */
 function shortOf(abi: number, plan: Plan): Missing[] {
   const missing: Missing[] = [];
-  if (abi === 0) missing.push({ what: "landlock", costs: "files are guarded by their owner and mode alone, TCP ports not at all" });
-  else if (abi < ABI_PORTS && plan.connectPorts !== undefined) missing.push({ what: "landlock ports", costs: "the service may connect to any TCP port" });
+  if (abi === 0)
+    missing.push({ what: "landlock", costs: "files are guarded by their owner and mode alone, TCP ports not at all" });
+  else if (abi < ABI_PORTS && plan.connectPorts !== undefined)
+    missing.push({ what: "landlock ports", costs: "the service may connect to any TCP port" });
   if (abi > 0 && abi < 2) missing.push({ what: "landlock refer", costs: "files cannot be moved between directories" });
-  if (abi > 0 && abi < ABI_SCOPES && plan.unixSockets) missing.push({ what: "landlock scopes", costs: "abstract Unix sockets of others can be reached" });
-  if (plan.uid === undefined) missing.push({ what: "own uid", costs: "processes of the same user that are not confined can read the service's memory; files of the user are guarded by Landlock alone" });
+  if (abi > 0 && abi < ABI_SCOPES && plan.unixSockets)
+    missing.push({ what: "landlock scopes", costs: "abstract Unix sockets of others can be reached" });
+  if (plan.uid === undefined)
+    missing.push({
+      what: "own uid",
+      costs:
+        "processes of the same user that are not confined can read the service's memory; files of the user are guarded by Landlock alone",
+    });
   return missing;
 }
 
@@ -55,7 +72,9 @@ function writeRules(plan: Plan, node: string, abi: number): { rules: Ruleset | u
 
 /** Lists the loader (ld.so) and the shared libraries that map this process: the service is the same binary and opens the same. */
 function librariesOf(maps: string): { loader: string | undefined; libraries: string[] } {
-  const mapped = new Set(Array.from(maps.matchAll(/\s(\/\S*\/[^/\s]+\.so(?:\.[^/\s]*)?)$/gm), (match) => match[1] ?? ""));
+  const mapped = new Set(
+    Array.from(maps.matchAll(/\s(\/\S*\/[^/\s]+\.so(?:\.[^/\s]*)?)$/gm), (match) => match[1] ?? ""),
+  );
   const loader = [...mapped].find((path) => /\/ld-(?:linux|musl)[^/]*$/.test(path));
   return { loader, libraries: [...mapped] };
 }
@@ -71,13 +90,24 @@ function keepDescriptors(keep: readonly number[]): void {
 /** Puts the system call filter into force. Answers false where the kernel has none. */
 function filterCalls(plan: Plan, execFd: number): boolean {
   const program = filterOf({
-    arch: archOf(), pid: process.pid, execFd, udp: plan.udp, unixSockets: plan.unixSockets,
-    bind: plan.bindPorts.length > 0, listenFds: plan.keepFds,
+    arch: archOf(),
+    pid: process.pid,
+    execFd,
+    udp: plan.udp,
+    unixSockets: plan.unixSockets,
+    bind: plan.bindPorts.length > 0,
+    listenFds: plan.keepFds,
   });
   const header = Buffer.alloc(16);
   header.writeUInt16LE(program.length / 8, 0);
   header.writeBigUInt64LE(addressOf(program), 8);
-  const result = attempt("syscall", numberOf(MADE.seccomp, archOf()), SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, header);
+  const result = attempt(
+    "syscall",
+    numberOf(MADE.seccomp, archOf()),
+    SECCOMP_SET_MODE_FILTER,
+    SECCOMP_FILTER_FLAG_TSYNC,
+    header,
+  );
   if (result >= 0) return true;
   const error = new LibcError("seccomp(SET_MODE_FILTER)", -result);
   if (error.symbol === "ENOSYS") return false;
@@ -104,11 +134,22 @@ function launch(plan: Plan, report: (words: Report) => void): never {
   const argv = stringArray(plan.argv);
   const envp = stringArray(Object.entries(plan.env).map(([name, value]) => `${name}=${value}`));
   if (rules) enforce(rules);
-  if (!filterCalls(plan, execFd)) missing.push({ what: "seccomp", costs: "system calls are not filtered: the service can execute programs that Landlock lets it read, and open UDP and Unix sockets" });
+  if (!filterCalls(plan, execFd))
+    missing.push({
+      what: "seccomp",
+      costs:
+        "system calls are not filtered: the service can execute programs that Landlock lets it read, and open UDP and Unix sockets",
+    });
   report({ service: plan.service, landlockAbi: abi, missing, absent });
-  call("syscall", [numberOf(MADE.execveat, archOf()), execFd, path, argv.array, envp.array, AT_EMPTY_PATH], `execveat(${node})`);
+  call(
+    "syscall",
+    [numberOf(MADE.execveat, archOf()), execFd, path, argv.array, envp.array, AT_EMPTY_PATH],
+    `execveat(${node})`,
+  );
   // Not reached; and the strings must outlive the call, which knows only their addresses.
-  throw new Error(`execveat(${node}) answered, with ${argv.strings.length} arguments and ${envp.strings.length} variables`);
+  throw new Error(
+    `execveat(${node}) answered, with ${argv.strings.length} arguments and ${envp.strings.length} variables`,
+  );
 }
 
 /** Tells the supervisor how far it came, as one line of JSON; the descriptor closes at the exec. */

@@ -71,7 +71,9 @@ function native(): { koffi: Koffi; library: ReturnType<Koffi["load"]> } {
 const bound = new Map<string, KoffiFunction>();
 /** Binds `name` for arguments of these kinds. Every C function used here takes integers and pointers and returns int (syscall: long). */
 function bind(name: string, args: readonly Arg[]): KoffiFunction {
-  const kinds = args.map((arg) => (typeof arg === "number" || typeof arg === "bigint" ? "long" : typeof arg === "string" ? "str" : "void *"));
+  const kinds = args.map((arg) =>
+    typeof arg === "number" || typeof arg === "bigint" ? "long" : typeof arg === "string" ? "str" : "void *",
+  );
   const key = `${name}(${kinds.join()})`;
   const known = bound.get(key);
   if (known) return known;

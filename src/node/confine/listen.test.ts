@@ -29,7 +29,12 @@ function refuses(action: () => unknown, code: string, ...words: string[]): void 
 
 async function certificate(): Promise<{ key: string; cert: string }> {
   const keys = await crypto.subtle.generateKey({ name: "ECDSA", namedCurve: "P-256" }, true, ["sign", "verify"]);
-  const made = await X509CertificateGenerator.createSelfSigned({ name: "CN=service", keys, signingAlgorithm: { name: "ECDSA", hash: "SHA-256" }, notAfter: new Date(Date.now() + 86_400_000) });
+  const made = await X509CertificateGenerator.createSelfSigned({
+    name: "CN=service",
+    keys,
+    signingAlgorithm: { name: "ECDSA", hash: "SHA-256" },
+    notAfter: new Date(Date.now() + 86_400_000),
+  });
   const pkcs8 = Buffer.from(await crypto.subtle.exportKey("pkcs8", keys.privateKey)).toString("base64");
   return { key: `-----BEGIN PRIVATE KEY-----\n${pkcs8}\n-----END PRIVATE KEY-----`, cert: made.toString("pem") };
 }
@@ -73,15 +78,22 @@ test("a listening socket is not inherited by programs that it is not handed to",
   closeSync(fd);
 });
 
-test("IPv6 listens on its address, and :: on those of IPv4 too", { skip: readFileSync("/proc/net/protocols", "utf8").includes("TCPv6") ? false : "no IPv6 here" }, async () => {
-  for (const [host, from] of [["::1", "::1"], ["::", "127.0.0.1"]] as const) {
-    const { fd, port } = listenTcp({ host, port: 0 });
-    const socket = connect(port, from);
-    await once(socket, "connect");
-    socket.destroy();
-    closeSync(fd);
-  }
-});
+test(
+  "IPv6 listens on its address, and :: on those of IPv4 too",
+  { skip: readFileSync("/proc/net/protocols", "utf8").includes("TCPv6") ? false : "no IPv6 here" },
+  async () => {
+    for (const [host, from] of [
+      ["::1", "::1"],
+      ["::", "127.0.0.1"],
+    ] as const) {
+      const { fd, port } = listenTcp({ host, port: 0 });
+      const socket = connect(port, from);
+      await once(socket, "connect");
+      socket.destroy();
+      closeSync(fd);
+    }
+  },
+);
 
 test("a port in use, a port that is not allowed and an address that is not here are told apart, with the address", async () => {
   const taken = createServer().listen(0, "127.0.0.1");
@@ -93,7 +105,8 @@ test("a port in use, a port that is not allowed and an address that is not here 
   refuses(() => listenTcp({ host: "edge.example", port: 59_880 }), "NODE_ADDRESS_UNKNOWN", "edge.example");
   refuses(() => listenTcp({ host: "fe80::1%nowhere", port: 0 }), "NODE_ADDRESS_UNKNOWN", "nowhere");
   refuses(() => listenTcp({ host: "127.0.0.1", port: 70_000 }), "NODE_ADDRESS_UNKNOWN", "70000", "65535");
-  if (process.getuid?.() !== 0 && Number(readFileSync("/proc/sys/net/ipv4/ip_unprivileged_port_start", "utf8")) > 80) refuses(() => listenTcp({ host: "127.0.0.1", port: 80 }), "NODE_PORT_FORBIDDEN", "127.0.0.1:80");
+  if (process.getuid?.() !== 0 && Number(readFileSync("/proc/sys/net/ipv4/ip_unprivileged_port_start", "utf8")) > 80)
+    refuses(() => listenTcp({ host: "127.0.0.1", port: 80 }), "NODE_PORT_FORBIDDEN", "127.0.0.1:80");
 });
 
 test("a Unix socket is never wider than its owner, replaces a dead one, and leaves a living one and a file alone", async () => {

@@ -7,11 +7,31 @@ import { isIPv4, isIPv6 } from "node:net";
 import { code, fail, type Failure } from "../../kernel/error.ts";
 import { attempt, LibcError } from "./libc.ts";
 
-export const NODE_PORT_IN_USE = code("NODE_PORT_IN_USE", "conflict", "Stop the program that listens on the address, or choose another port; 'ss -ltnp' names the program.");
-export const NODE_PORT_FORBIDDEN = code("NODE_PORT_FORBIDDEN", "forbidden", "Choose a port from 1024 on, or start as root or with CAP_NET_BIND_SERVICE.");
-export const NODE_ADDRESS_UNKNOWN = code("NODE_ADDRESS_UNKNOWN", "invalid", "Give an IP address that this machine has ('ip address' lists them), or 0.0.0.0 or :: for all.");
-export const NODE_SOCKET_IN_USE = code("NODE_SOCKET_IN_USE", "conflict", "Stop the program that answers on the socket, or choose another path.");
-export const NODE_SOCKET_UNUSABLE = code("NODE_SOCKET_UNUSABLE", "invalid", "Choose a path of at most 107 bytes in a directory that this user may write, where nothing but a socket lies.");
+export const NODE_PORT_IN_USE = code(
+  "NODE_PORT_IN_USE",
+  "conflict",
+  "Stop the program that listens on the address, or choose another port; 'ss -ltnp' names the program.",
+);
+export const NODE_PORT_FORBIDDEN = code(
+  "NODE_PORT_FORBIDDEN",
+  "forbidden",
+  "Choose a port from 1024 on, or start as root or with CAP_NET_BIND_SERVICE.",
+);
+export const NODE_ADDRESS_UNKNOWN = code(
+  "NODE_ADDRESS_UNKNOWN",
+  "invalid",
+  "Give an IP address that this machine has ('ip address' lists them), or 0.0.0.0 or :: for all.",
+);
+export const NODE_SOCKET_IN_USE = code(
+  "NODE_SOCKET_IN_USE",
+  "conflict",
+  "Stop the program that answers on the socket, or choose another path.",
+);
+export const NODE_SOCKET_UNUSABLE = code(
+  "NODE_SOCKET_UNUSABLE",
+  "invalid",
+  "Choose a path of at most 107 bytes in a directory that this user may write, where nothing but a socket lies.",
+);
 
 // asm-generic/socket.h, netinet/in.h: the same on x86-64 and aarch64.
 const AF_UNIX = 1;
@@ -40,9 +60,18 @@ export interface Listening {
  * Opens a TCP socket that listens on an IP address of this machine; port 0 picks a free one. The descriptor is
  * close-on-exec: only spawn's stdio hands it on. Fails with NODE_PORT_IN_USE, NODE_PORT_FORBIDDEN, NODE_ADDRESS_UNKNOWN.
  */
-export function listenTcp({ host, port, backlog = BACKLOG }: { host: string; port: number; backlog?: number }): Listening {
+export function listenTcp({
+  host,
+  port,
+  backlog = BACKLOG,
+}: {
+  host: string;
+  port: number;
+  backlog?: number;
+}): Listening {
   const where = isIPv6(host.split("%")[0] ?? "") ? `[${host}]:${port}` : `${host}:${port}`;
-  if (!Number.isInteger(port) || port < 0 || port > PORT_MAX) throw fail(NODE_ADDRESS_UNKNOWN, `${where}: a port is a number from 0 to ${PORT_MAX}`);
+  if (!Number.isInteger(port) || port < 0 || port > PORT_MAX)
+    throw fail(NODE_ADDRESS_UNKNOWN, `${where}: a port is a number from 0 to ${PORT_MAX}`);
   const address = socketAddress(host, port, where);
   const family = address.readUInt16LE(0);
   const fd = attempt("socket", family, SOCK_STREAM_CLOEXEC_NONBLOCK, 0);
@@ -142,7 +171,11 @@ export function listenUnix(path: string, mode = 0o600): { fd: number; path: stri
 
 function unixAddress(path: string): Buffer {
   const bytes = Buffer.from(path);
-  if (bytes.length > SOCKET_PATH_BYTES_MAX) throw fail(NODE_SOCKET_UNUSABLE, `the socket's path has ${bytes.length} bytes, at most ${SOCKET_PATH_BYTES_MAX} are possible: ${path}`);
+  if (bytes.length > SOCKET_PATH_BYTES_MAX)
+    throw fail(
+      NODE_SOCKET_UNUSABLE,
+      `the socket's path has ${bytes.length} bytes, at most ${SOCKET_PATH_BYTES_MAX} are possible: ${path}`,
+    );
   const address = Buffer.alloc(2 + bytes.length + 1);
   address.writeUInt16LE(AF_UNIX, 0);
   bytes.copy(address, 2);

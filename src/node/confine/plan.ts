@@ -72,7 +72,10 @@ export const basics: { path: string; why: string; write?: true }[] = [
 /** What resolving host names reads in addition, with getaddrinfo. */
 export const nameBasics: { path: string; why: string }[] = [
   { path: "/etc/resolv.conf", why: "the name servers" },
-  { path: "/run/systemd/resolve", why: "where resolv.conf points on machines with systemd-resolved; replaced as a file, so by directory" },
+  {
+    path: "/run/systemd/resolve",
+    why: "where resolv.conf points on machines with systemd-resolved; replaced as a file, so by directory",
+  },
   { path: "/run/NetworkManager", why: "the same with NetworkManager" },
   { path: "/run/resolvconf", why: "the same with resolvconf" },
   { path: "/run/connman", why: "the same with ConnMan" },
@@ -124,8 +127,18 @@ export function confinementOf(input: ConfinementInput): Plan {
   return {
     service,
     ...(uid === undefined ? {} : { uid, gid: gid ?? uid, launchGid: launchGid ?? gid ?? uid }),
-    read: [...input.codeDirs, ...(input.read ?? []), ...basics.filter((it) => !it.write).map((it) => it.path), ...ownCgroups(), ...(names ? nameBasics.map((it) => it.path) : [])],
-    write: [...(input.stateDir === undefined ? [] : [input.stateDir]), ...(input.write ?? []), ...basics.filter((it) => it.write).map((it) => it.path)],
+    read: [
+      ...input.codeDirs,
+      ...(input.read ?? []),
+      ...basics.filter((it) => !it.write).map((it) => it.path),
+      ...ownCgroups(),
+      ...(names ? nameBasics.map((it) => it.path) : []),
+    ],
+    write: [
+      ...(input.stateDir === undefined ? [] : [input.stateDir]),
+      ...(input.write ?? []),
+      ...basics.filter((it) => it.write).map((it) => it.path),
+    ],
     argv: [nodePath, ...(input.nodeFlags ?? []), script, ...(input.args ?? [])],
     ...(connectPorts === undefined ? {} : { connectPorts: [...connectPorts] }),
     bindPorts: [...(input.bindPorts ?? [])],
@@ -172,18 +185,31 @@ const REPORT_BYTES_MAX = 65_536;
  * Starts a service confined to its plan. The child's pid is the service's for its whole life. The environment is the
  * plan's alone: nothing of this process's (NODE_OPTIONS, proxies, keys) is inherited. Fails as spawn does, by "error".
  */
-export function spawnConfined({ plan, stdio, launcherPath, cwd = "/", detached = false, onReport }: SpawnInput): ChildProcess {
+export function spawnConfined({
+  plan,
+  stdio,
+  launcherPath,
+  cwd = "/",
+  detached = false,
+  onReport,
+}: SpawnInput): ChildProcess {
   const [nodePath = ""] = plan.argv;
   const handed = stdio.map((entry, fd) => (fd > 2 && entry !== "ignore" ? fd : -1)).filter((fd) => fd > 2);
   const reportFd = stdio.length;
   const full: Plan = { ...plan, keepFds: [...new Set([...plan.keepFds, ...handed])], reportFd };
-  const child = spawn(nodePath, [launcherPath, JSON.stringify(full)], { env: {}, cwd, detached, stdio: [...stdio, "pipe"] });
+  const child = spawn(nodePath, [launcherPath, JSON.stringify(full)], {
+    env: {},
+    cwd,
+    detached,
+    stdio: [...stdio, "pipe"],
+  });
   readReport(child.stdio[reportFd] as Readable | null, plan.service, onReport);
   return child;
 }
 
 /** What every plan names just in case; its absence is nothing to report. */
-const expected = (path: string): boolean => path.startsWith("/sys/fs/cgroup") || [...basics, ...nameBasics].some((it) => it.path === path);
+const expected = (path: string): boolean =>
+  path.startsWith("/sys/fs/cgroup") || [...basics, ...nameBasics].some((it) => it.path === path);
 
 function readReport(pipe: Readable | null, service: string, onReport: SpawnInput["onReport"]): void {
   if (!pipe) return;
@@ -192,7 +218,13 @@ function readReport(pipe: Readable | null, service: string, onReport: SpawnInput
   pipe.on("data", (part: string) => {
     if (text.length < REPORT_BYTES_MAX) text += part;
   });
-  const nothing: Report = { service, landlockAbi: 0, missing: [], absent: [], failed: "the launcher ended without a word" };
+  const nothing: Report = {
+    service,
+    landlockAbi: 0,
+    missing: [],
+    absent: [],
+    failed: "the launcher ended without a word",
+  };
   // The pipe ends at the exec or with the launcher; an error of it is its end.
   pipe.once("error", () => pipe.destroy());
   pipe.once("close", () => {

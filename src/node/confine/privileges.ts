@@ -88,4 +88,3 @@ export const gainNothing = (): number => call("prctl", [PR.setNoNewPrivs, 1, 0, 
 
 /** Keeps neighbours out of the launcher's own memory while it works. */
 export const shieldLauncher = (): number => call("prctl", [PR.setDumpable, 0, 0, 0, 0], "prctl(PR_SET_DUMPABLE)");
-

@@ -6,7 +6,16 @@ import { JUDGED, numberOf, REFUSED } from "./syscalls.ts";
 
 const AUDIT = { x64: 0xc000_003e, arm64: 0xc000_00b7 };
 const PID = 4242;
-const input = (arch: Arch, more: Partial<FilterInput> = {}): FilterInput => ({ arch, pid: PID, execFd: 500, udp: false, unixSockets: false, bind: false, listenFds: [3], ...more });
+const input = (arch: Arch, more: Partial<FilterInput> = {}): FilterInput => ({
+  arch,
+  pid: PID,
+  execFd: 500,
+  udp: false,
+  unixSockets: false,
+  bind: false,
+  listenFds: [3],
+  ...more,
+});
 
 /** Runs a filter as the kernel would (seccomp(2)), for the machine that is not at hand too. */
 function verdict(program: Buffer, audit: number, number: number, args: readonly number[] = []): string {
@@ -16,14 +25,28 @@ function verdict(program: Buffer, audit: number, number: number, args: readonly 
   args.forEach((value, at) => data.writeBigUInt64LE(BigInt.asUintN(64, BigInt(value)), 16 + at * 8));
   let a = 0;
   for (let at = 0; at < program.length / 8; at++) {
-    const [op, yes, no, k] = [program.readUInt16LE(at * 8), program[at * 8 + 2] ?? 0, program[at * 8 + 3] ?? 0, program.readUInt32LE(at * 8 + 4)];
+    const [op, yes, no, k] = [
+      program.readUInt16LE(at * 8),
+      program[at * 8 + 2] ?? 0,
+      program[at * 8 + 3] ?? 0,
+      program.readUInt32LE(at * 8 + 4),
+    ];
     if (op === 0x20) a = data.readUInt32LE(k);
     else if (op === 0x54) a = (a & k) >>> 0;
     else if (op === 0x05) at += k;
     else if (op === 0x15) at += a === k ? yes : no;
     else if (op === 0x35) at += a >= k ? yes : no;
     else if (op === 0x45) at += (a & k) !== 0 ? yes : no;
-    else if (op === 0x06) return k === 0x7fff_0000 ? "allow" : k === 0x8000_0000 ? "kill" : k === 0x0005_0001 ? "EPERM" : k === 0x0005_0026 ? "ENOSYS" : `?${k}`;
+    else if (op === 0x06)
+      return k === 0x7fff_0000
+        ? "allow"
+        : k === 0x8000_0000
+          ? "kill"
+          : k === 0x0005_0001
+            ? "EPERM"
+            : k === 0x0005_0026
+              ? "ENOSYS"
+              : `?${k}`;
     else assert.fail(`an instruction the simulator does not know: ${op}`);
   }
   return "fell off the end";
@@ -32,7 +55,8 @@ function verdict(program: Buffer, audit: number, number: number, args: readonly 
 for (const arch of ["x64", "arm64"] as const) {
   const judge = (more: Partial<FilterInput> = {}) => {
     const program = filterOf(input(arch, more));
-    return (name: keyof typeof JUDGED, ...args: number[]): string => verdict(program, AUDIT[arch], numberOf(JUDGED[name], arch), args);
+    return (name: keyof typeof JUDGED, ...args: number[]): string =>
+      verdict(program, AUDIT[arch], numberOf(JUDGED[name], arch), args);
   };
 
   test(`${arch}: what no service needs is refused, and all else that is not judged is allowed`, () => {
@@ -48,7 +72,8 @@ for (const arch of ["x64", "arm64"] as const) {
 
   test(`${arch}: a call by another machine's ABI ends the process`, () => {
     const program = filterOf(input(arch));
-    for (const audit of [AUDIT[arch === "x64" ? "arm64" : "x64"], 0x4000_0003, 0]) assert.equal(verdict(program, audit, 1), "kill");
+    for (const audit of [AUDIT[arch === "x64" ? "arm64" : "x64"], 0x4000_0003, 0])
+      assert.equal(verdict(program, audit, 1), "kill");
     if (arch === "x64") assert.equal(verdict(program, AUDIT.x64, 0x4000_0001), "EPERM");
   });
 
@@ -84,7 +109,8 @@ for (const arch of ["x64", "arm64"] as const) {
     const unix = judge({ unixSockets: true });
     for (const family of [2, 10]) {
       for (const call of [plain, udp, unix]) {
-        for (const protocol of [0, 6]) assert.equal(call("socket", family, STREAM | CLOEXEC_NONBLOCK, protocol), "allow");
+        for (const protocol of [0, 6])
+          assert.equal(call("socket", family, STREAM | CLOEXEC_NONBLOCK, protocol), "allow");
         for (const protocol of [132, 256, 262, 17]) assert.equal(call("socket", family, STREAM, protocol), "EPERM");
         for (const protocol of [0, 1, 255]) assert.equal(call("socket", family, RAW, protocol), "EPERM");
         assert.equal(call("socket", family, DGRAM, 1), "EPERM");
@@ -97,7 +123,11 @@ for (const arch of ["x64", "arm64"] as const) {
     assert.equal(plain("socket", 1, STREAM, 0), "EPERM");
     assert.equal(plain("socketpair", 1, DGRAM, 0), "EPERM");
     assert.equal(unix("socket", 1, STREAM, 0), "allow");
-    for (const [name, index] of [["sendto", 3], ["sendmsg", 2], ["sendmmsg", 3]] as const) {
+    for (const [name, index] of [
+      ["sendto", 3],
+      ["sendmsg", 2],
+      ["sendmmsg", 3],
+    ] as const) {
       assert.equal(plain(name, ...Array<number>(index).fill(0), 0x2000_0000 | 0x4000), "EPERM");
       assert.equal(plain(name, ...Array<number>(index).fill(0), 0x4000), "allow");
     }

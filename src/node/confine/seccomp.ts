@@ -70,7 +70,8 @@ function assemble(steps: readonly Step[], errno: number = EPERM): Instruction[] 
     else code.push(step);
   }
   return code.map(([op, k, yes, no], at) => {
-    const distance = (label: string | undefined): number => (label === undefined ? 0 : (places.get(label) ?? Number.NaN) - at - 1);
+    const distance = (label: string | undefined): number =>
+      label === undefined ? 0 : (places.get(label) ?? Number.NaN) - at - 1;
     return [op, distance(yes), distance(no), k];
   });
 }
@@ -84,7 +85,10 @@ const refuseOneOf = (index: number, values: readonly number[]): Step[] => [
   ...values.map((value): Step => [JEQ, value, "refuse"]),
   [RET, RET_ALLOW],
 ];
-const refuseBits = (index: number, mask: number): Step[] => [[LD_W_ABS, argument(index)], [JSET, mask, "refuse", "allow"]];
+const refuseBits = (index: number, mask: number): Step[] => [
+  [LD_W_ABS, argument(index)],
+  [JSET, mask, "refuse", "allow"],
+];
 
 /** TCP; UDP and Unix where the plan says so; no raw, packet, netlink or vsock, and no MPTCP or SCTP: Landlock's port rules are TCP's alone. */
 function socketSteps({ udp, unixSockets }: FilterInput): Step[] {
@@ -114,10 +118,20 @@ function judgements(input: FilterInput): [keyof typeof JUDGED, Instruction[]][] 
   const sockets = bind || udp || unixSockets;
   return [
     // Threads only: a process that cannot exec has no use for children, and a fork bomb no fuse.
-    ["clone", assemble([[LD_W_ABS, argument(0)], [JSET, CLONE_NAMESPACES, "refuse"], [JSET, CLONE_THREAD, "allow"]])],
+    [
+      "clone",
+      assemble([
+        [LD_W_ABS, argument(0)],
+        [JSET, CLONE_NAMESPACES, "refuse"],
+        [JSET, CLONE_THREAD, "allow"],
+      ]),
+    ],
     // Its flags are in memory, where a filter cannot look. The C library falls back to clone.
     ["clone3", assemble([], ENOSYS)],
-    ["execveat", assemble([[LD_W_ABS, argument(0)], [JEQ, execFd, undefined, "refuse"], ...allowOneOf(4, [AT_EMPTY_PATH])])],
+    [
+      "execveat",
+      assemble([[LD_W_ABS, argument(0)], [JEQ, execFd, undefined, "refuse"], ...allowOneOf(4, [AT_EMPTY_PATH])]),
+    ],
     ["kill", assemble(allowOneOf(0, self))],
     ["tgkill", assemble(allowOneOf(0, self))],
     ["prlimit64", assemble(allowOneOf(0, [0, pid]))],
@@ -146,10 +160,13 @@ export function filterOf(input: FilterInput): Buffer {
   if (arch === "x64") code.push([JGE, 0, 1, X32_BIT], [RET, 0, 0, RET_ERRNO | EPERM]);
   code.push([JGE, 0, 1, UNKNOWN_FROM], [RET, 0, 0, RET_ERRNO | ENOSYS]);
   // One refusal serves all of the list: a jump reaches 255 instructions ahead, and the list is half of that.
-  const refused = Object.values(REFUSED).map((pair) => numberOf<number | null>(pair, arch)).filter((number) => number !== null);
+  const refused = Object.values(REFUSED)
+    .map((pair) => numberOf<number | null>(pair, arch))
+    .filter((number) => number !== null);
   refused.forEach((number, at) => code.push([JEQ, refused.length - at, 0, number]));
   code.push([JA, 0, 0, 1], [RET, 0, 0, RET_ERRNO | EPERM]);
-  for (const [name, block] of judgements(input)) code.push([JEQ, 0, block.length, numberOf(JUDGED[name], arch)], ...block);
+  for (const [name, block] of judgements(input))
+    code.push([JEQ, 0, block.length, numberOf(JUDGED[name], arch)], ...block);
   code.push([RET, 0, 0, RET_ALLOW]);
 
   const program = Buffer.alloc(code.length * 8);

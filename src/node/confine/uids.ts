@@ -5,8 +5,16 @@
 import { readFileSync } from "node:fs";
 import { code, fail } from "../../kernel/error.ts";
 
-export const NODE_UID_TAKEN = code("NODE_UID_TAKEN", "conflict", "Choose another range of user ids for the services (uidBase); the message names who has one of these.");
-export const NODE_UID_RANGE = code("NODE_UID_RANGE", "invalid", "Choose a base from 1000 to 65000, and run at most 100 services.");
+export const NODE_UID_TAKEN = code(
+  "NODE_UID_TAKEN",
+  "conflict",
+  "Choose another range of user ids for the services (uidBase); the message names who has one of these.",
+);
+export const NODE_UID_RANGE = code(
+  "NODE_UID_RANGE",
+  "invalid",
+  "Choose a base from 1000 to 65000, and run at most 100 services.",
+);
 
 /**
  * 60800 to 60899 (and, as second groups, 60900 to 60999): Debian's policy gives 60000-64999 out by a list, whose
@@ -27,13 +35,18 @@ export interface Identity {
 
 /** Answers the uid of a service and its two groups by its number, counted from 0. Fails with NODE_UID_RANGE. */
 export function uidOf(serviceIndex: number, base: number = UID_BASE): Identity {
-  if (!Number.isInteger(base) || base < BASE_MIN || base > BASE_MAX) throw fail(NODE_UID_RANGE, `the base ${base} of the services' user ids is not within ${BASE_MIN} to ${BASE_MAX}`);
-  if (!Number.isInteger(serviceIndex) || serviceIndex < 0 || serviceIndex >= UIDS_MAX) throw fail(NODE_UID_RANGE, `service number ${serviceIndex} has no user id; there are ${UIDS_MAX}, counted from 0`);
+  if (!Number.isInteger(base) || base < BASE_MIN || base > BASE_MAX)
+    throw fail(NODE_UID_RANGE, `the base ${base} of the services' user ids is not within ${BASE_MIN} to ${BASE_MAX}`);
+  if (!Number.isInteger(serviceIndex) || serviceIndex < 0 || serviceIndex >= UIDS_MAX)
+    throw fail(NODE_UID_RANGE, `service number ${serviceIndex} has no user id; there are ${UIDS_MAX}, counted from 0`);
   return { uid: base + serviceIndex, gid: base + serviceIndex, launchGid: base + UIDS_MAX + serviceIndex };
 }
 
 /** Lists who has a uid or gid of the range already, by /etc/passwd and /etc/group, as "name (uid 60801)". */
-export function uidsTaken(base: number = UID_BASE, files: { passwd: string; group: string } = { passwd: "/etc/passwd", group: "/etc/group" }): string[] {
+export function uidsTaken(
+  base: number = UID_BASE,
+  files: { passwd: string; group: string } = { passwd: "/etc/passwd", group: "/etc/group" },
+): string[] {
   const taken = (path: string, kind: string, count: number): string[] =>
     linesOf(path).flatMap((line) => {
       const [name = "", , id = ""] = line.split(":");
@@ -46,7 +59,11 @@ export function uidsTaken(base: number = UID_BASE, files: { passwd: string; grou
 /** Makes sure that the services' user ids belong to nobody else. Fails with NODE_UID_TAKEN. */
 export function requireFreeUids(base: number = UID_BASE): void {
   const taken = uidsTaken(base);
-  if (taken.length > 0) throw fail(NODE_UID_TAKEN, `the services' user ids ${base} to ${base + UIDS_MAX - 1} are not free: ${taken.join(", ")}`);
+  if (taken.length > 0)
+    throw fail(
+      NODE_UID_TAKEN,
+      `the services' user ids ${base} to ${base + UIDS_MAX - 1} are not free: ${taken.join(", ")}`,
+    );
 }
 
 function linesOf(path: string): string[] {

@@ -6,8 +6,8 @@ import { type FollowOptions, Follower } from "./follower.ts";
 import { Table } from "./table.ts";
 
 export type { FollowOptions } from "./follower.ts";
-export { makeResolver, type ResolverOptions } from "./resolver.ts";
-export { type Entry, Table } from "./table.ts";
+export { makeResolver } from "./resolver.ts";
+export { Table } from "./table.ts";
 
 const RELEASE_MS = 1_000;
 

@@ -2,6 +2,7 @@
 import { type Static, Type } from "typebox";
 import { contract, get, post, type Service } from "../../kernel/contract.ts";
 import { code } from "../../kernel/error.ts";
+import { Nanos } from "../../kernel/nanos.ts";
 
 export const TRACE_UNKNOWN = code(
   "TRACE_UNKNOWN",
@@ -21,7 +22,7 @@ export const Span = Type.Object({
   parentId: Type.Optional(Type.String()),
   service: Type.String({ maxLength: 200 }),
   operation: Type.String({ maxLength: 200 }),
-  startNs: Type.Unsafe<bigint>({}),
+  startNs: Nanos,
   durationUs: Type.Integer({ minimum: 0 }),
   status: Type.Integer(),
   note: Type.Optional(Type.String({ maxLength: 1024 })),

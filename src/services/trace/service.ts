@@ -20,86 +20,98 @@ const NS_PER_HOUR = 3_600_000_000_000n;
 
 /** Makes the trace service. */
 export function makeTrace({ store, clock, node, keepHours, sizeBytesMax }: Needs): Trace {
-  const tags = new Map<number, string>();
-  const publisherOf = (tag: number): string | undefined => {
-    if (!tags.has(tag)) for (const name of store.publishers()) tags.set(publisherTag(node, name), name);
-    return tags.get(tag);
-  };
-  /** The place of an event or reading by its derived id; undefined where the id is a request's own. */
-  const placeOf = (id: string): EventPlace | undefined => {
-    const parsed = parseId(id);
-    const publisher = parsed && publisherOf(parsed.tag);
-    return parsed && publisher !== undefined
-      ? { publisher, epoch: parsed.epoch, sequence: parsed.sequence }
-      : undefined;
-  };
+  const publisherOf = publishersByTag(store, node);
   return {
     async record({ body }, call) {
       // A service tells of itself only; of the cloud, the pipeline tells what the cloud answered.
-      const mine = body.spans.filter(
-        (s) => s.service === call.caller || (call.caller === "pipeline" && s.service === "cloud"),
+      store.add(
+        body.spans.filter((s) => s.service === call.caller || (call.caller === "pipeline" && s.service === "cloud")),
       );
-      store.add(mine.map((span) => ({ ...span, startNs: BigInt(span.startNs) })));
-      if (store.sizeBytes > sizeBytesMax * 1.05)
+      if (store.sizeBytes > sizeBytesMax * 1.05) {
         store.retain(clock.wallNs() - BigInt(keepHours) * NS_PER_HOUR, sizeBytesMax);
+      }
       return {};
     },
     async story({ id }) {
       const bare = id.trim().toLowerCase();
       const wanted = readRequestId(/^[0-9a-f]{32}$/.test(bare) ? asUuid(bare) : bare);
-      if (!wanted)
-        throw fail(
-          INPUT_INVALID,
-          `'${id.slice(0, 100)}' is not a request, event or reading id (a UUID, or 32 hex digits)`,
-        );
-      const place = placeOf(wanted);
-      const requestId = place ? eventId(publisherTag(node, place.publisher), place.epoch, place.sequence) : wanted;
-      const found = new Map<string, StoredSpan>();
-      const take = (spans: StoredSpan[]) => spans.forEach((span) => found.set(span.spanId, span));
-      take(store.ofRequest(requestId));
-      if (place) {
-        take(store.ofEvent(place));
-        // An event that a command asked for: the command's own steps belong to its story.
-        for (const asked of new Set([...found.values()].flatMap((s) => (s.requestId ? [s.requestId] : []))))
-          take(store.ofRequest(asked));
-      } else {
-        for (const pushed of [...found.values()].flatMap(placesOf).slice(0, EVENTS_FOLLOWED_MAX))
-          take(store.ofEvent(pushed));
+      if (!wanted) {
+        const what = `'${id.slice(0, 100)}' is not a request, event or reading id (a UUID, or 32 hex digits)`;
+        throw fail(INPUT_INVALID, what);
       }
-      if (found.size === 0) throw fail(TRACE_UNKNOWN, `nothing is known of '${wanted}'`);
-      const spans = [...found.values()].sort((a, b) =>
-        a.startNs < b.startNs ? -1 : a.startNs > b.startNs ? 1 : b.durationUs - a.durationUs,
-      );
-      return { requestId: wanted, spans };
+      return { requestId: wanted, spans: storyOf(store, node, placeOf(wanted, publisherOf), wanted) };
     },
-    async summary({ minutes }) {
-      const now = clock.wallNs();
-      const groups = new Map<string, { service: string; operation: string; errors: number; durations: number[] }>();
-      for (const span of store.between(now - BigInt(minutes) * 60_000_000_000n, now)) {
-        const key = `${span.service} ${span.operation}`;
-        const group =
-          groups.get(key) ??
-          groups.set(key, { service: span.service, operation: span.operation, errors: 0, durations: [] }).get(key)!;
-        group.durations.push(span.durationUs);
-        if (span.status >= 400) group.errors++;
-      }
-      const rows = [...groups.values()].map(({ service, operation, errors, durations }) => {
-        durations.sort((a, b) => a - b);
-        const at = (q: number) => durations[Math.min(durations.length - 1, Math.floor(q * durations.length))];
-        return {
-          service,
-          operation,
-          count: durations.length,
-          errors,
-          p50Us: at(0.5),
-          p90Us: at(0.9),
-          p99Us: at(0.99),
-          maxUs: at(1),
-        };
-      });
-      return { rows: rows.sort((a, b) => b.count - a.count) };
-    },
+    summary: async ({ minutes }) => ({ rows: summaryOf(store, clock.wallNs(), minutes) }),
   };
+}
+
+/** Finds the publisher that ids with a tag are of. */
+function publishersByTag(store: SpanStore, node: string): (tag: number) => string | undefined {
+  const tags = new Map<number, string>();
+  return (tag) => {
+    if (!tags.has(tag)) for (const name of store.publishers()) tags.set(publisherTag(node, name), name);
+    return tags.get(tag);
+  };
+}
+
+/** The place of an event or reading by its derived id; undefined where the id is a request's own. */
+function placeOf(id: string, publisherOf: (tag: number) => string | undefined): EventPlace | undefined {
+  const parsed = parseId(id);
+  const publisher = parsed && publisherOf(parsed.tag);
+  return parsed && publisher !== undefined ? { publisher, epoch: parsed.epoch, sequence: parsed.sequence } : undefined;
+}
+
+/** Gathers the spans of a request, or of an event at its place, in order of time. TRACE_UNKNOWN where there are none. */
+function storyOf(store: SpanStore, node: string, place: EventPlace | undefined, wanted: string): StoredSpan[] {
+  const requestId = place ? eventId(publisherTag(node, place.publisher), place.epoch, place.sequence) : wanted;
+  const found = new Map<string, StoredSpan>();
+  const take = (spans: StoredSpan[]) => spans.forEach((span) => found.set(span.spanId, span));
+  take(store.ofRequest(requestId));
+  if (place) {
+    take(store.ofEvent(place));
+    // An event that a command asked for: the command's own steps belong to its story.
+    const asking = new Set([...found.values()].flatMap((s) => (s.requestId ? [s.requestId] : [])));
+    for (const asked of asking) take(store.ofRequest(asked));
+  } else {
+    for (const pushed of [...found.values()].flatMap(placesOf).slice(0, EVENTS_FOLLOWED_MAX))
+      take(store.ofEvent(pushed));
+  }
+  if (found.size === 0) throw fail(TRACE_UNKNOWN, `nothing is known of '${wanted}'`);
+  return [...found.values()].sort((a, b) =>
+    a.startNs < b.startNs ? -1 : a.startNs > b.startNs ? 1 : b.durationUs - a.durationUs,
+  );
+}
+
+type Summary = Awaited<ReturnType<Trace["summary"]>>["rows"];
+
+/** Counts, errors and percentiles per service and operation over the last minutes, the busiest first. */
+function summaryOf(store: SpanStore, nowNs: bigint, minutes: number): Summary {
+  const groups = new Map<string, { service: string; operation: string; errors: number; durations: number[] }>();
+  for (const { service, operation, durationUs, status } of store.between(
+    nowNs - BigInt(minutes) * 60_000_000_000n,
+    nowNs,
+  )) {
+    const key = `${service} ${operation}`;
+    const group = groups.get(key) ?? { service, operation, errors: 0, durations: [] };
+    groups.set(key, group);
+    group.durations.push(durationUs);
+    if (status >= 400) group.errors++;
+  }
+  const rows = [...groups.values()].map(({ service, operation, errors, durations }) => {
+    durations.sort((a, b) => a - b);
+    const at = (q: number) => durations[Math.min(durations.length - 1, Math.floor(q * durations.length))];
+    return {
+      service,
+      operation,
+      count: durations.length,
+      errors,
+      p50Us: at(0.5),
+      p90Us: at(0.9),
+      p99Us: at(0.99),
+      maxUs: at(1),
+    };
+  });
+  return rows.sort((a, b) => b.count - a.count);
 }
 
 const placesOf = (span: StoredSpan): EventPlace[] =>

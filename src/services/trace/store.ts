@@ -6,7 +6,8 @@ import { zstdCompressSync, zstdDecompressSync } from "node:zlib";
 import { decodeCbor, encodeCbor } from "../../kernel/cbor.ts";
 import { type Database, openDatabase, type Statement } from "../../kernel/database.ts";
 import type { Log } from "../../kernel/log.ts";
-import type { StoredSpan } from "./api.ts";
+import { nanosOf } from "../../kernel/nanos.ts";
+import { Span, type StoredSpan } from "./api.ts";
 
 export interface EventPlace {
   readonly publisher: string;
@@ -137,7 +138,7 @@ class SqliteSpans implements SpanStore {
 
   retain(olderThanNs: bigint, sizeBytesMax: number): void {
     const drop = this.#db.prepare<never, [number]>("DELETE FROM chunk WHERE id = ?");
-    const oldest = this.#db.prepare<{ id: number; size: number; last_ns: bigint }>(
+    const oldest = this.#db.prepare<{ id: bigint; size: bigint; last_ns: bigint }>(
       "SELECT id, size, last_ns FROM chunk ORDER BY id LIMIT 64",
       { bigint: true },
     );
@@ -167,11 +168,7 @@ class SqliteSpans implements SpanStore {
             bytesMax: CHUNK_BYTES_MAX,
           }) as StoredSpan[],
       )
-      .map((span) => ({
-        ...span,
-        // A CBOR integer that fits a double comes back as one.
-        startNs: BigInt(span.startNs),
-      }));
+      .map((span) => nanosOf(Span, span) as StoredSpan);
   }
 
   #publisher(name: string): number {

@@ -96,7 +96,7 @@ export async function startNode(place: Place, args: readonly string[] = []): Pro
   return {
     child,
     control,
-    door: clientOf(testService, { host: "127.0.0.1", port: place.doorPort, agent: agents[1] }) as TestService,
+    door: clientOf(testService, { host: "127.0.0.1", port: place.doorPort, agent: agents[1] }),
     output: () => text,
     wrote: (pattern) =>
       until(
