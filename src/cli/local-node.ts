@@ -85,9 +85,13 @@ function inWordsOfTheNode<C extends Contract>(client: Service<C>, path: string, 
               : undefined;
           if (reason === "EACCES") throw forbidden(path, error);
           if (reason === "ECONNREFUSED" || reason === "ENOENT")
-            throw fail(NODE_NOT_RUNNING, `no ${what} runs on the state directory ${path}; the last one was killed`, {
-              cause: error,
-            });
+            throw fail(
+              NODE_NOT_RUNNING,
+              `no ${what} runs on the state directory ${path}; its socket is left over from the last one`,
+              {
+                cause: error,
+              },
+            );
           throw error;
         }
       },

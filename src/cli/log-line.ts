@@ -80,7 +80,10 @@ function deedOf(page: Page, line: Parsed): string {
     .filter((part) => part !== undefined)
     .join(": ");
   if (line.operation === undefined) return plain(message) + (line.code === undefined ? "" : ` (${plain(line.code)})`);
-  const status = line.status ?? 200;
+  const { status } = line;
+  // Words about an operation, not its end.
+  if (status === undefined)
+    return `${plain(line.operation)}: ${plain(message)}${line.code === undefined ? "" : ` (${plain(line.code)})`}`;
   const shown = page.style(status >= 500 ? "red" : status >= 400 ? "yellow" : "green", String(status));
   const took = line.ms === undefined ? "" : ` ${duration(line.ms)}`;
   const from = line.caller ? page.style("dim", ` from ${plain(line.caller)}`) : "";

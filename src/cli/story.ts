@@ -66,7 +66,7 @@ export function storyLines(page: Page, id: string, spans: readonly StoredSpan[],
       ? [page.style("green", `kept by the cloud after ${duration(Number(min(kept.map(endNs)) - first) / NS_PER_MS)}`)]
       : []),
   ];
-  return [page.style("bold", plain(id)), facts.join(", "), "", ...stepLines(page, spans, first)];
+  return [page.style("bold", plain(id)), ...wrap(facts.join(", "), page.width), "", ...stepLines(page, spans, first)];
 }
 
 const COLUMNS = [{ title: "AT", right: true }, { title: "TOOK", right: true }, { title: "STEP" }];

@@ -61,11 +61,9 @@ function fit(width: number, columns: readonly Column[], rows: readonly (readonly
   const over = (of: readonly Kept[]) => of.reduce((sum, k) => sum + k.width, 0) + GAP * (of.length - 1) - width;
   const least = (k: Kept) =>
     k.column.min === undefined ? k.width : Math.min(k.width, Math.max(k.column.min, widthOf(k.column.title)));
-  // First those go that nobody misses, until the rest can be cut to fit.
-  while (
-    over(kept.map((k) => ({ ...k, width: least(k) }))) > 0 ||
-    (over(kept) > 0 && kept.some((k) => k.column.drop !== undefined))
-  ) {
+  const content = (k: Kept) => (k.column.wraps ? Math.min(k.width, Math.max(least(k), WRAPPED_WIDTH)) : k.width);
+  // First those go that nobody misses; then the roomy ones are cut.
+  while (over(kept.map((k) => ({ ...k, width: content(k) }))) > 0) {
     const dropped = kept.reduce<Kept | undefined>(
       (most, k) => (k.column.drop !== undefined && k.column.drop > (most?.column.drop ?? 0) ? k : most),
       undefined,

@@ -33,10 +33,13 @@ function steps(ms: number, big: number, bigName: string, small: number, smallNam
   return `${Math.floor(smalls / (big / small))} ${bigName}${rest === 0 ? "" : ` ${rest} ${smallName}`}`;
 }
 
-/** How long ago: "now" within a second, "in 3 s" for a clock that is ahead. */
+/** How long ago, in one step: "now" within a second, "5 min ago", "in 3 s" for a clock that is ahead. */
 export function ago(ms: number): string {
-  if (Math.abs(ms) < SECOND) return "now";
-  const whole = duration(Math.floor(Math.abs(ms) / SECOND) * SECOND).replace(/\.0 s$/, " s");
+  const away = Math.abs(ms);
+  if (away < SECOND) return "now";
+  const [unit, name] =
+    away < MINUTE ? [SECOND, "s"] : away < HOUR ? [MINUTE, "min"] : away < DAY ? [HOUR, "h"] : [DAY, "d"];
+  const whole = `${Math.floor(away / unit)} ${name}`;
   return ms < 0 ? `in ${whole}` : `${whole} ago`;
 }
 

@@ -28,6 +28,7 @@ export type ServiceStatus = Static<typeof ServiceStatus>;
 
 export const node = contract("node", {
   status: get("/status", {
+    quiet: true,
     summary: "Tells the node's services, their health, and what protects them.",
     input: {},
     output: Type.Object({
@@ -61,6 +62,7 @@ export const node = contract("node", {
     callers: ["cli"],
   }),
   logs: get("/logs", {
+    quiet: true,
     summary: "Lists the newest log lines, oldest first; of one request id or service where named.",
     input: {
       lines: Type.Integer({ minimum: 1, maximum: 10_000, default: 100 }),

@@ -3,6 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Reading } from "../../kernel/edgex.ts";
 import { DEADLINE, Failure, UNAVAILABLE } from "../../kernel/error.ts";
 import { coreData } from "../../services/core-data/api.ts";
+import { coreMetadata } from "../../services/core-metadata/api.ts";
 import { COMMON, COMMON_HELP, durationOf, readArguments, wholeNumber } from "../arguments.ts";
 import type { Command } from "../command.ts";
 import { EXIT } from "../exit.ts";
@@ -64,6 +65,7 @@ export const command: Command = {
       if (values.follow) return follow(link, wanted, { page, json: values.json ?? false, limit, sinceMs });
       const sinceNs = sinceMs === undefined ? undefined : nsBefore(sinceMs);
       const found = await newest(link.service(coreData), wanted, { limit, sinceNs, call: () => link.call() });
+      if (device !== undefined && found.totalCount === 0) await requireDevice(link, device);
       if (values.json) page.json(found);
       else if (found.readings.length === 0) openHints()?.line(emptyWords(wanted, found.totalCount));
       else page.lines(readingLines(page, found.readings, { columns: columnsFor(found.readings), nowMs: Date.now() }));
@@ -71,6 +73,11 @@ export const command: Command = {
     });
   },
 };
+
+/** A device without readings may be one that there is not; METADATA_DEVICE_UNKNOWN. */
+async function requireDevice(link: Link, name: string): Promise<void> {
+  await link.service(coreMetadata).deviceExists({ name }, link.call());
+}
 
 const nsBefore = (ms: number): bigint => BigInt(Math.round(Date.now() - ms)) * 1_000_000n;
 

@@ -55,10 +55,13 @@ export const command: Command = {
 type Status = OutputOf<typeof node, "status">;
 export type AboutNode = Status & { readonly backlog: Backlog };
 
+const NO_BACKLOG: Backlog = { bus: null, pipeline: null, unknown: [] };
+
 /** Services that do not run make the backlog unknown, and nothing else. */
 async function aboutNode(link: Link): Promise<AboutNode> {
   const status = await link.node.status({}, link.call(TIMEOUT_MS));
-  const backlog = await askBacklog(link);
+  // A cloud by itself has no gateway, and nothing waits there.
+  const backlog = status.gatewayUrl === "" ? NO_BACKLOG : await askBacklog(link);
   return { ...status, backlog };
 }
 
@@ -95,6 +98,7 @@ export function statusLines(
   about: AboutNode,
   { nowMs, whole }: { nowMs: number; whole: boolean },
 ): string[] {
+  const asked = about.backlog.bus !== null || about.backlog.pipeline !== null || about.backlog.unknown.length > 0;
   const { backlog, cloud } = backlogInShort(about.backlog, nowMs);
   const title = `${page.style("bold", `Holdfast ${plain(about.version)}`)}  node ${plain(about.node)}, up ${duration(Math.max(1_000, nowMs - about.startedAtMs))}`;
   return [
@@ -103,8 +107,12 @@ export function statusLines(
     ...serviceTable(page, about.services, nowMs),
     "",
     ...labelled(page, [
-      ["backlog", backlog],
-      ["cloud", cloud],
+      ...(asked
+        ? ([
+            ["backlog", backlog],
+            ["cloud", cloud],
+          ] as const)
+        : []),
       ...about.backlog.unknown.map((why) => ["unknown", plain(why)] as const),
       ["gateway", about.gatewayUrl === "" ? "none" : plain(about.gatewayUrl)],
       ...(whole ? protectionRows(about) : []),

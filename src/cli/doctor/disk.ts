@@ -9,8 +9,10 @@ const ROOM_BYTES_MIN = 16 * 1024 * 1024;
 const ROOM_BYTES_GOOD = 4_000_000_000;
 const INODES_MIN = 1_000;
 
+type Kind = "memory" | "network" | "ownerless";
+
 /** What statfs(2) calls them. */
-const KINDS = new Map([
+const KINDS = new Map<number, { name: string; kind: Kind }>([
   [0x0102_1994, { name: "tmpfs", kind: "memory" }],
   [0x8584_58f6, { name: "ramfs", kind: "memory" }],
   [0x6969, { name: "NFS", kind: "network" }],
@@ -18,7 +20,27 @@ const KINDS = new Map([
   [0xfe53_4d42, { name: "SMB", kind: "network" }],
   [0x4d44, { name: "FAT", kind: "ownerless" }],
   [0x2011_bab0, { name: "exFAT", kind: "ownerless" }],
-] as const);
+]);
+
+const KIND_WORDS: {
+  readonly [kind in Kind]: { readonly says: string; readonly costs: string; readonly todo: string };
+} = {
+  memory: {
+    says: "the state directory lies in memory",
+    costs: "everything is gone when the machine is turned off.",
+    todo: "Choose a directory on a disk with HOLDFAST_STATE or --state.",
+  },
+  network: {
+    says: "the state directory lies on another machine",
+    costs: "what is said to be on the disk is there only as far as that machine keeps its word.",
+    todo: "Choose a directory on a disk of this machine.",
+  },
+  ownerless: {
+    says: "the file system below the state directory knows no owners",
+    costs: "services are not kept out of each other's files by owner.",
+    todo: "Use ext4, xfs, btrfs or f2fs.",
+  },
+};
 
 export interface DiskFacts {
   readonly type: number;
@@ -42,7 +64,7 @@ function roomOf(path: string, { bsize, bavail }: DiskFacts): Finding {
   return lacks(
     "disk",
     says,
-    "by their default limits the stores grow to about 4 GB; on a full disk new events are refused, and devices keep them.",
+    "by their default limits the stores grow to about 3.2 GB, a cloud beside the node further; on a full disk new events are refused, and devices keep them.",
     "Give it more room, or lower the limits (core-data.sizeBytesMax, bus.sizeBytesMax, pipeline.outboxBytesMax).",
   );
 }
@@ -55,36 +77,8 @@ function inodesOf(path: string, { files, ffree }: DiskFacts): Finding[] {
 }
 
 function kindOf({ type }: DiskFacts): Finding[] {
-  const found = KINDS.get(type as Parameters<typeof KINDS.get>[0]);
+  const found = KINDS.get(type);
   if (!found) return [];
-  const name = "disk-kind";
-  switch (found.kind) {
-    case "memory":
-      return [
-        lacks(
-          name,
-          `the state directory lies in memory (${found.name})`,
-          "everything is gone when the machine is turned off.",
-          "Choose a directory on a disk with HOLDFAST_STATE or --state.",
-        ),
-      ];
-    case "network":
-      return [
-        lacks(
-          name,
-          `the state directory lies on another machine (${found.name})`,
-          "what is said to be on the disk is there only as far as that machine keeps its word.",
-          "Choose a directory on a disk of this machine.",
-        ),
-      ];
-    case "ownerless":
-      return [
-        lacks(
-          name,
-          `the file system below the state directory (${found.name}) knows no owners`,
-          "services are not kept out of each other's files by owner.",
-          "Use ext4, xfs, btrfs or f2fs.",
-        ),
-      ];
-  }
+  const { says, costs, todo } = KIND_WORDS[found.kind];
+  return [lacks("disk-kind", `${says} (${found.name})`, costs, todo)];
 }
