@@ -1,53 +1,100 @@
 /** What a cloud holds of a node, told so that loss, repetition and disorder can be seen: the judge of the fault tests. */
 import type { Block } from "../../kernel/events/model.ts";
+import { RANGES_MAX } from "./api.ts";
 import { readingsOf } from "./count.ts";
+import { type SequenceRange, SequenceSet } from "./sequences.ts";
 
 export interface PublisherAudit {
   name: string;
   epoch: number;
   events: number;
   readings: number;
-  /** Sequences that are there more than once. */
+  /** Events whose sequence was there before. */
   duplicates: number;
   /** Events that came after a later one of their device and source. */
   outOfOrder: number;
-  ranges: { from: number; to: number }[];
+  ranges: SequenceRange[];
+  rangesLeftOut?: number;
 }
 
-interface Gathered extends PublisherAudit {
-  readonly sequences: number[];
-  readonly last: Map<string, number>;
+interface Gathered {
+  readonly name: string;
+  readonly epoch: number;
+  events: number;
+  readings: number;
+  duplicates: number;
+  outOfOrder: number;
+  readonly sequences: SequenceSet;
 }
 
-/** Gathers the audit of blocks given in order of arrival. */
-export function auditOf(blocks: Iterable<Block>): PublisherAudit[] {
-  const publishers = new Map<string, Gathered>();
-  for (const block of blocks) {
-    const { name, epoch } = block.publisher;
+/** The last event of a device and source that came. */
+interface Last {
+  epoch: number;
+  sequence: number;
+}
+
+/** Gathers the audit, batch by batch in order of arrival; what it holds grows with gaps and devices, not with events. */
+export class Audit {
+  readonly #publishers = new Map<string, Gathered>();
+  readonly #last = new Map<string, Last>();
+
+  add(batch: readonly Block[]): void {
+    const sequences = new Map<Gathered, number[]>();
+    for (const block of batch) {
+      const publisher = this.#publisherOf(block);
+      publisher.events += block.sequences.length;
+      publisher.readings += readingsOf(block);
+      this.#order(publisher, block);
+      const known = sequences.get(publisher);
+      if (known) for (const sequence of block.sequences) known.push(sequence);
+      else sequences.set(publisher, [...block.sequences]);
+    }
+    // Of all blocks together: those of a batch fill each other's gaps.
+    for (const [publisher, numbers] of sequences) addAll(publisher, Float64Array.from(numbers).sort());
+  }
+
+  result(): PublisherAudit[] {
+    return [...this.#publishers.values()].map(({ sequences, ...counts }) => ({
+      ...counts,
+      ranges: sequences.ranges(RANGES_MAX),
+      ...(sequences.size > RANGES_MAX ? { rangesLeftOut: sequences.size - RANGES_MAX } : {}),
+    }));
+  }
+
+  #publisherOf({ publisher: { name, epoch } }: Block): Gathered {
     const key = `${epoch} ${name}`;
-    let p = publishers.get(key);
-    if (!p) publishers.set(key, (p = { name, epoch, events: 0, readings: 0, duplicates: 0, outOfOrder: 0, ranges: [], sequences: [], last: new Map() }));
-    p.events += block.sequences.length;
-    p.readings += readingsOf(block);
-    const series = `${block.series.deviceName}\u0000${block.series.sourceName}`;
-    for (const sequence of block.sequences) {
-      if (sequence < (p.last.get(series) ?? 0)) p.outOfOrder++;
-      else p.last.set(series, sequence);
-      p.sequences.push(sequence);
+    let found = this.#publishers.get(key);
+    if (!found) {
+      found = { name, epoch, events: 0, readings: 0, duplicates: 0, outOfOrder: 0, sequences: new SequenceSet() };
+      this.#publishers.set(key, found);
+    }
+    return found;
+  }
+
+  #order(publisher: Gathered, { series: { deviceName, sourceName }, sequences }: Block): void {
+    const { name, epoch } = publisher;
+    const key = JSON.stringify([name, deviceName, sourceName]);
+    let last = this.#last.get(key);
+    if (!last) this.#last.set(key, (last = { epoch: 0, sequence: 0 }));
+    for (const sequence of sequences) {
+      if (epoch < last.epoch || (epoch === last.epoch && sequence < last.sequence)) publisher.outOfOrder++;
+      else {
+        last.epoch = epoch;
+        last.sequence = sequence;
+      }
     }
   }
-  return [...publishers.values()].map(({ sequences, last: _, ...audit }) => ({ ...audit, ...rangesOf(sequences) }));
 }
 
-function rangesOf(sequences: number[]): { ranges: { from: number; to: number }[]; duplicates: number } {
-  const sorted = Float64Array.from(sequences).sort();
-  const ranges: { from: number; to: number }[] = [];
-  let duplicates = 0;
-  for (const sequence of sorted) {
-    const range = ranges.at(-1);
-    if (range && sequence === range.to) duplicates++;
-    else if (range && sequence === range.to + 1) range.to = sequence;
-    else ranges.push({ from: sequence, to: sequence });
+function addAll(publisher: Gathered, sorted: Float64Array): void {
+  const { sequences } = publisher;
+  for (let i = 0; i < sorted.length;) {
+    const from = sorted[i];
+    let to = from;
+    for (i++; i < sorted.length && sorted[i] <= to + 1; i++) {
+      if (sorted[i] === to) publisher.duplicates++;
+      else to = sorted[i];
+    }
+    publisher.duplicates += sequences.add(from, to);
   }
-  return { ranges, duplicates };
 }

@@ -2,24 +2,28 @@
 import { makeCall } from "../../kernel/call.ts";
 import type { Clock } from "../../kernel/clock.ts";
 import { asFailure } from "../../kernel/error.ts";
-import { mergeBlocks, sliceBlock } from "../../kernel/events/blocks.ts";
-import { decodeBlocks, encodeBlocks } from "../../kernel/events/codec.ts";
+import { mergeBlocks } from "../../kernel/events/blocks.ts";
+import { decodeBlocks } from "../../kernel/events/codec.ts";
 import type { Block } from "../../kernel/events/model.ts";
 import { forever } from "../../kernel/forever.ts";
 import type { Log } from "../../kernel/log.ts";
-import type { Range, Tracer } from "../../kernel/trace.ts";
-import type { Bus, FollowItem } from "../bus/api.ts";
+import type { Tracer } from "../../kernel/trace.ts";
+import type { Bus, BusRecord, FollowItem } from "../bus/api.ts";
+import { BATCH_BYTES_MAX, BATCH_VALUES_MAX, makeBatches, valuesOf } from "./batch.ts";
 import type { Outbox } from "./outbox.ts";
+import { rangesOf } from "./ranges.ts";
+import type { PipelineStore } from "./store.ts";
 
 const FOLLOWER = "pipeline";
 const ITEM_BYTES_MAX = 512 * 1024;
+/** The bus is told so often how far the pipeline is; it only trims by it. */
 const CONFIRM_EVERY_MS = 1_000;
-/** Values (rows times columns) of one batch: the codec, the cloud and memory all stay far from their limits. */
-const BATCH_VALUES_MAX = 262_144;
+const CALL_TIMEOUT_MS = 5_000;
 
 export interface GatherOptions {
   readonly bus: Bus;
   readonly outbox: Outbox;
+  readonly store: PipelineStore;
   readonly filter: (block: Block) => Block | undefined;
   readonly batchEvents: number;
   readonly batchMs: number;
@@ -30,150 +34,208 @@ export interface GatherOptions {
 }
 
 /** Gathers until the signal aborts; what is not in the outbox by then is followed again at the next start. */
-export function gather(options: GatherOptions): Promise<void> {
+export async function gather(options: GatherOptions): Promise<void> {
   const { clock, log, signal } = options;
-  return forever({ what: "gathering batches", clock, log, signal }, () => new Gathering(options).run());
+  await forever({ what: "gathering batches", clock, log, signal }, () => new Gathering(options).run());
 }
 
 /** One run over the stream: what it holds in memory ends with it, the outbox knows where to go on. */
 class Gathering {
   readonly #o: GatherOptions;
+  /** Ends the stream when a timed flush failed: the run must not go on past a batch that is in no outbox. */
+  readonly #ending = new AbortController();
   #blocks: Block[] = [];
   #events = 0;
   #values = 0;
-  #through: number;
+  #bytes = 0;
+  /** Where this run began, and how far it is. */
+  #after = 0;
+  #through = 0;
   #startMs = 0;
+  /** Flushes, one after the other; rejected for good when one failed. */
   #flushing: Promise<void> = Promise.resolve();
-  #timer: NodeJS.Timeout | undefined;
-  #confirmedMs = 0;
-  #broken: unknown;
+  #flushTimer: NodeJS.Timeout | undefined;
+  #confirmTimer: NodeJS.Timeout | undefined;
+  #confirmed = -1;
 
   constructor(options: GatherOptions) {
     this.#o = options;
-    this.#through = options.outbox.followed;
   }
 
   async run(): Promise<void> {
     const { bus, outbox, signal } = this.#o;
-    // Ends the stream when a timed flush failed: the run must not go on past a batch that is in no outbox.
-    const ending = new AbortController();
-    const call = makeCall({ caller: FOLLOWER, timeoutMs: Number.POSITIVE_INFINITY, signal: AbortSignal.any([signal, ending.signal]) });
+    await this.#resume();
+    const ended = AbortSignal.any([signal, this.#ending.signal]);
+    const call = makeCall({ caller: FOLLOWER, timeoutMs: Number.POSITIVE_INFINITY, signal: ended });
     try {
-      for await (const item of bus.follow({ follower: FOLLOWER, after: outbox.followed, bytesMax: ITEM_BYTES_MAX }, call)) {
-        this.#take(item);
-        if (this.#events >= this.#o.batchEvents || this.#values >= BATCH_VALUES_MAX) await this.#flush();
-        else if (this.#events > 0) this.#timer ??= setTimeout(() => void this.#flush().catch(() => ending.abort()), this.#o.batchMs);
-        else this.#advance();
-        if (this.#broken) throw this.#broken;
-        await this.#confirm();
+      this.#after = outbox.followed;
+      for await (const item of bus.follow({ follower: FOLLOWER, after: this.#after, bytesMax: ITEM_BYTES_MAX }, call)) {
+        await this.#take(item);
+        if (this.#events > 0)
+          this.#flushTimer ??= setTimeout(() => void this.#flush().catch(() => this.#ending.abort()), this.#o.batchMs);
+        else this.#pass();
+        this.#confirmSoon();
       }
-      if (this.#broken) throw this.#broken;
+      // The reason why it ended, where a timed flush failed.
+      await this.#flushing;
     } finally {
-      clearTimeout(this.#timer);
-      await this.#flushing.catch(() => undefined);
+      clearTimeout(this.#flushTimer);
+      clearTimeout(this.#confirmTimer);
+      await this.#flushing.catch(() => undefined); // Thrown above, or overtaken by another failure.
+      call.end(false);
     }
   }
 
-  #take(item: FollowItem): void {
-    const { clock, filter, log } = this.#o;
-    if (item.gap) log.warn({ from: item.gap.from, to: item.gap.to }, "records of the bus are gone before the pipeline had them");
-    if (this.#events === 0) this.#startMs = clock.monotonicMs();
+  /** Where the bus has a later confirmation of ours than we have, the outbox was lost: what it held is not sent twice. */
+  async #resume(): Promise<void> {
+    const { bus, outbox, log, signal } = this.#o;
+    if (outbox.isCompared) return;
+    const call = makeCall({ caller: FOLLOWER, timeoutMs: CALL_TIMEOUT_MS, signal });
+    const { followers } = await bus.backlog({}, call).finally(() => call.end(false));
+    const position = followers.find(({ name }) => name === FOLLOWER)?.position ?? 0;
+    if (position > outbox.followed) {
+      log.warn({ from: outbox.followed + 1, to: position }, "the outbox lost what it had of these records of the bus");
+      outbox.followed = position;
+    }
+    outbox.isCompared = true;
+  }
+
+  async #take(item: FollowItem): Promise<void> {
+    const { log, outbox } = this.#o;
+    if (item.gap)
+      log.warn({ from: item.gap.from, to: item.gap.to }, "records of the bus are gone before the pipeline had them");
+    const first = item.records[0]?.position ?? item.next;
+    if (this.#through === 0 && first <= this.#after) this.#beginAnew(first - 1);
     for (const record of item.records) {
-      if (record.kind !== "events") continue;
-      try {
-        for (const block of decodeBlocks(record.payload)) {
-          const kept = filter(block);
-          if (!kept) continue;
-          this.#blocks.push(kept);
-          this.#events += kept.sequences.length;
-          this.#values += kept.sequences.length * kept.columns.length;
-        }
-      } catch (error) {
-        log.error({ position: record.position, code: asFailure(error).code, err: error }, "a record of the bus cannot be read and is passed by");
-      }
+      // The cloud has told meanwhile that it has this one.
+      if (record.position <= outbox.followed) continue;
+      if (record.kind === "events") await this.#add(record);
+      this.#through = record.position;
+      if (this.#isFull(0, 0)) await this.#flush();
     }
     this.#through = item.next;
   }
 
-  /** Nothing waits: what was followed held nothing that leaves, and the next start need not read it again. */
-  #advance(): void {
-    this.#o.outbox.followed = Math.max(this.#o.outbox.followed, this.#through);
+  /** The bus counts from the beginning again: its journal was lost. What it has now, nobody has seen. */
+  #beginAnew(position: number): void {
+    const { log, outbox, store } = this.#o;
+    log.error(
+      { followed: outbox.followed, position },
+      "the bus has begun anew, behind what was followed of it; it is followed from there",
+    );
+    outbox.followed = position;
+    store.followed = position;
+    this.#confirmed = -1;
+  }
+
+  /** Adds the events of a record that leave the node; what is gathered goes first where both are too much. */
+  async #add({ payload, position }: BusRecord): Promise<void> {
+    const { clock, filter, log } = this.#o;
+    let blocks: Block[];
+    try {
+      blocks = decodeBlocks(payload)
+        .map(filter)
+        .filter((block) => block !== undefined);
+    } catch (error) {
+      const { code } = asFailure(error);
+      return log.error({ position, code, err: error }, "a record of the bus cannot be read and is passed by");
+    }
+    if (blocks.length === 0) return;
+    const values = blocks.reduce((sum, block) => sum + valuesOf(block), 0);
+    if (this.#events > 0 && this.#isFull(values, payload.length)) await this.#flush();
+    if (this.#events === 0) this.#startMs = clock.monotonicMs();
+    for (const block of blocks) {
+      this.#blocks.push(block);
+      this.#events += block.sequences.length;
+    }
+    this.#values += values;
+    this.#bytes += payload.length;
+  }
+
+  #isFull(values: number, bytes: number): boolean {
+    return (
+      this.#events >= this.#o.batchEvents ||
+      this.#values + values > BATCH_VALUES_MAX ||
+      this.#bytes + bytes > BATCH_BYTES_MAX
+    );
+  }
+
+  /** Nothing waits: what was followed held nothing that leaves. But a flush before it may be on its way, or fail. */
+  #pass(): void {
+    const { outbox } = this.#o;
+    const through = this.#through;
+    this.#flushing = this.#afterFlush(async () => {
+      outbox.followed = Math.max(outbox.followed, through);
+    });
+    this.#flushing.catch(() => this.#ending.abort());
   }
 
   /** Puts what is gathered into the outbox, one flush after the other. */
   #flush(): Promise<void> {
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
+    clearTimeout(this.#flushTimer);
+    this.#flushTimer = undefined;
     const gathered = { blocks: this.#blocks, through: this.#through, startMs: this.#startMs };
     this.#blocks = [];
     this.#events = 0;
     this.#values = 0;
-    this.#flushing = this.#flushing
-      .then(() => this.#queue(gathered))
-      .catch((error: unknown) => {
-        this.#broken ??= error;
-        throw error;
-      });
+    this.#bytes = 0;
+    this.#flushing = this.#afterFlush(() => this.#queue(gathered));
     return this.#flushing;
   }
 
+  async #afterFlush(work: () => Promise<void>): Promise<void> {
+    await this.#flushing;
+    await work();
+  }
+
   async #queue({ blocks, through, startMs }: { blocks: Block[]; through: number; startMs: number }): Promise<void> {
-    const { batchEvents, clock, outbox, tracer } = this.#o;
+    const { batchEvents, clock, log, outbox, tracer } = this.#o;
+    if (through <= outbox.followed) return;
     const queuedNs = clock.wallNs();
-    const parts = splitBatches(mergeBlocks(blocks), batchEvents);
     const encodeMs = clock.monotonicMs();
-    const batches = parts.map((part, i) => ({
-      blocks: encodeBlocks(part),
-      // Only with the last part is the bus followed up to `through`.
-      through: i === parts.length - 1 ? through : outbox.followed,
+    const lost = ({ series, sequences }: Block) =>
+      log.error({ device: series.deviceName, sequence: sequences[0] }, "an event fits no batch and is passed by");
+    const made = makeBatches(mergeBlocks(blocks), batchEvents, lost);
+    // Only with the last part is the bus followed up to `through`; they are on the disk all or none.
+    const batches = made.map((batch, i) => ({
+      ...batch,
       queuedNs,
-      events: part.reduce((n, b) => n + b.sequences.length, 0),
-      readings: part.reduce((n, b) => n + b.sequences.length * b.columns.length, 0),
+      through: i === made.length - 1 ? through : outbox.followed,
     }));
     const ranges = rangesOf(blocks);
-    tracer.batch("encode", startMs, ranges, `${batches.length} batches, ${batches.reduce((n, b) => n + b.blocks.length, 0)} bytes, gathered in ${Math.round(encodeMs - startMs)} ms`);
+    const bytes = made.reduce((sum, batch) => sum + batch.blocks.length, 0);
+    tracer.batch(
+      "encode",
+      encodeMs,
+      ranges,
+      `${made.length} batches, ${bytes} bytes, gathered in ${Math.round(encodeMs - startMs)} ms`,
+    );
     const queueMs = clock.monotonicMs();
-    await outbox.add(batches);
+    if (batches.length > 0) await outbox.add(batches);
+    else outbox.followed = Math.max(outbox.followed, through);
     tracer.batch("queue", queueMs, ranges);
   }
 
+  /** Tells the bus before long how far we are: also when nothing comes any more, since it may be full and wait for that. */
+  #confirmSoon(): void {
+    this.#confirmTimer ??= setTimeout(() => {
+      this.#confirmTimer = undefined;
+      void this.#confirm().catch((error: unknown) => {
+        this.#o.log.debug({ err: error }, "the bus could not be told how far the pipeline is; it is told again");
+        if (!this.#o.signal.aborted) this.#confirmSoon();
+      });
+    }, CONFIRM_EVERY_MS).unref();
+  }
+
   async #confirm(): Promise<void> {
-    const { bus, clock, outbox, signal } = this.#o;
-    if (clock.monotonicMs() - this.#confirmedMs < CONFIRM_EVERY_MS) return;
-    this.#confirmedMs = clock.monotonicMs();
-    await bus.confirm({ body: { follower: FOLLOWER, position: outbox.followed } }, makeCall({ caller: FOLLOWER, timeoutMs: 5_000, signal }));
+    const { bus, outbox, signal, store } = this.#o;
+    const position = outbox.followed;
+    if (position <= this.#confirmed) return this.#events > 0 ? this.#confirmSoon() : undefined;
+    // What the filter left out is in no batch that would tell the position: it is noted before the bus may drop it.
+    if (position > outbox.recorded) store.followed = position;
+    const call = makeCall({ caller: FOLLOWER, timeoutMs: CALL_TIMEOUT_MS, signal });
+    await bus.confirm({ body: { follower: FOLLOWER, position } }, call).finally(() => call.end(false));
+    this.#confirmed = position;
+    if (this.#through > position) this.#confirmSoon();
   }
-}
-
-/** Cuts merged blocks into batches of at most so many events (a single block may be cut too). */
-function splitBatches(blocks: readonly Block[], eventsMax: number): Block[][] {
-  const batches: Block[][] = [[]];
-  let room = eventsMax;
-  for (const block of blocks) {
-    const rowsMax = Math.max(1, Math.floor(BATCH_VALUES_MAX / Math.max(1, block.columns.length)));
-    for (let from = 0; from < block.sequences.length; ) {
-      if (room === 0) {
-        batches.push([]);
-        room = eventsMax;
-      }
-      const to = Math.min(block.sequences.length, from + Math.min(room, rowsMax));
-      batches.at(-1)!.push(from === 0 && to === block.sequences.length ? block : sliceBlock(block, from, to));
-      room -= to - from;
-      from = to;
-    }
-  }
-  return batches.filter((batch) => batch.length > 0);
-}
-
-/** What blocks span, per publisher and epoch. */
-export function rangesOf(blocks: readonly Block[]): Range[] {
-  const ranges = new Map<string, { publisher: string; epoch: number; from: number; to: number }>();
-  for (const { publisher, sequences } of blocks) {
-    const key = `${publisher.epoch} ${publisher.name}`;
-    const range = ranges.get(key);
-    const [first, last] = [sequences[0], sequences.at(-1)!];
-    if (range) Object.assign(range, { from: Math.min(range.from, first), to: Math.max(range.to, last) });
-    else ranges.set(key, { publisher: publisher.name, epoch: publisher.epoch, from: first, to: last });
-  }
-  return [...ranges.values()];
 }

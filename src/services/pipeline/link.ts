@@ -2,14 +2,47 @@
 import { Agent } from "node:https";
 import { connect as connectTcp, type Socket } from "node:net";
 import { connect as connectTls, type ConnectionOptions } from "node:tls";
+import { makeCall } from "../../kernel/call.ts";
+import { checkValue } from "../../kernel/check.ts";
 import type { Clock } from "../../kernel/clock.ts";
 import { connect, type Target } from "../../kernel/connect.ts";
-import type { Service } from "../../kernel/contract.ts";
+import type { Output, Service } from "../../kernel/contract.ts";
+import { fail, UNAVAILABLE } from "../../kernel/error.ts";
+import { spiffeName } from "../../kernel/identity/names.ts";
+import { makeKeyAndRequest } from "../../kernel/identity/request.ts";
 import { TlsIdentity } from "../../kernel/identity/tls.ts";
 import { cloud } from "../cloud/api.ts";
+import type { QueuedBatch } from "./outbox.ts";
 import type { Enrollment } from "./store.ts";
 
-export type CloudClient = Service<typeof cloud>;
+export const STREAM = "main";
+/** An answer later than this is none. */
+const REQUEST_TIMEOUT_MS = 30_000;
+/** Below what the cloud waits (65 s), so that the one who sends is the one who closes. */
+const IDLE_MS_MAX = 50_000;
+const CONNECTIONS_MAX = 4;
+
+type CloudClient = Service<typeof cloud>;
+export type Accepted = Output<typeof cloud, "accept">;
+export type Marked = Output<typeof cloud, "mark">;
+export type Signed = Pick<Enrollment, "certPem" | "keyPem">;
+
+export interface ToSend {
+  readonly epoch: number;
+  /** What the cloud has said to have. */
+  readonly durable: number;
+  readonly batches: readonly QueuedBatch[];
+}
+
+export interface Link {
+  readonly bytes: { readonly sent: number; readonly received: number };
+  /** Sends batches; what is answered fits them. */
+  accept(to: ToSend, signal: AbortSignal): Promise<Accepted>;
+  mark(epoch: number, signal: AbortSignal): Promise<Marked>;
+  /** Gets a new certificate and uses it from the next connection on. */
+  renew(signal: AbortSignal): Promise<Signed>;
+  close(): void;
+}
 
 /** Counts what goes over the sockets themselves: TLS, headers and all. */
 class Meter {
@@ -41,14 +74,19 @@ class MeteredAgent extends Agent {
   readonly #meter: Meter;
 
   constructor(settings: () => ConnectionOptions, meter: Meter) {
-    super({ keepAlive: true, maxSockets: 4, maxCachedSessions: 0, timeout: 50_000 });
+    super({ keepAlive: true, maxSockets: CONNECTIONS_MAX, maxCachedSessions: 0, timeout: IDLE_MS_MAX });
     this.#settings = settings;
     this.#meter = meter;
   }
 
   override createConnection(options: ConnectionOptions) {
     // A socket of its own below TLS: only there every byte of the wire is seen.
-    const tcp = connectTcp({ host: options.host ?? "localhost", port: Number(options.port), noDelay: true, keepAlive: true });
+    const tcp = connectTcp({
+      host: options.host ?? "localhost",
+      port: Number(options.port),
+      noDelay: true,
+      keepAlive: true,
+    });
     this.#meter.add(tcp);
     const tls = connectTls({ ...options, ...this.#settings(), socket: tcp });
     tcp.once("error", (error) => tls.destroy(error));
@@ -56,30 +94,77 @@ class MeteredAgent extends Agent {
   }
 }
 
-export interface Link {
-  readonly client: CloudClient;
-  readonly bytes: { readonly sent: number; readonly received: number };
-  renew(certPem: string, keyPem: string): void;
-  close(): void;
+/** Finds where a URL leads. */
+export function targetOf(url: string, agent: Agent): Target {
+  const { hostname, port } = new URL(url);
+  return { host: hostname.replace(/^\[|\]$/g, ""), port: Number(port || 443), agent, secure: true };
 }
 
-/** Opens the link of an enrollment; nothing is sent before the first call. */
+/** Opens the link of an enrollment; nothing is sent before the first call. IDENTITY_CERTIFICATE_INVALID. */
 export function openLink({ caPem, certPem, cloud: node, edge, keyPem, url }: Enrollment, clock: Clock): Link {
   const identity = new TlsIdentity({ node, service: `edge.${edge}`, caPem, clock });
   identity.update({ certPem, keyPem });
   const meter = new Meter();
   const agent = new MeteredAgent(() => identity.clientOptions({ node, service: "cloud" }), meter);
-  const at = new URL(url);
-  const target: Target = { host: at.hostname.replace(/^\[|\]$/g, ""), port: Number(at.port || 443), agent, secure: true };
+  const target = targetOf(url, agent);
+  const client = connect(cloud, { resolver: { pick: () => target, failed: () => undefined } });
   return {
-    client: connect(cloud, { resolver: { pick: () => target, failed: () => undefined } }),
     get bytes() {
       return meter.bytes;
     },
-    renew: (newCert, newKey) => identity.update({ certPem: newCert, keyPem: newKey }),
+    accept: (to, signal) => accept(client, to, signal),
+    async mark(epoch, signal) {
+      const call = makeCall({ caller: "pipeline", timeoutMs: REQUEST_TIMEOUT_MS, signal });
+      const marked = await client.mark({ stream: STREAM, epoch }, call).finally(() => call.end(false));
+      return checked("mark", marked);
+    },
+    async renew(signal) {
+      const { csrPem, keyPem: newKey } = await makeKeyAndRequest(spiffeName(node, `edge.${edge}`));
+      const call = makeCall({ caller: "pipeline", timeoutMs: REQUEST_TIMEOUT_MS, signal });
+      const answer = await client.renew({ body: { csrPem } }, call).finally(() => call.end(false));
+      const signed = { certPem: checked("renew", answer).certPem, keyPem: newKey };
+      identity.update(signed);
+      return signed;
+    },
     close() {
       agent.destroy();
       identity.close();
     },
   };
+}
+
+async function accept(
+  client: CloudClient,
+  { epoch, durable, batches }: ToSend,
+  signal: AbortSignal,
+): Promise<Accepted> {
+  const call = makeCall({ caller: "pipeline", timeoutMs: REQUEST_TIMEOUT_MS, signal });
+  const chain = batches.map(({ sequence, through, queuedNs, blocks }, i) => {
+    const previous = i === 0 ? durable : batches[i - 1].sequence;
+    return { sequence, previous, through, queuedNs, blocks };
+  });
+  const answer = await client
+    .accept({ body: { stream: STREAM, epoch, batches: chain } }, call)
+    .finally(() => call.end(false));
+  const accepted = checked("accept", answer);
+  // Were it believed, batches that nobody has would be let go of.
+  if (accepted.durable <= durable || !batches.some(({ sequence }) => sequence === accepted.durable))
+    throw fail(
+      UNAVAILABLE,
+      `the cloud answers that it has batches up to ${accepted.durable}; ${batches[0].sequence} to ${batches.at(-1)!.sequence} were sent`,
+    );
+  return accepted;
+}
+
+/** What comes back is checked as what is sent: the cloud may be of another version, or something else by now. */
+function checked<K extends "accept" | "mark" | "renew">(
+  operation: K,
+  answer: Output<typeof cloud, K>,
+): Output<typeof cloud, K> {
+  try {
+    checkValue(cloud.operations[operation].output, answer, `the cloud's answer to ${operation}:`);
+  } catch (cause) {
+    throw fail(UNAVAILABLE, "the cloud answered something else than a cloud does", { cause });
+  }
+  return answer;
 }

@@ -2,13 +2,13 @@
  * The outbox: encoded batches in a journal of the pipeline's own, until the far side has said "durable". Each record carries
  * how far the bus was followed when it was made, so that a batch and that position are one thing on the disk.
  */
-import { existsSync } from "node:fs";
-import { readFileSync } from "node:fs";
+import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import type { Clock } from "../../kernel/clock.ts";
-import { nextEpoch } from "../../kernel/epoch.ts";
 import { type Journal, openJournal } from "../../kernel/journal/journal.ts";
 import type { Log } from "../../kernel/log.ts";
+import type { EncodedBatch } from "./batch.ts";
+import { keepStream, loadStream, nextStream, type Stream } from "./stream.ts";
 
 /** What is known of a batch without opening it. */
 export interface BatchNote {
@@ -31,50 +31,114 @@ export interface OutboxOptions {
   readonly sizeBytesMax: number;
   readonly clock: Clock;
   readonly log: Log;
+  /** What is known from elsewhere, for when the outbox cannot tell it. */
+  readonly known: { readonly followed: number; readonly stream: Stream | undefined };
+}
+
+export interface Batches {
+  readonly batches: QueuedBatch[];
+  /** Read on after this one. */
+  readonly next: number;
+  readonly gap?: { from: number; to: number };
 }
 
 const KIND_BATCH = 1;
-const EPOCH_FILE = "epoch";
 
 export class Outbox {
-  /** Of the outbox as a whole: grows only when it is made anew, since its positions begin at 1 again then. */
-  readonly epoch: number;
   readonly journal: Journal;
-  /** Position of the bus up to which batches are here. */
+  /** Position of the bus up to which batches are here, or nothing was to be sent. */
   followed: number;
+  /** True once `followed` was compared with what the bus was told. */
+  isCompared = false;
+  /** The last batch that was here when it was opened: what came later nobody can have seen before. */
+  readonly openedWith: number;
+  readonly #options: OutboxOptions;
+  #stream: Stream;
+  #recorded: number;
 
-  private constructor(journal: Journal, epoch: number, followed: number) {
+  private constructor(options: OutboxOptions, journal: Journal, stream: Stream, recorded: number) {
+    this.#options = options;
     this.journal = journal;
-    this.epoch = epoch;
-    this.followed = followed;
+    this.#stream = stream;
+    this.#recorded = recorded;
+    this.followed = Math.max(options.known.followed, recorded);
+    this.openedWith = journal.last;
   }
 
-  /** Opens the outbox; `known` is the position of the bus as it was noted elsewhere. Errors are the journal's. */
-  static async open(options: OutboxOptions, known: number): Promise<Outbox> {
-    const { directory, key, sizeBytesMax, log, clock } = options;
-    const journal = await openJournal({ directory, key, sizeBytesMax, log });
-    const epoch = existsSync(join(directory, EPOCH_FILE)) ? readEpoch(directory, clock) : nextEpoch(directory, clock, EPOCH_FILE);
-    const last = journal.last >= journal.first ? (await journal.read(journal.last - 1)).records.at(-1) : undefined;
-    return new Outbox(journal, epoch, Math.max(known, last ? readNote(last.key).through : 0));
+  /** Opens the outbox. Errors are the journal's. */
+  static async open(options: OutboxOptions): Promise<Outbox> {
+    const { directory, key, sizeBytesMax, log, clock, known } = options;
+    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    const journal = await openJournal({ directory: join(directory, "outbox"), key, sizeBytesMax, log });
+    try {
+      const stream = loadStream(directory) ?? known.stream ?? nextStream(directory, clock, 0);
+      await keepStream(directory, stream);
+      return new Outbox(options, journal, stream, await lastThrough(journal));
+    } catch (error) {
+      await journal.close();
+      throw error;
+    }
   }
 
-  /** Adds batches as one: all of them are on the disk when it resolves, or none ever. */
-  async add(batches: readonly (BatchNote & { readonly blocks: Uint8Array })[]): Promise<void> {
+  /** Which count of sequences this is, and from where on. */
+  get stream(): Stream {
+    return this.#stream;
+  }
+
+  /** Position of the bus that the last batch here tells. */
+  get recorded(): number {
+    return this.#recorded;
+  }
+
+  /**
+   * Counts anew, after the far side has shown that the end of the outbox was lost: it has batches that are not here any
+   * more. What came since has their numbers and would be taken for them. All that was here at the opening came before.
+   */
+  async countAnew(): Promise<void> {
+    const { directory, clock } = this.#options;
+    const stream = nextStream(directory, clock, this.openedWith);
+    await keepStream(directory, stream);
+    this.#stream = stream;
+  }
+
+  /** Adds batches as one: all of them are on the disk when it resolves, or none ever. JOURNAL_FULL, JOURNAL_DISK_FULL. */
+  async add(batches: readonly (BatchNote & EncodedBatch)[]): Promise<void> {
     if (batches.length === 0) return;
-    await this.journal.appendMany(batches.map(({ blocks, ...note }) => ({ kind: KIND_BATCH, key: writeNote(note), payload: blocks })));
-    this.followed = Math.max(this.followed, batches.at(-1)!.through);
+    await this.journal.appendMany(
+      batches.map(({ blocks, ...note }) => ({ kind: KIND_BATCH, key: writeNote(note), payload: blocks })),
+    );
+    const { through } = batches.at(-1)!;
+    this.#recorded = through;
+    this.followed = Math.max(this.followed, through);
   }
 
-  /** Reads batches after a sequence; `gap` where some are lost to damage. */
-  async read(after: number, limits: { bytesMax: number; recordsMax: number }): Promise<{ batches: QueuedBatch[]; gap?: { from: number; to: number } }> {
-    const { records, gap } = await this.journal.read(after, limits);
+  /** Reads batches after a sequence; `gap` where some are not there any more. */
+  async read(after: number, limits: { bytesMax: number; recordsMax: number }): Promise<Batches> {
+    const { records, next, gap } = await this.journal.read(after, limits);
     const batches = records.map((r) => ({ sequence: r.position, blocks: r.payload, ...readNote(r.key) }));
-    return gap ? { batches, gap } : { batches };
+    return gap ? { batches, next, gap } : { batches, next };
   }
 
-  /** The far side keeps all up to here. The last record stays: it is what tells the position of the bus after a restart. */
+  /** The far side keeps all up to here. The last record stays: it tells the position of the bus after a restart. */
   async done(through: number): Promise<void> {
-    await this.journal.trim(Math.min(through, this.journal.last - 1));
+    await this.journal.trim(Math.max(0, Math.min(through, this.journal.last - 1)));
+  }
+}
+
+/** What the last record says that can be read; damage at the end leaves an earlier one. */
+async function lastThrough(journal: Journal): Promise<number> {
+  for (let back = 1; ; back *= 8) {
+    let after = Math.max(journal.first - 1, journal.last - back);
+    const isAll = after <= journal.first - 1;
+    let key: string | undefined;
+    while (after < journal.last) {
+      const { records, next } = await journal.read(after);
+      key = records.at(-1)?.key ?? key;
+      if (next <= after) break;
+      after = next;
+    }
+    if (key !== undefined) return readNote(key).through;
+    if (isAll) return 0;
   }
 }
 
@@ -83,10 +147,4 @@ const writeNote = (n: BatchNote): string => `${n.through} ${n.queuedNs} ${n.even
 function readNote(key: string): BatchNote {
   const [through, queuedNs, events, readings] = key.split(" ");
   return { through: Number(through), queuedNs: BigInt(queuedNs), events: Number(events), readings: Number(readings) };
-}
-
-function readEpoch(directory: string, clock: Clock): number {
-  const text = readFileSync(join(directory, EPOCH_FILE), "utf8").trim();
-  // A torn epoch file: a new epoch sends what is here once more, which the cloud's audit shows; it never loses.
-  return /^\d{1,10}$/.test(text) ? Number(text) : nextEpoch(directory, clock, EPOCH_FILE);
 }

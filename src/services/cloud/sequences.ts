@@ -1,0 +1,55 @@
+/** A set of whole numbers as ranges: as small as it has gaps, whatever it holds. */
+
+export interface SequenceRange {
+  from: number;
+  to: number;
+}
+
+export class SequenceSet {
+  // Two lists of numbers: a million ranges take 16 MB.
+  readonly #from: number[] = [];
+  readonly #to: number[] = [];
+
+  get size(): number {
+    return this.#from.length;
+  }
+
+  /** Adds a range; answers how many of its numbers were there before. */
+  add(from: number, to: number): number {
+    const [starts, ends] = [this.#from, this.#to];
+    // The first range that ends at or behind the number before `from`: there joining begins.
+    const at = this.#search(from - 1);
+    let [low, high, known, until] = [from, to, 0, at];
+    for (; until < starts.length && starts[until] <= to + 1; until++) {
+      known += Math.max(0, Math.min(to, ends[until]) - Math.max(from, starts[until]) + 1);
+      low = Math.min(low, starts[until]);
+      high = Math.max(high, ends[until]);
+    }
+    if (until === at + 1) {
+      starts[at] = low;
+      ends[at] = high;
+    } else {
+      starts.splice(at, until - at, low);
+      ends.splice(at, until - at, high);
+    }
+    return known;
+  }
+
+  /** The first ranges, in order. */
+  ranges(most: number): SequenceRange[] {
+    return this.#from.slice(0, most).map((from, i) => ({ from, to: this.#to[i] }));
+  }
+
+  #search(end: number): number {
+    const ends = this.#to;
+    // What comes is behind what came, nearly always.
+    if (ends.length === 0 || ends.at(-1)! < end) return ends.length;
+    let [low, high] = [0, ends.length - 1];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (ends[middle] < end) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+}
