@@ -8,7 +8,8 @@ export const NAME_LENGTH_MAX = 1024;
 /** EdgeX's Service.MaxResultCount: what `limit=-1` means, and the most one answer holds. */
 export const MAX_RESULT_COUNT = 1024;
 
-export const Name = Type.String({ minLength: 1, maxLength: NAME_LENGTH_MAX, pattern: "\\S" });
+/** A name has something to see in it, and no half of a surrogate pair: paths and topics, which are UTF-8, have none. */
+export const Name = Type.String({ minLength: 1, maxLength: NAME_LENGTH_MAX, pattern: "^(?=[^]*\\S)\\P{Cs}*$" });
 export const Labels = Type.Array(Type.String({ maxLength: NAME_LENGTH_MAX }), { maxItems: 256 });
 /** `offset` and `limit` of every list; -1 means MAX_RESULT_COUNT. */
 export const Page = {

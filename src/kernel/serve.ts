@@ -53,12 +53,14 @@ export async function serve<C extends Contract>(options: ServeOptions<C>): Promi
     keepAliveTimeout: 65_000,
     http: { headersTimeout: HEADERS_TIMEOUT_MS },
     routerOptions: { maxParamLength: NAME_LENGTH_MAX },
+    // A path that is not percent-encoded UTF-8 meets no route and no handler of errors.
+    frameworkErrors: (error: unknown, request: FastifyRequest, reply: FastifyReply) => answerFailure(options, request, reply, fromFastify(error, request)),
     exposeHeadRoutes: false,
   } as Parameters<typeof Fastify>[0]) as unknown as FastifyInstance;
   if (identity) identity.attach(app.server as unknown as Parameters<TlsIdentity["attach"]>[0]);
   app.removeAllContentTypeParsers();
   app.addContentTypeParser("*", { parseAs: "buffer" }, (_request, body, done) => done(null, body));
-  app.setErrorHandler((error, request, reply) => answerFailure(options, request, reply, fromFastify(error)));
+  app.setErrorHandler((error, request, reply) => answerFailure(options, request, reply, fromFastify(error, request)));
   app.setNotFoundHandler((request, reply) =>
     answerFailure(options, request, reply, fail(ROUTE_UNKNOWN, `${options.contract.name} has no ${request.method} ${request.url.split("?", 1)[0].slice(0, 200)}`)),
   );
@@ -263,9 +265,9 @@ function answerFailure(options: ServeOptions<Contract>, request: FastifyRequest,
   send(request, reply, requestId, failure.status, errorBody(failure, requestId));
 }
 
-function fromFastify(error: unknown): Failure {
+function fromFastify(error: unknown, request: FastifyRequest): Failure {
   const e = error as { code?: string; statusCode?: number; message?: string };
-  if (e.code === "FST_ERR_CTP_BODY_TOO_LARGE") return fail(INPUT_TOO_LARGE, "the body is larger than this operation takes");
+  if (e.code === "FST_ERR_CTP_BODY_TOO_LARGE") return fail(INPUT_TOO_LARGE, `the body is larger than the ${request.routeOptions.bodyLimit} bytes that this operation takes`);
   if (e.statusCode !== undefined && e.statusCode < 500) return fail(INPUT_MALFORMED, String(e.message ?? "the request is malformed").slice(0, 200));
   return asFailure(error);
 }

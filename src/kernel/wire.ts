@@ -30,7 +30,9 @@ export const encodeBody = (value: unknown, type: typeof JSON_TYPE | typeof CBOR_
 export function decodeBody(bytes: Uint8Array, contentType: string | undefined): unknown {
   const type = contentType?.split(";", 1)[0]!.trim().toLowerCase() ?? "";
   if (type === CBOR_TYPE) return decodeCbor(bytes);
-  if (type === "" || type === JSON_TYPE || type.endsWith("+json") || type === "text/plain") return parseJson(bytes);
+  // Without a word from its user curl calls every body a form; EdgeX takes all that is not CBOR for JSON.
+  if (["", JSON_TYPE, "text/plain", "application/x-www-form-urlencoded"].includes(type) || type.endsWith("+json"))
+    return parseJson(bytes);
   throw fail(MEDIA_TYPE_UNKNOWN, `content type '${type.slice(0, 100)}' is not one that this service reads`);
 }
 
@@ -113,24 +115,37 @@ export function failureFromWire(body: Partial<ErrorBody>, status = body.statusCo
  * without regard to case, and its clients rely on that (`HealthCheck`, `healthCheck`). Keys the schema does not know stay.
  */
 export function foldKeys(value: unknown, schema: TSchema): unknown {
-  const s = schema as { properties?: Record<string, TSchema>; items?: TSchema; anyOf?: TSchema[] };
   if (Array.isArray(value)) {
-    if (s.items) for (let i = 0; i < value.length; i++) value[i] = foldKeys(value[i], s.items);
+    const items = partOf(schema, "items") as TSchema | undefined;
+    if (items) for (let i = 0; i < value.length; i++) value[i] = foldKeys(value[i], items);
     return value;
   }
-  if (typeof value !== "object" || value === null || value instanceof Uint8Array || !s.properties) return value;
+  if (typeof value !== "object" || value === null || value instanceof Uint8Array) return value;
+  const properties = partOf(schema, "properties") as Record<string, TSchema> | undefined;
+  if (!properties) return value;
   const object = value as Record<string, unknown>;
   for (const key of Object.keys(object)) {
     let name = key;
-    if (!Object.hasOwn(s.properties, key)) {
+    if (!Object.hasOwn(properties, key)) {
       const lower = key.toLowerCase();
-      const known = Object.keys(s.properties).find((p) => p.toLowerCase() === lower);
+      const known = Object.keys(properties).find((p) => p.toLowerCase() === lower);
       if (known === undefined || Object.hasOwn(object, known)) continue;
       object[known] = object[key];
       delete object[key];
       name = known;
     }
-    object[name] = foldKeys(object[name], s.properties[name]);
+    object[name] = foldKeys(object[name], properties[name]!);
   }
   return value;
+}
+
+/** What a schema says of arrays or objects, also where they are one of several things it may be (`null` is the other). */
+function partOf(schema: TSchema, part: "items" | "properties"): unknown {
+  const s = schema as { items?: unknown; properties?: unknown; anyOf?: TSchema[] };
+  if (s[part] !== undefined || !s.anyOf) return s[part];
+  for (const one of s.anyOf) {
+    const found = partOf(one, part);
+    if (found !== undefined) return found;
+  }
+  return undefined;
 }

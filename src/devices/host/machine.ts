@@ -44,28 +44,32 @@ export function memoryBytes(name: string, text = readText("/proc/meminfo")): num
 export function diskBytes(text = readText("/proc/diskstats")): { read: number; written: number } | undefined {
   if (!text) return undefined;
   const total = { read: 0, written: 0 };
+  let disks = 0;
   for (const line of text.split("\n")) {
     const f = line.trim().split(/\s+/);
     // Partitions, loops and RAM disks would count the same bytes again.
     if (f.length < 10 || !/^(sd[a-z]+|vd[a-z]+|xvd[a-z]+|nvme\d+n\d+|mmcblk\d+)$/.test(f[2])) continue;
+    disks++;
     total.read += Number(f[5]) * 512;
     total.written += Number(f[9]) * 512;
   }
-  return total;
+  return disks > 0 ? total : undefined;
 }
 
 /** Bytes received and sent by all interfaces but loopback since boot. */
 export function networkBytes(text = readText("/proc/self/net/dev")): { received: number; sent: number } | undefined {
   if (!text) return undefined;
   const total = { received: 0, sent: 0 };
+  let interfaces = 0;
   for (const line of text.split("\n").slice(2)) {
     const [name, counters] = line.split(":");
     if (!counters || name.trim() === "lo") continue;
     const f = counters.trim().split(/\s+/).map(Number);
+    interfaces++;
     total.received += f[0];
     total.sent += f[8];
   }
-  return total;
+  return interfaces > 0 ? total : undefined;
 }
 
 /** Share of the last ten seconds in which some task waited for a resource, percent (PSI; kernel docs, accounting/psi). */
@@ -134,5 +138,6 @@ export function thermometers(): Thermometer[] {
 /** Degrees Celsius (sysfs gives thousandths). */
 export function temperature(path: string): number | undefined {
   const text = readText(path);
-  return text === undefined ? undefined : Number(text) / 1000;
+  // Some sensors answer with nothing while they sleep.
+  return text?.trim() ? Number(text) / 1000 : undefined;
 }

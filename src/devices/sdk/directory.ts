@@ -1,4 +1,5 @@
 /** The device service's own picture of its devices and profiles: made known to core-metadata, kept current by the bus. */
+import { createHash } from "node:crypto";
 import { makeCall } from "../../kernel/call.ts";
 import type { Clock } from "../../kernel/clock.ts";
 import { type Device, type DeviceProfile, type Envelope, MAX_RESULT_COUNT, TOPIC } from "../../kernel/edgex.ts";
@@ -6,11 +7,17 @@ import { Failure } from "../../kernel/error.ts";
 import { forever } from "../../kernel/forever.ts";
 import { parseJson, stringifyJson } from "../../kernel/json.ts";
 import type { Log } from "../../kernel/log.ts";
-import type { Bus } from "../../services/bus/api.ts";
+import type { Bus, BusMessage } from "../../services/bus/api.ts";
 import type { CoreMetadata } from "../../services/core-metadata/api.ts";
 import type { Driver } from "./driver.ts";
 
 const CALL_TIMEOUT_MS = 10_000;
+/** When devices are read once more after it began to listen. */
+const RELOAD_MS = 5_000;
+/** Property of a device that tells what the driver made it of, so that a changed config is seen and a person's changes stay. */
+const MARK = "holdfast";
+const markOf = (device: Device): string =>
+  createHash("sha256").update(stringifyJson(device)).digest("hex").slice(0, 16);
 
 export interface DirectoryOptions {
   readonly service: string;
@@ -63,13 +70,34 @@ export class DeviceDirectory {
     await this.#load();
     this.#synced();
     this.#o.onChange();
-    for (let item = await first; !item.done; item = await messages.next()) {
-      const { topic, payload } = item.value;
-      if (topic.endsWith("/validate/device")) await this.#validate(payload);
-      else {
-        await this.#changed(topic, parseJson(payload) as Envelope);
-        this.#o.onChange();
-      }
+    // Whether the bus listened before metadata was read is known a while later only: then it is read once more.
+    const again = setTimeout(() => void this.#reload(), RELOAD_MS).unref();
+    try {
+      for (let item = await first; !item.done; item = await messages.next()) await this.#hear(item.value);
+    } finally {
+      clearTimeout(again);
+    }
+  }
+
+  async #reload(): Promise<void> {
+    try {
+      await this.#load();
+      this.#o.onChange();
+    } catch (error) {
+      this.#o.log.info({ err: error }, "devices could not be read again from core-metadata");
+    }
+  }
+
+  /** Takes a message; one that is no EdgeX message costs a log line and nothing else. */
+  async #hear({ topic, payload }: BusMessage): Promise<void> {
+    try {
+      const envelope = parseJson(payload) as Envelope;
+      if (topic.endsWith("/validate/device")) return await this.#validate(envelope);
+      await this.#changed(topic, envelope);
+      this.#o.onChange();
+    } catch (error) {
+      if (error instanceof Failure && error.kind !== "invalid") throw error;
+      this.#o.log.warn({ topic: topic.slice(0, 200), err: error }, "a message cannot be understood");
     }
   }
 
@@ -77,8 +105,12 @@ export class DeviceDirectory {
     const { driver, metadata, service } = this.#o;
     const call = () => makeCall({ caller: service, timeoutMs: CALL_TIMEOUT_MS, signal: this.#o.signal });
     const own = { name: service, baseAddress: `https://${service}`, adminState: "UNLOCKED" as const };
-    if (!(await known(metadata.serviceByName({ name: service }, call()))))
-      await metadata.addServices({ body: [{ service: own }] }, call());
+    const registered = await known(metadata.serviceByName({ name: service }, call()));
+    if (!registered) await this.#mustSucceed(metadata.addServices({ body: [{ service: own }] }, call()));
+    else if (registered.service.baseAddress !== own.baseAddress)
+      await this.#mustSucceed(
+        metadata.patchServices({ body: [{ service: { name: service, baseAddress: own.baseAddress } }] }, call()),
+      );
     for (const profile of driver.profiles) {
       const there = await known(metadata.profileByName({ name: profile.name }, call()));
       if (!there) await this.#mustSucceed(metadata.addProfiles({ body: [{ profile }] }, call()));
@@ -103,10 +135,18 @@ export class DeviceDirectory {
       }
     }
     for (const device of driver.devices) {
-      if (await known(metadata.deviceByName({ name: device.name }, call()))) continue;
-      await this.#mustSucceed(
-        metadata.addDevices({ body: [{ device }], bypassValidation: true, force: false }, call()),
-      );
+      const found = await known(metadata.deviceByName({ name: device.name }, call()));
+      const marked = { ...device, properties: { ...device.properties, [MARK]: markOf(device) } };
+      const skip = { bypassValidation: true };
+      if (!found)
+        await this.#mustSucceed(metadata.addDevices({ body: [{ device: marked }], ...skip, force: false }, call()));
+      else if (found.device.properties?.[MARK] !== marked.properties[MARK]) {
+        // The driver's config changed since; adminState and the like stay as a person left them.
+        const { name, description, protocols, autoEvents, profileName } = device;
+        const properties = { ...found.device.properties, ...marked.properties };
+        const change = { name, description, protocols, autoEvents, profileName, properties };
+        await this.#mustSucceed(metadata.patchDevices({ body: [{ device: change }], ...skip }, call()));
+      }
     }
   }
 
@@ -127,11 +167,16 @@ export class DeviceDirectory {
     }
     for (const name of new Set(devices.flatMap((d) => (d.profileName ? [d.profileName] : []))))
       await this.#loadProfile(name);
+    const gone = new Map(this.devices);
     this.devices.clear();
     for (const device of devices) {
+      const old = gone.get(device.name);
+      gone.delete(device.name);
       this.devices.set(device.name, device);
-      this.#o.driver.changed?.(device, "add");
+      if (!old) this.#o.driver.changed?.(device, "add");
+      else if (stringifyJson(old) !== stringifyJson(device)) this.#o.driver.changed?.(device, "update");
     }
+    for (const device of gone.values()) this.#o.driver.changed?.(device, "delete");
   }
 
   async #loadProfile(name: string): Promise<void> {
@@ -159,9 +204,8 @@ export class DeviceDirectory {
   }
 
   /** Answers core-metadata's question whether a new device can be served (FACTS: validate round-trip). */
-  async #validate(payload: Uint8Array): Promise<void> {
+  async #validate(question: Envelope): Promise<void> {
     const { bus, driver, service, signal } = this.#o;
-    const question = parseJson(payload) as Envelope;
     const reply = { ...question, receivedTopic: "", errorCode: 0 as 0 | 1, payload: null as unknown };
     try {
       driver.validate?.((question.payload as { device: Device }).device);

@@ -1,19 +1,20 @@
 /** Makes the main of a device service from its driver: all that a new kind of device has to call. */
 import { type Static, type TObject } from "typebox";
-import { type Call, makeCall } from "../../kernel/call.ts";
+import { makeCall, newSpanId } from "../../kernel/call.ts";
 import type { Contract } from "../../kernel/contract.ts";
 import { nextEpoch } from "../../kernel/epoch.ts";
 import { asFailure } from "../../kernel/error.ts";
 import { publisherTag } from "../../kernel/events/ids.ts";
+import type { Log } from "../../kernel/log.ts";
 import { type Context, defineService, type ServiceMain, type Started } from "../../kernel/service.ts";
 import { bus } from "../../services/bus/api.ts";
 import { coreMetadata } from "../../services/core-metadata/api.ts";
 import { deviceService } from "./api.ts";
-import { AutoEvents } from "./autoevents.ts";
+import { AutoEvents, type AutoEventsOptions } from "./autoevents.ts";
 import { DeviceDirectory } from "./directory.ts";
 import type { Driver } from "./driver.ts";
 import { EventPublisher } from "./publisher.ts";
-import { makeDeviceService } from "./service.ts";
+import { type DeviceRules, makeDeviceService } from "./service.ts";
 
 type DeviceContract = ReturnType<typeof deviceService>;
 
@@ -48,59 +49,36 @@ async function startDevice<S extends TObject>(
   const { clock, log, name, node, stopping, tracer } = context;
   // Events are still sent while the service stops; the publisher's own signal ends it afterwards.
   const sending = new AbortController();
-  const publisher = new EventPublisher({
-    publisher: { name, epoch: nextEpoch(context.directory, clock) },
-    bus: context.connect(bus),
-    clock,
-    log,
-    tracer,
-    signal: sending.signal,
-  });
+  const made = { name, epoch: nextEpoch(context.directory, clock) };
+  const busClient = context.connect(bus);
+  const publisher = new EventPublisher({ publisher: made, bus: busClient, clock, log, tracer, signal: sending.signal });
   const driver = await options.driver(context, publisher);
+  const metadata = context.connect(coreMetadata);
+  const parts = { service: name, driver, metadata, bus: busClient, clock, log, signal: stopping };
+  const directory = new DeviceDirectory({ ...parts, onChange: () => autoEvents.sync() });
+  const { devices, profiles } = directory;
   const rules = makeDeviceService({
     driver,
     clock,
-    publisher: publisher.publisher,
+    publisher: made,
     tag: publisherTag(node, name),
-    device: (device) => directory.devices.get(device),
-    profile: (profile) => directory.profiles.get(profile),
-    emit: (series, origin, values, extra) => publisher.emit(series, origin, values, extra),
+    device: (device) => devices.get(device),
+    profile: (profile) => profiles.get(profile),
+    emit: (...event) => (publisher.full ? undefined : publisher.emit(...event).sequence),
+    pushed: ({ requestId, spanId }, sequence) =>
+      tracer.add({
+        requestId,
+        spanId: newSpanId(),
+        parentId: spanId,
+        service: name,
+        operation: "push",
+        startNs: clock.wallNs(),
+        durationUs: 0,
+        status: 0,
+        ranges: [{ publisher: name, epoch: made.epoch, from: sequence, to: sequence }],
+      }),
   });
-  const autoEvents = new AutoEvents({
-    clock,
-    log,
-    devices: () => directory.devices.values(),
-    async fire(device, source, changed) {
-      // The bus is away and memory is full: this reading is not taken rather than another one dropped.
-      if (publisher.full) return;
-      const call: Call = makeCall({ caller: name, timeoutMs: READ_TIMEOUT_MS });
-      try {
-        const { series, origin, values } = await rules.take(device, source, call);
-        if (changed(values)) publisher.emit(series, origin, values);
-      } catch (error) {
-        log.warn(
-          {
-            requestId: call.requestId,
-            device: device.name,
-            source,
-            code: asFailure(error).code,
-            err: asFailure(error).message,
-          },
-          "an AutoEvent could not be read",
-        );
-      }
-    },
-  });
-  const directory = new DeviceDirectory({
-    service: name,
-    driver,
-    metadata: context.connect(coreMetadata),
-    bus: context.connect(bus),
-    clock,
-    log,
-    signal: stopping,
-    onChange: () => autoEvents.sync(),
-  });
+  const autoEvents = new AutoEvents({ clock, log, devices, fire: firing(name, rules, publisher, log) });
   autoEvents.sync();
   return {
     service: rules.api,
@@ -115,5 +93,28 @@ async function startDevice<S extends TObject>(
       sending.abort();
       await Promise.all([publisher.stopped(), directory.stopped()]);
     },
+  };
+}
+
+/** How an AutoEvent takes its turn. A source that cannot be read is said when that begins and when it ends. */
+function firing(service: string, rules: DeviceRules, publisher: EventPublisher, log: Log): AutoEventsOptions["fire"] {
+  const failing = new Set<string>();
+  return async (device, source, changed) => {
+    // The bus is away and memory is full: this reading is not taken rather than another one dropped.
+    if (publisher.full) return;
+    const call = makeCall({ caller: service, timeoutMs: READ_TIMEOUT_MS });
+    const about = { requestId: call.requestId, device: device.name, source };
+    const key = `${device.name}\u0000${source}`;
+    try {
+      const taken = await rules.take(device, source, call);
+      if (taken && changed(taken.values)) publisher.emit(taken.series, taken.origin, taken.values);
+      if (failing.delete(key)) log.info(about, "an AutoEvent can be read again");
+    } catch (error) {
+      const { code, message } = asFailure(error);
+      log[failing.has(key) ? "debug" : "warn"]({ ...about, code, err: message }, "an AutoEvent could not be read");
+      failing.add(key);
+    } finally {
+      call.end(false);
+    }
   };
 }

@@ -4,7 +4,7 @@
  */
 import { makeCall } from "../../kernel/call.ts";
 import type { Clock } from "../../kernel/clock.ts";
-import { Failure } from "../../kernel/error.ts";
+import { asFailure, Failure } from "../../kernel/error.ts";
 import { BlockBuilder } from "../../kernel/events/blocks.ts";
 import { encodeBlocks } from "../../kernel/events/codec.ts";
 import type { Extra, Publisher, Series, Value } from "../../kernel/events/model.ts";
@@ -16,8 +16,9 @@ import type { Bus } from "../../services/bus/api.ts";
 /** Events in one batch at the most. */
 const BATCH_ROWS_MAX = 4_096;
 const BATCH_BYTES_MAX = 512 * 1024;
-/** Events in memory that the bus has not acknowledged; above it `emit` waits, and AutoEvents skip their turn. */
+/** Events in memory that the bus has not acknowledged, and their bytes; above it whoever can wait waits (`full`, `room`), and AutoEvents skip their turn. */
 export const WAITING_ROWS_MAX = 65_536;
+const WAITING_BYTES_MAX = 32 * 1024 * 1024;
 const APPEND_TIMEOUT_MS = 10_000;
 
 export interface PublisherOptions {
@@ -34,8 +35,10 @@ interface Batch {
   readonly first: number;
   last: number;
   readonly startMs: number;
+  /** As it goes to the bus: once encoded it takes no more events, and is sent again as it is. */
+  encoded: Uint8Array | undefined;
   readonly acknowledged: Promise<void>;
-  acknowledge(): void;
+  acknowledge(this: void): void;
 }
 
 export class EventPublisher {
@@ -44,6 +47,7 @@ export class EventPublisher {
   readonly #queue: Batch[] = [];
   #sequence = 0;
   #rows = 0;
+  #bytes = 0;
   #wake: () => void = () => undefined;
   readonly #done: Promise<void>;
   /** Events the bus has acknowledged. */
@@ -63,7 +67,7 @@ export class EventPublisher {
 
   /** True where an event would wait for room: who can, skips. */
   get full(): boolean {
-    return this.#rows >= WAITING_ROWS_MAX;
+    return this.#rows >= WAITING_ROWS_MAX || this.#bytes >= WAITING_BYTES_MAX;
   }
 
   /** Takes an event and gives its number and the promise of the bus's acknowledgement (never rejected; pending while the bus is away). */
@@ -74,14 +78,15 @@ export class EventPublisher {
     extra?: Extra,
   ): { sequence: number; durable: Promise<void> } {
     let batch = this.#queue.at(-1);
-    // The batch in front may be under way: it takes no more.
-    if (!batch || (this.#queue.length === 1 && this.#sending) || batch.builder.full) {
+    if (!batch || batch.encoded || batch.builder.full) {
       batch = this.#newBatch();
       this.#queue.push(batch);
     }
-    const sequence = ++this.#sequence;
+    const sequence = this.#sequence + 1;
+    const bytes = batch.builder.bytesEstimate;
     batch.builder.add(series, sequence, origin, values, extra);
-    batch.last = sequence;
+    this.#bytes += batch.builder.bytesEstimate - bytes;
+    this.#sequence = batch.last = sequence;
     this.#rows++;
     this.#wake();
     return { sequence, durable: batch.acknowledged };
@@ -103,8 +108,6 @@ export class EventPublisher {
     await this.#done;
   }
 
-  #sending = false;
-
   #newBatch(): Batch {
     let acknowledge: () => void = () => undefined;
     const acknowledged = new Promise<void>((resolve) => (acknowledge = resolve));
@@ -114,6 +117,7 @@ export class EventPublisher {
       first: this.#sequence + 1,
       last: this.#sequence,
       startMs: this.#options.clock.monotonicMs(),
+      encoded: undefined,
       acknowledged,
       acknowledge,
     };
@@ -130,38 +134,42 @@ export class EventPublisher {
         await Promise.resolve();
         continue;
       }
-      this.#sending = true;
-      try {
-        await this.#append(batch);
-      } finally {
-        this.#sending = false;
-      }
+      await this.#append(batch);
       this.#queue.shift();
       this.#rows -= batch.builder.rows;
+      this.#bytes -= batch.builder.bytesEstimate;
       this.acknowledged += batch.builder.rows;
       batch.acknowledge();
     }
   }
 
   async #append(batch: Batch): Promise<void> {
-    const { bus, clock, tracer, log, signal } = this.#options;
+    const { bus, clock, tracer, signal } = this.#options;
     const { name, epoch } = this.publisher;
     const range = [{ publisher: name, epoch, from: batch.first, to: batch.last }];
-    const encodeMs = clock.monotonicMs();
+    const startMs = clock.monotonicMs();
     const call = makeCall({ caller: name, timeoutMs: APPEND_TIMEOUT_MS, signal });
     try {
-      await bus.append({ body: { blocks: encodeBlocks(batch.builder.blocks()), requestId: call.requestId } }, call);
+      batch.encoded ??= encodeBlocks(batch.builder.blocks());
+      await bus.append({ body: { blocks: batch.encoded, requestId: call.requestId } }, call);
     } catch (error) {
-      // What the bus refuses for good would block all that follows: it is given up, and said.
-      if (!(error instanceof Failure) || (error.kind !== "invalid" && error.kind !== "too-large")) throw error;
-      log.error(
-        { code: error.code, from: batch.first, to: batch.last, err: error },
-        "the bus refused a batch of events for good",
-      );
+      // What cannot be encoded, or the bus refuses for good, would block all that follows: it is given up, and said.
+      const isLasting = !batch.encoded || (error instanceof Failure && /^(invalid|too-large)$/.test(error.kind));
+      if (!isLasting) throw error;
+      this.#giveUp(batch, error);
+      return;
     } finally {
       call.end(false);
     }
     tracer.batch("read", batch.startMs, range);
-    tracer.batch("send", encodeMs, range, `${batch.builder.rows} events`);
+    tracer.batch("send", startMs, range, `${batch.builder.rows} events`);
+  }
+
+  #giveUp(batch: Batch, error: unknown): void {
+    const { code, message } = asFailure(error);
+    this.#options.log.error(
+      { code, from: batch.first, to: batch.last, err: error },
+      `${batch.builder.rows} events are lost: ${message}`,
+    );
   }
 }

@@ -1,14 +1,12 @@
-/** The rules of a device service: which resources a command means, what may be read and written, how a reading becomes an event. */
+/** The rules of a device service: who may be read and written, how a reading becomes an event. */
 import type { Call } from "../../kernel/call.ts";
 import type { Clock } from "../../kernel/clock.ts";
-import type { Device, DeviceProfile, DeviceResource } from "../../kernel/edgex.ts";
-import { asFailure, fail } from "../../kernel/error.ts";
+import type { Device, DeviceProfile } from "../../kernel/edgex.ts";
+import { asFailure, DEADLINE, Failure, fail, INTERNAL, UNAVAILABLE } from "../../kernel/error.ts";
 import { rowToEvent } from "../../kernel/events/edgex.ts";
-import type { Block, Extra, Publisher, Series, Value } from "../../kernel/events/model.ts";
-import { checkValue, textToValue } from "../../kernel/events/values.ts";
-import { stringifyJson } from "../../kernel/json.ts";
+import type { Extra, Publisher, Series, Value } from "../../kernel/events/model.ts";
+import { checkValue } from "../../kernel/events/values.ts";
 import {
-  DEVICE_COMMAND_UNKNOWN,
   DEVICE_FAILED,
   DEVICE_LOCKED,
   DEVICE_NOT_ALLOWED,
@@ -17,23 +15,21 @@ import {
   type DeviceServiceApi,
 } from "./api.ts";
 import type { Driver } from "./driver.ts";
-import { transformRead, transformWrite } from "./transform.ts";
+import { mapRead, type Part, type Source, Sources, valueToWrite } from "./source.ts";
+import { transformRead } from "./transform.ts";
 
 interface Needs {
   readonly driver: Driver;
   readonly clock: Clock;
   readonly publisher: Publisher;
-  /** Tag of the publisher, for the ids of events that are answered but not sent. */
+  /** Tag of the publisher, for the ids of events. */
   readonly tag: number;
-  device(name: string): Device | undefined;
-  profile(name: string): DeviceProfile | undefined;
-  /** Takes an event to the bus; gives its number, and when it is durable there. */
-  emit(
-    series: Series,
-    origin: bigint,
-    values: readonly Value[],
-    extra?: Extra,
-  ): { sequence: number; durable: Promise<void> };
+  device(this: void, name: string): Device | undefined;
+  profile(this: void, name: string): DeviceProfile | undefined;
+  /** Takes an event to the bus; gives its number. Undefined where there is no room. */
+  emit(this: void, series: Series, origin: bigint, values: readonly Value[], extra?: Extra): number | undefined;
+  /** Notes that a request pushed an event: its story goes on with that of the event. */
+  pushed(this: void, call: Call, sequence: number): void;
 }
 
 export interface Taken {
@@ -42,177 +38,117 @@ export interface Taken {
   readonly values: Value[];
 }
 
-/** What a command name stands for, with what it may be used for. */
-interface Source {
-  readonly name: string;
-  readonly readWrite: string;
-  readonly resources: readonly DeviceResource[];
-  readonly mappings: readonly ({ readonly [from: string]: string } | null | undefined)[];
-}
-
 export interface DeviceRules {
   readonly api: DeviceServiceApi;
-  /** Reads a source of a device, as an AutoEvent does. */
-  take(device: Device, source: string, call: Call): Promise<Taken>;
+  /** Reads a source of a device, as an AutoEvent does; undefined where the device gave no reading at all. */
+  take(this: void, device: Device, source: string, call: Call): Promise<Taken | undefined>;
 }
 
 /** Makes a device service of its driver. */
 export function makeDeviceService(needs: Needs): DeviceRules {
-  const { driver, clock, emit, publisher, tag } = needs;
-  const cached = new WeakMap<DeviceProfile, Map<string, { source: Source; series: Map<string, Series> }>>();
-
-  const deviceFor = (name: string): Device => {
-    const device = needs.device(name);
-    if (!device) throw fail(DEVICE_UNKNOWN, `device '${name}' is not one of this service's`);
-    if (device.adminState === "LOCKED") throw fail(DEVICE_LOCKED, `device '${name}' is locked (adminState LOCKED)`);
-    if (device.operatingState === "DOWN") throw fail(DEVICE_LOCKED, `device '${name}' is down (operatingState DOWN)`);
-    return device;
-  };
-  const sourceOf = (device: Device, name: string) => {
-    const profile = needs.profile(device.profileName ?? "");
-    if (!profile) throw fail(DEVICE_COMMAND_UNKNOWN, `device '${device.name}' has no profile that is known here`);
-    let sources = cached.get(profile);
-    if (!sources) cached.set(profile, (sources = new Map()));
-    let entry = sources.get(name);
-    if (!entry) {
-      const source = findSource(profile, name);
-      if (!source)
-        throw fail(DEVICE_COMMAND_UNKNOWN, `device profile '${profile.name}' has no command or resource '${name}'`);
-      sources.set(name, (entry = { source, series: new Map() }));
-    }
-    let series = entry.series.get(device.name);
-    if (!series) entry.series.set(device.name, (series = seriesOf(device, entry.source)));
-    return { source: entry.source, series };
-  };
-
-  async function take(device: Device, name: string, call: Call): Promise<Taken> {
-    const { source, series } = sourceOf(device, name);
-    if (!source.readWrite.includes("R"))
-      throw fail(DEVICE_NOT_ALLOWED, `'${name}' of device '${device.name}' cannot be read (${source.readWrite})`);
-    const read = await guarded(device, "read", () => driver.read(device, source.resources, call));
-    const values = source.resources.map((resource, i) => {
-      const value = transformRead(resource, read[i]);
-      if (value === undefined || value === null) return value;
-      return mapped(checkValue(resource.properties.valueType, value, resource.name), source.mappings[i]);
-    });
-    return { series, origin: stamp(clock), values };
-  }
-
-  const api: DeviceServiceApi = {
-    async read({ deviceName, command, pushEvent, returnEvent }, call) {
-      const { series, origin, values } = await take(deviceFor(deviceName), command, call);
-      let sequence = 0;
-      let extra: Extra = { ids: ["", ...series.resources.map(() => undefined)] };
-      if (pushEvent) {
-        extra = { requestId: call.requestId };
-        ({ sequence } = emit(series, origin, values, extra));
-      } else extra = { ids: idsOf(call, series) };
-      if (!returnEvent) return {};
-      return { event: rowToEvent(oneRow(publisher, series, sequence, origin, values, extra), 0, tag) };
-    },
-    async write({ deviceName, command, body }, call) {
-      const device = deviceFor(deviceName);
-      const { source } = sourceOf(device, command);
-      if (!driver.write || !source.readWrite.includes("W"))
-        throw fail(
-          DEVICE_NOT_ALLOWED,
-          `'${command}' of device '${deviceName}' cannot be written (${source.readWrite})`,
-        );
-      const values = source.resources.map((resource) => ({ resource, value: valueFor(resource, body) }));
-      const unknown = Object.keys(body).find((name) => !source.resources.some((r) => r.name === name));
-      if (unknown !== undefined)
-        throw fail(DEVICE_VALUE_INVALID, `'${command}' has no resource '${unknown.slice(0, 100)}'`);
-      await guarded(device, "write", () => driver.write!(device, values, call));
-      return {};
+  const { driver } = needs;
+  const sources = new Sources();
+  const sourceOf = (device: Device, name: string) => sources.of(device, needs.profile(device.profileName ?? ""), name);
+  const take = (device: Device, name: string, call: Call) => read(needs, device, sourceOf(device, name), call);
+  return {
+    take,
+    api: {
+      async read({ deviceName, command, pushEvent, returnEvent }, call) {
+        const taken = await take(deviceFor(needs, deviceName), command, call);
+        if (!taken) throw fail(DEVICE_FAILED, `device '${deviceName}' gave no reading of '${command}'`);
+        return answer(needs, taken, pushEvent, returnEvent, call);
+      },
+      async write({ deviceName, command, body }, call) {
+        const device = deviceFor(needs, deviceName);
+        const { source } = sourceOf(device, command);
+        if (!driver.write || !source.readWrite.includes("W")) throw notAllowed(device, source, "written");
+        const unknown = Object.keys(body).find((name) => !source.resources.some((r) => r.name === name));
+        if (unknown !== undefined)
+          throw fail(DEVICE_VALUE_INVALID, `'${command}' has no resource '${unknown.slice(0, 100)}'`);
+        const values = source.parts.map((part) => ({ resource: part.resource, value: valueToWrite(part, body) }));
+        await guarded(device, "write", call, async () => driver.write!(device, values, call));
+        return {};
+      },
     },
   };
-  return { api, take };
 }
+
+/** DEVICE_UNKNOWN, DEVICE_LOCKED. */
+function deviceFor(needs: Needs, name: string): Device {
+  const device = needs.device(name);
+  if (!device) throw fail(DEVICE_UNKNOWN, `device '${name}' is not one of this service's`);
+  if (device.adminState === "LOCKED") throw fail(DEVICE_LOCKED, `device '${name}' is locked (adminState LOCKED)`);
+  if (device.operatingState === "DOWN") throw fail(DEVICE_LOCKED, `device '${name}' is down (operatingState DOWN)`);
+  return device;
+}
+
+const notAllowed = (device: Device, source: Source, done: string): Failure =>
+  fail(DEVICE_NOT_ALLOWED, `'${source.name}' of device '${device.name}' cannot be ${done} (${source.readWrite})`);
+
+async function read(
+  { driver, clock }: Needs,
+  device: Device,
+  { source, series }: { source: Source; series: Series },
+  call: Call,
+): Promise<Taken | undefined> {
+  if (!source.readWrite.includes("R")) throw notAllowed(device, source, "read");
+  const got = await guarded(device, "read", call, async () => driver.read(device, source.resources, call));
+  const values = source.parts.map((part, i) => reported(device, part, got[i]));
+  return values.every((value) => value === undefined) ? undefined : { series, origin: stamp(clock), values };
+}
+
+/** What of a device's value is reported. A value that its type cannot hold is the device's fault: DEVICE_FAILED. */
+function reported(device: Device, part: Part, value: Value): Value {
+  const { name, properties } = part.resource;
+  try {
+    if (value === undefined || value === null) return value;
+    return mapRead(part, checkValue(properties.valueType, transformRead(part.resource, value), name));
+  } catch (error) {
+    if (error instanceof Failure && error.kind !== "invalid") throw error;
+    const words = error instanceof Error ? error.message : String(error);
+    throw fail(DEVICE_FAILED, `device '${device.name}' said what cannot be: ${words}`, { cause: error });
+  }
+}
+
+function answer({ emit, pushed, publisher, tag }: Needs, taken: Taken, push: boolean, isWanted: boolean, call: Call) {
+  const { series, origin, values } = taken;
+  const asked: Extra = { requestId: call.requestId };
+  const sequence = push ? emit(series, origin, values, asked) : 0;
+  if (sequence === undefined) throw fail(UNAVAILABLE, "the bus takes no events now", { retryAfterS: 1 });
+  if (push) pushed(call, sequence);
+  if (!isWanted) return {};
+  // An event that is only answered has no number on the bus: its ids come from the request.
+  const extra = push ? asked : { ids: idsOf(call, series) };
+  const columns = values.map((value) => [value]);
+  const row = { publisher, series, sequences: [sequence], origins: [origin], columns, extras: new Map([[0, extra]]) };
+  return { event: rowToEvent(row, 0, tag) };
+}
+
+const idsOf = ({ requestId }: Call, series: Series): string[] => [
+  requestId,
+  ...series.resources.map((_, k) => `${requestId.slice(0, 32)}${(k + 1).toString(16).padStart(4, "0")}`),
+];
 
 /** Whole milliseconds: finer digits would be noise (no device is read that exactly), and cost 2.5 bytes an event for ever. */
 export const stamp = (clock: Clock): bigint => BigInt(clock.wallMs()) * 1_000_000n;
 
-/** A command of the profile, else a resource of this name. Hidden resources can be read too (EdgeX hides them from core-command only). */
-function findSource(profile: DeviceProfile, name: string): Source | undefined {
-  const resources = profile.deviceResources ?? [];
-  const command = profile.deviceCommands?.find((c) => c.name === name);
-  if (command) {
-    const of = command.resourceOperations.map((operation) =>
-      resources.find((r) => r.name === operation.deviceResource)!,
-    );
-    return {
-      name,
-      readWrite: command.readWrite,
-      resources: of,
-      mappings: command.resourceOperations.map((o) => o.mappings),
-    };
-  }
-  const resource = resources.find((r) => r.name === name);
-  return resource && { name, readWrite: resource.properties.readWrite, resources: [resource], mappings: [undefined] };
-}
-
-const seriesOf = (device: Device, source: Source): Series => ({
-  deviceName: device.name,
-  profileName: device.profileName ?? "",
-  sourceName: source.name,
-  resources: source.resources.map(({ name, properties: { valueType, units, mediaType } }) => ({
-    name,
-    valueType,
-    ...(units ? { units } : {}),
-    ...(mediaType ? { mediaType } : {}),
-  })),
-});
-
-/** EdgeX's mappings turn a text value into another one. */
-const mapped = (value: Value, mappings: { readonly [from: string]: string } | null | undefined): Value =>
-  typeof value === "string" && mappings && Object.hasOwn(mappings, value) ? mappings[value] : value;
-
-function valueFor(resource: DeviceResource, body: { [name: string]: unknown }): Value {
-  const { valueType, defaultValue } = resource.properties;
-  const given = Object.hasOwn(body, resource.name) ? body[resource.name] : defaultValue || undefined;
-  if (given === undefined) throw fail(DEVICE_VALUE_INVALID, `a value for resource '${resource.name}' is missing`);
-  const isObject = valueType === "Object" || valueType === "ObjectArray";
-  // EdgeX sends values as text; numbers and booleans as such are taken too.
-  const value =
-    isObject && typeof given !== "string"
-      ? (given as Value)
-      : textToValue(typeof given === "string" ? given : stringifyJson(given), valueType, resource.name);
-  return transformWrite(resource, checkValue(valueType, value, resource.name));
-}
-
-/** What a driver throws becomes DEVICE_FAILED with its words. */
-async function guarded<T>(device: Device, what: string, work: () => Promise<T>): Promise<T> {
+/** Does a driver's work: what it throws becomes DEVICE_FAILED with its words, and one that hangs is not waited for beyond the call. */
+async function guarded<T>(device: Device, what: string, call: Call, work: () => Promise<T>): Promise<T> {
+  const { signal } = call;
+  let stop: () => void = () => undefined;
+  const late = new Promise<never>((_, reject) => {
+    stop = () => reject(fail(DEADLINE, `device '${device.name}' did not ${what} in time`));
+    signal.addEventListener("abort", stop, { once: true });
+  });
   try {
-    return await work();
+    signal.throwIfAborted();
+    return await Promise.race([work(), late]);
   } catch (error) {
     const failure = asFailure(error);
-    if (failure.code !== "KERNEL_INTERNAL") throw failure;
-    throw fail(
-      DEVICE_FAILED,
-      `device '${device.name}' did not ${what}: ${error instanceof Error ? error.message : String(error)}`,
-      { cause: error },
-    );
+    if (failure.code !== INTERNAL.code) throw failure;
+    const words = error instanceof Error ? error.message : String(error);
+    throw fail(DEVICE_FAILED, `device '${device.name}' did not ${what}: ${words}`, { cause: error });
+  } finally {
+    signal.removeEventListener("abort", stop);
   }
 }
-
-/** An event that is only answered has no number on the bus: its ids come from the request. */
-const idsOf = (call: Call, series: Series): (string | undefined)[] => [
-  call.requestId,
-  ...series.resources.map((_, k) => `${call.requestId.slice(0, 32)}${(k + 1).toString(16).padStart(4, "0")}`),
-];
-
-const oneRow = (
-  publisher: Publisher,
-  series: Series,
-  sequence: number,
-  origin: bigint,
-  values: Value[],
-  extra: Extra,
-): Block => ({
-  publisher,
-  series,
-  sequences: [sequence],
-  origins: [origin],
-  columns: values.map((value) => [value]),
-  extras: new Map([[0, extra]]),
-});

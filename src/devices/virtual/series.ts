@@ -33,7 +33,7 @@ export function draw(resource: DeviceResource, random: () => number): Value {
   const { valueType, minimum, maximum } = resource.properties;
   const range = INTEGER_RANGE[valueType];
   if (range) {
-    const [low, high] = [minimum ?? range[0], maximum ?? range[1]];
+    const [low, high] = [Math.ceil(minimum ?? range[0]), Math.floor(maximum ?? range[1])];
     return Math.min(high, low + Math.floor(random() * (high - low + 1)));
   }
   switch (valueType) {
@@ -54,8 +54,9 @@ export function draw(resource: DeviceResource, random: () => number): Value {
   }
 }
 
+/** Rounded to so many digits, and within the limits nevertheless. */
 const between = (low: number, high: number, random: () => number, digits: number): number =>
-  Number((low + random() * (high - low)).toFixed(digits));
+  Math.min(high, Math.max(low, Number((low + random() * (high - low)).toFixed(digits))));
 
 /** Rows a recorded series holds at the most. */
 const SERIES_ROWS_MAX = 10_000_000;
@@ -65,9 +66,12 @@ export function readSeries(path: string): Float64Array {
   const lines = readFileSync(path, "utf8").split("\n");
   const values: number[] = [];
   lines.forEach((line, i) => {
-    if (line.trim() === "" || (i === 0 && /[a-z]/i.test(line.split(",")[1] ?? ""))) return;
-    const value = Number(line.split(",")[1]);
-    if (line.split(",").length < 2 || !Number.isFinite(value))
+    if (line.trim() === "") return;
+    const text = line.split(",")[1]?.trim() ?? "";
+    // An empty text would read as 0.
+    const value = text === "" ? Number.NaN : Number(text);
+    if (i === 0 && text !== "" && Number.isNaN(value)) return;
+    if (!Number.isFinite(value))
       throw fail(DEVICE_FAILED, `${path}, line ${i + 1}: '${line.slice(0, 60)}' is not timestamp,value`);
     if (values.length >= SERIES_ROWS_MAX) throw fail(DEVICE_FAILED, `${path} has over ${SERIES_ROWS_MAX} rows`);
     values.push(value);

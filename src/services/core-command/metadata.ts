@@ -1,5 +1,4 @@
 /** core-command's view of metadata: cached on demand, kept current by system events, emptied when one may have been missed. */
-import type { Call } from "../../kernel/call.ts";
 import { makeCall } from "../../kernel/call.ts";
 import { Cache } from "../../kernel/cache.ts";
 import type { Clock } from "../../kernel/clock.ts";
@@ -11,9 +10,10 @@ import type { CoreMetadata } from "../core-metadata/api.ts";
 import type { Metadata } from "./service.ts";
 
 const ENTRIES_MAX = 2_048;
+/** By then the bus has begun to listen for us. */
+const LISTENING_MS = 5_000;
 
 export interface CachedMetadata extends Metadata {
-  service(name: string, call: Call): Promise<DeviceService>;
   /** Follows the changes until the signal aborts. */
   follow(options: { bus: Bus; clock: Clock; log: Log; signal: AbortSignal }): Promise<void>;
   readonly hitRate: number;
@@ -24,12 +24,12 @@ export function cacheMetadata(metadata: CoreMetadata): CachedMetadata {
   const devices = new Cache<Device>({ sizeMax: ENTRIES_MAX });
   const profiles = new Cache<DeviceProfile>({ sizeMax: ENTRIES_MAX });
   const services = new Cache<DeviceService>({ sizeMax: ENTRIES_MAX });
-  const byType: Record<string, Cache<unknown> | undefined> = {
-    device: devices,
-    deviceprofile: profiles,
-    deviceservice: services,
-  };
-  const clear = () => Object.values(byType).forEach((cache) => cache!.clear());
+  const byType = new Map<string, { clear(): void }>([
+    ["device", devices],
+    ["deviceprofile", profiles],
+    ["deviceservice", services],
+  ]);
+  const clear = () => byType.forEach((cache) => cache.clear());
   return {
     device: (name, call) => devices.get(name, async () => (await metadata.deviceByName({ name }, call)).device),
     profile: (name, call) => profiles.get(name, async () => (await metadata.profileByName({ name }, call)).profile),
@@ -42,11 +42,17 @@ export function cacheMetadata(metadata: CoreMetadata): CachedMetadata {
     follow: ({ bus, clock, log, signal }) =>
       forever({ what: "following metadata's changes", clock, log, signal }, async () => {
         const call = makeCall({ caller: "core-command", timeoutMs: Number.POSITIVE_INFINITY, signal });
-        // What changed while nobody listened is not known: begin with nothing cached.
+        // What changed while nobody listened is not known: begin with nothing cached, and once more when the bus listens
+        // for certain. (While the bus is away what is cached is used on: commands work.)
         clear();
-        for await (const { topic } of bus.listen({ topics: [`${TOPIC.systemEvents}/core-metadata/#`] }, call)) {
-          // A changed thing is forgotten whole rather than patched: names stand in the payload, types in the topic.
-          byType[topic.split("/")[3] ?? ""]?.clear();
+        const again = setTimeout(clear, LISTENING_MS).unref();
+        try {
+          for await (const { topic } of bus.listen({ topics: [`${TOPIC.systemEvents}/core-metadata/#`] }, call)) {
+            // A changed thing is forgotten whole rather than patched: names stand in the payload, types in the topic.
+            byType.get(topic.split("/")[3] ?? "")?.clear();
+          }
+        } finally {
+          clearTimeout(again);
         }
       }),
   };

@@ -1,6 +1,6 @@
 /** The rules of commands: which device service does it, whether it may be done, and what can be commanded at all. */
 import type { Call } from "../../kernel/call.ts";
-import type { Device, DeviceProfile } from "../../kernel/edgex.ts";
+import type { Device, DeviceProfile, DeviceService } from "../../kernel/edgex.ts";
 import { Failure, fail } from "../../kernel/error.ts";
 import type { DeviceServiceApi } from "../../devices/sdk/api.ts";
 import { COMMAND_DEVICE_UNKNOWN, COMMAND_LOCKED, type CoreCommand, type DeviceCoreCommand } from "./api.ts";
@@ -9,41 +9,37 @@ import { COMMAND_DEVICE_UNKNOWN, COMMAND_LOCKED, type CoreCommand, type DeviceCo
 export interface Metadata {
   device(name: string, call: Call): Promise<Device>;
   profile(name: string, call: Call): Promise<DeviceProfile>;
+  service(name: string, call: Call): Promise<DeviceService>;
   devices(offset: number, limit: number, call: Call): Promise<{ totalCount: number; devices: Device[] }>;
 }
 
 interface Needs {
   readonly metadata: Metadata;
-  /** The client of a device service by its name. */
-  deviceService(name: string, call: Call): Promise<DeviceServiceApi>;
+  /** The client of a device service. */
+  clientOf(this: void, service: DeviceService): DeviceServiceApi;
   /** Put before the path of every command that is listed. */
   readonly publicUrl: string;
 }
 
 /** Makes core-command. */
-export function makeCoreCommand({ metadata, deviceService, publicUrl }: Needs): CoreCommand {
-  const deviceNamed = async (name: string, call: Call): Promise<Device> => {
-    try {
-      return await metadata.device(name, call);
-    } catch (error) {
-      if (error instanceof Failure && error.kind === "not-found")
-        throw fail(COMMAND_DEVICE_UNKNOWN, `device '${name}' does not exist`, { cause: error });
-      throw error;
-    }
-  };
+export function makeCoreCommand({ metadata, clientOf, publicUrl }: Needs): CoreCommand {
+  const deviceNamed = async (name: string, call: Call): Promise<Device> =>
+    known(metadata.device(name, call), (cause) => {
+      throw fail(COMMAND_DEVICE_UNKNOWN, `device '${name}' does not exist`, { cause });
+    });
   const serviceOf = async (name: string, call: Call): Promise<DeviceServiceApi> => {
     const device = await deviceNamed(name, call);
     if (device.adminState === "LOCKED") throw fail(COMMAND_LOCKED, `device '${name}' is locked (adminState LOCKED)`);
     if (device.operatingState === "DOWN") throw fail(COMMAND_LOCKED, `device '${name}' is down (operatingState DOWN)`);
-    return deviceService(device.serviceName, call);
+    const service = await metadata.service(device.serviceName, call);
+    if (service.adminState === "LOCKED")
+      throw fail(COMMAND_LOCKED, `device service '${service.name}' of device '${name}' is locked (adminState LOCKED)`);
+    return clientOf(service);
   };
   const commandsOf = async (device: Device, call: Call): Promise<DeviceCoreCommand> => {
-    const profile = device.profileName ? await metadata.profile(device.profileName, call) : undefined;
-    return {
-      deviceName: device.name,
-      profileName: device.profileName ?? "",
-      coreCommands: profile ? listCommands(device.name, profile, publicUrl) : [],
-    };
+    const { name, profileName = "" } = device;
+    const profile = profileName ? await known(metadata.profile(profileName, call), () => undefined) : undefined;
+    return { deviceName: name, profileName, coreCommands: profile ? listCommands(name, profile, publicUrl) : [] };
   };
   return {
     read: async ({ name, command, ...flags }, call) =>
@@ -60,6 +56,16 @@ export function makeCoreCommand({ metadata, deviceService, publicUrl }: Needs): 
       return { totalCount, deviceCoreCommands: await Promise.all(devices.map((device) => commandsOf(device, call))) };
     },
   };
+}
+
+/** What metadata knows; `otherwise` where it does not. */
+async function known<T, U>(answer: Promise<T>, otherwise: (cause: Failure) => U): Promise<T | U> {
+  try {
+    return await answer;
+  } catch (error) {
+    if (error instanceof Failure && error.kind === "not-found") return otherwise(error);
+    throw error;
+  }
 }
 
 /** Lists a profile's commands, then the resources that no command of that name covers; hidden ones are left out (EdgeX). */

@@ -27,6 +27,7 @@ const COLUMNS = "id, series, rows, readings, min_origin AS minOrigin, max_origin
 export class ChunkIndex {
   readonly #store: EventStore;
   readonly #opened = new Map<string, Block[]>();
+  #openings = 1;
 
   constructor(store: EventStore) {
     this.#store = store;
@@ -96,9 +97,12 @@ export class ChunkIndex {
       )
       .all(publisher, epoch, sequence, sequence);
     for (const { id } of rows) {
-      const known = this.#opened.has(String(id));
       // Many series may span the sequence, and one has it: the numbers alone are read first.
-      if (!known && !this.#store.blocksOf(id, () => false).some((block) => rowOf(block, sequence) >= 0)) continue;
+      if (
+        !this.#opened.has(String(id)) &&
+        !this.#store.blocksOf(id, () => false).some((block) => rowOf(block, sequence) >= 0)
+      )
+        continue;
       for (const block of this.open(id, {})) {
         const row = rowOf(block, sequence);
         if (row >= 0) return { chunk: id, block, row };
@@ -109,6 +113,7 @@ export class ChunkIndex {
 
   /** Opens a chunk, or what the selection wants of it; kept for a while. */
   open(id: number, { resources }: Selection): Block[] {
+    if (this.#openings !== this.#store.openings) this.forget();
     const whole = this.#opened.get(String(id));
     if (whole) return whole;
     const key = resources ? `${id} ${resources.join("\u0000")}` : String(id);
@@ -123,6 +128,7 @@ export class ChunkIndex {
   /** Forgets opened chunks: one was rewritten. */
   forget(): void {
     this.#opened.clear();
+    this.#openings = this.#store.openings;
   }
 
   #piece(row: ChunkRow, selection: Selection, unit: Unit): Piece {
@@ -180,7 +186,7 @@ export class ChunkIndex {
       else {
         // No reading is absent: the times alone are read.
         const each = unit === "events" ? 1 : wantedOf(entry, selection);
-        const blocks = this.#opened.get(String(id)) ?? this.#store.blocksOf(id, () => false);
+        const blocks = this.#store.blocksOf(id, () => false);
         for (const block of blocks) total += countIn(selection, "events", block) * each;
       }
     }

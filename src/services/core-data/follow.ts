@@ -8,7 +8,7 @@ import { forever } from "../../kernel/forever.ts";
 import type { Log } from "../../kernel/log.ts";
 import type { Range, Tracer } from "../../kernel/trace.ts";
 import type { Bus, BusRecord, FollowItem } from "../bus/api.ts";
-import type { RetentionClock } from "./retention-clock.ts";
+import type { RetentionClock } from "../../kernel/retention-clock.ts";
 import type { EventStore } from "./store.ts";
 
 const FOLLOWER = "core-data";
@@ -64,9 +64,12 @@ export class Follower {
 
   async #follow(): Promise<void> {
     const { bus, store, signal } = this.#parts;
+    if (store.isDamaged) store.reopen();
     // What could not be written keeps more from coming.
     if (store.tail.isFull) this.settle();
     const call = makeCall({ caller: FOLLOWER, timeoutMs: Number.POSITIVE_INFINITY, signal });
+    // Found by a question perhaps: follow anew, into a fresh database.
+    store.whenDamaged = () => call.end(true);
     try {
       for await (const item of bus.follow(
         { follower: FOLLOWER, after: store.followed, bytesMax: ITEM_BYTES_MAX },

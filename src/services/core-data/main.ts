@@ -8,7 +8,7 @@ import { ChunkIndex } from "./chunk-index.ts";
 import { Follower } from "./follow.ts";
 import { EventQuery } from "./query.ts";
 import { Remover } from "./remove.ts";
-import { RetentionClock } from "./retention-clock.ts";
+import { RetentionClock } from "../../kernel/retention-clock.ts";
 import { makeCoreData } from "./service.ts";
 import { EventStore } from "./store.ts";
 

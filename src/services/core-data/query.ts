@@ -36,7 +36,30 @@ export class EventQuery {
   }
 
   /** Events, newest first, and how many there are. DATA_RANGE past the end, DATA_TIME_INVALID. */
-  events(selection: Selection, { offset, limit }: Page): { totalCount: number; events: Event[] } {
+  events(selection: Selection, page: Page): { totalCount: number; events: Event[] } {
+    return this.#store.noticing(() => this.#events(selection, page));
+  }
+
+  /** Readings, newest first by their event's origin, and how many there are. DATA_RANGE past the end, DATA_TIME_INVALID. */
+  readings(selection: Selection, page: Page): { totalCount: number; readings: Reading[] } {
+    return this.#store.noticing(() => this.#readings(selection, page));
+  }
+
+  /** Counts exactly. */
+  count(selection: Selection, unit: Unit): number {
+    return this.#store.noticing(() => this.#count(selection, unit));
+  }
+
+  /** Finds an event by its id, or (`orReading`) by that of one of its readings where our own services made it. */
+  find(id: string, orReading: boolean): Place | undefined {
+    return this.#store.noticing(() => this.#find(id, orReading));
+  }
+
+  eventAt({ block, row }: Place): Event {
+    return rowToEvent(block, row, this.#store.series.tagOf(block.publisher));
+  }
+
+  #events(selection: Selection, { offset, limit }: Page): { totalCount: number; events: Event[] } {
     const totalCount = this.#countWithin(selection, "events", offset);
     const events: Event[] = [];
     if (limit > 0 && offset < totalCount) {
@@ -48,8 +71,7 @@ export class EventQuery {
     return { totalCount, events };
   }
 
-  /** Readings, newest first by their event's origin, and how many there are. DATA_RANGE past the end, DATA_TIME_INVALID. */
-  readings(selection: Selection, { offset, limit }: Page): { totalCount: number; readings: Reading[] } {
+  #readings(selection: Selection, { offset, limit }: Page): { totalCount: number; readings: Reading[] } {
     const totalCount = this.#countWithin(selection, "readings", offset);
     const readings: Reading[] = [];
     if (limit <= 0 || offset >= totalCount) return { totalCount, readings };
@@ -65,16 +87,14 @@ export class EventQuery {
     return { totalCount, readings };
   }
 
-  /** Counts exactly. */
-  count(selection: Selection, unit: Unit): number {
+  #count(selection: Selection, unit: Unit): number {
     const entries = this.#entries(selection);
     let total = this.#chunks.count(entries, selection, unit);
     for (const { block } of this.#store.tail.blocks(entries)) total += countIn(selection, unit, block);
     return total;
   }
 
-  /** Finds an event by its id, or (`orReading`) by that of one of its readings where our own services made it. */
-  find(id: string, orReading: boolean): Place | undefined {
+  #find(id: string, orReading: boolean): Place | undefined {
     const known = this.#store.foreignIds.find(id);
     if (known) return this.#at(known.publisher, known.epoch, known.sequence);
     const derived = parseId(id);
@@ -86,10 +106,6 @@ export class EventQuery {
     // An id that a stranger chose is the event's only one.
     if (ids?.[derived.index] !== undefined) return undefined;
     return derived.index === 0 || place.block.columns[derived.index - 1]?.[place.row] !== undefined ? place : undefined;
-  }
-
-  eventAt({ block, row }: Place): Event {
-    return rowToEvent(block, row, this.#store.series.tagOf(block.publisher));
   }
 
   #at(publisher: string, epoch: number, sequence: number): Place | undefined {
@@ -112,8 +128,9 @@ export class EventQuery {
     const { start, end } = selection;
     if (start !== undefined && end !== undefined && start > end)
       throw fail(DATA_TIME_INVALID, `start ${start} is after end ${end}`);
-    const total = this.count(selection, unit);
-    if (offset > total) throw fail(DATA_RANGE, `offset ${offset} is past the ${total} there are`);
+    const total = this.#count(selection, unit);
+    // EdgeX, count.go: where there is nothing, every offset is answered with an empty list.
+    if (offset > total && total > 0) throw fail(DATA_RANGE, `offset ${offset} is past the ${total} there are`);
     return total;
   }
 
@@ -141,7 +158,7 @@ export class EventQuery {
     const origin = this.#chunks.originBeyond(entries, selection, unit, offset - unwritten);
     if (origin === undefined || origin <= startOf(selection) || origin > endOf(selection))
       return { rest: selection, skip: offset };
-    const newer = this.count({ ...selection, start: origin }, unit);
+    const newer = this.#count({ ...selection, start: origin }, unit);
     return { rest: { ...selection, end: origin - 1n }, skip: offset - newer };
   }
 

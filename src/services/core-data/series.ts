@@ -124,6 +124,11 @@ export class SeriesBook {
     this.#numbered = [];
   }
 
+  /** Knows a publisher from now on, so that the ids of its events are found. */
+  meet(name: string): void {
+    this.#publisher(name);
+  }
+
   /** The tag that makes ids of a publisher's events. */
   tagOf(publisher: Publisher): number {
     return this.#publisher(publisher.name).tag;

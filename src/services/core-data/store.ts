@@ -4,6 +4,8 @@
  * position, so that nothing repeats and nothing is skipped.
  */
 import { type Database, openDatabase, type Statement, type Value } from "../../kernel/database.ts";
+import { DATABASE_DAMAGED } from "../../kernel/database-errors.ts";
+import { Failure } from "../../kernel/error.ts";
 import { decodeBlocks } from "../../kernel/events/codec.ts";
 import type { Block, Resource } from "../../kernel/events/model.ts";
 import type { Log } from "../../kernel/log.ts";
@@ -21,22 +23,65 @@ export interface StoreOptions {
 }
 
 export class EventStore {
-  readonly series: SeriesBook;
-  readonly foreignIds: ForeignIds;
-  readonly tail = new Tail();
-  readonly #db: Database;
-  readonly #chunks: ChunkWriter;
+  readonly #options: StoreOptions;
   readonly #statements = new Map<string, unknown>();
-  #position: number;
-  #followed: number;
+  #opened: Opened;
+  #position = 0;
+  #followed = 0;
+  #isDamaged = false;
+  /** How often it was opened: what is remembered of chunks holds for one opening. */
+  openings = 1;
+  #whenDamaged: () => void = () => undefined;
 
-  /** Errors are those of openDatabase; a damaged one begins anew at position 0. */
+  /** Errors are those of openDatabase; a damaged one is moved aside and begins anew at position 0. */
   constructor(options: StoreOptions) {
-    this.#db = openDatabase({ ...options, schema: { version: 1, migrations: [SCHEMA] } });
-    this.series = new SeriesBook(this.#db, options.node);
-    this.foreignIds = new ForeignIds(this.#db, this.series);
-    this.#chunks = new ChunkWriter(this.#db, this.series);
+    this.#options = options;
+    this.#opened = openAll(options);
     this.#position = this.#followed = this.state("position") ?? 0;
+  }
+
+  get series(): SeriesBook {
+    return this.#opened.series;
+  }
+
+  get foreignIds(): ForeignIds {
+    return this.#opened.foreignIds;
+  }
+
+  get tail(): Tail {
+    return this.#opened.tail;
+  }
+
+  /** The database was found damaged while it was used: `reopen` it. `whenDamaged` is called then. */
+  get isDamaged(): boolean {
+    return this.#isDamaged;
+  }
+
+  set whenDamaged(tell: () => void) {
+    this.#whenDamaged = tell;
+  }
+
+  /** Moves a damaged database aside and begins anew at position 0, to be filled from the bus. */
+  reopen(): void {
+    this.#opened.db.close();
+    this.#statements.clear();
+    this.#opened = openAll(this.#options);
+    this.#position = this.#followed = this.state("position") ?? 0;
+    this.#isDamaged = false;
+    this.openings++;
+  }
+
+  /** Does work on the database and notes where it is damaged. */
+  noticing<T>(work: () => T): T {
+    try {
+      return work();
+    } catch (error) {
+      if (isDamage(error)) {
+        this.#isDamaged = true;
+        this.#whenDamaged();
+      }
+      throw error;
+    }
   }
 
   /** Up to here the events of the bus are written. */
@@ -58,7 +103,7 @@ export class EventStore {
   prepared<Row, Parameters extends Value[] = Value[]>(sql: string, bigint = false): Statement<Row, Parameters> {
     const known = this.#statements.get(sql);
     if (known) return known as Statement<Row, Parameters>;
-    const made = this.#db.prepare<Row, Parameters>(sql, { bigint });
+    const made = this.#opened.db.prepare<Row, Parameters>(sql, { bigint });
     this.#statements.set(sql, made);
     return made;
   }
@@ -67,7 +112,9 @@ export class EventStore {
   add(blocks: readonly Block[], position: number, bytes: number): void {
     for (const block of blocks) {
       const fresh = block.extras.size > 0 ? this.foreignIds.fresh(block) : block;
-      if (fresh.sequences.length > 0) this.tail.add(this.series.entryOf(fresh.series), fresh);
+      if (fresh.sequences.length === 0) continue;
+      this.series.meet(fresh.publisher.name);
+      this.tail.add(this.series.entryOf(fresh.series), fresh);
     }
     this.tail.countBytes(bytes);
     this.#followed = position;
@@ -84,7 +131,7 @@ export class EventStore {
       for (const [entry, blocks] of this.tail.bySeries()) {
         for (const { block } of blocks) {
           if (block.extras.size > 0) this.foreignIds.write(block, this.series.publisherNumber(block.publisher.name));
-          this.#chunks.add(entry, block, seconds);
+          this.#opened.chunks.add(entry, block, seconds);
         }
       }
       this.#setState("position", this.#followed);
@@ -107,7 +154,7 @@ export class EventStore {
       this.foreignIds.forget(before);
       for (const block of after)
         if (block.extras.size > 0) this.foreignIds.write(block, this.series.publisherNumber(block.publisher.name));
-      this.#chunks.rewrite(id, after);
+      this.#opened.chunks.rewrite(id, after);
     });
   }
 
@@ -116,7 +163,7 @@ export class EventStore {
     this.#durably(() => {
       for (const id of ids) {
         this.foreignIds.forget(this.blocksOf(id, () => false));
-        this.#chunks.drop(id);
+        this.#opened.chunks.drop(id);
       }
     });
   }
@@ -129,11 +176,11 @@ export class EventStore {
   /** Gives free room back to the disk, a bounded part of what is beyond `keepPages`; the rest is written to again. */
   shrink(keepPages: number, pagesMax: number): void {
     const free = this.#pragma("freelist_count") - keepPages;
-    if (free > 0) this.#db.shrink(Math.min(free, pagesMax));
+    if (free > 0) this.#opened.db.shrink(Math.min(free, pagesMax));
   }
 
   close(): void {
-    this.#db.close();
+    this.#opened.db.close();
   }
 
   #pragma(name: string): number {
@@ -147,14 +194,42 @@ export class EventStore {
   }
 
   #durably(work: () => void): void {
-    let holds = false;
+    this.noticing(() => {
+      let holds = false;
+      try {
+        this.#opened.db.transaction(work);
+        holds = true;
+      } finally {
+        this.series.committed(holds);
+        // What was counted on the way counts no more.
+        if (!holds) this.#opened.chunks.count();
+      }
+    });
+  }
+}
+
+/** All that is about one opened database. */
+interface Opened {
+  readonly db: Database;
+  readonly series: SeriesBook;
+  readonly foreignIds: ForeignIds;
+  readonly chunks: ChunkWriter;
+  readonly tail: Tail;
+}
+
+const isDamage = (error: unknown): boolean => error instanceof Failure && error.code === DATABASE_DAMAGED.code;
+
+function openAll(options: StoreOptions): Opened {
+  for (let tries = 1; ; tries++) {
+    const db = openDatabase({ ...options, schema: { version: 1, migrations: [SCHEMA] } });
     try {
-      this.#db.transaction(work);
-      holds = true;
-    } finally {
-      this.series.committed(holds);
-      // What was counted on the way counts no more.
-      if (!holds) this.#chunks.count();
+      const series = new SeriesBook(db, options.node);
+      const foreignIds = new ForeignIds(db, series);
+      return { db, series, foreignIds, chunks: new ChunkWriter(db, series), tail: new Tail() };
+    } catch (error) {
+      db.close();
+      // Found only now: opened again, it is checked whole and moved aside.
+      if (!isDamage(error) || tries === 2) throw error;
     }
   }
 }

@@ -36,18 +36,30 @@ const envelope = (call: Call, payload: unknown, requestID = ""): Envelope => ({
 
 const encode = (e: Envelope): Uint8Array => Buffer.from(stringifyJson(e));
 
+// Characters that would change the number of levels or mean a wildcard.
+const UNFIT = /[/+#\0]/;
+/** Writes a name as a level of a topic: raw, as EdgeX does, and as its EnableNameFieldEscape does where raw cannot be. */
+const level = (name: string): string =>
+  UNFIT.test(name)
+    ? encodeURIComponent(name).replace(/[-_.!~*'()]/g, (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`)
+    : name;
+/** Longest topic that the bus takes; a longer one goes without its last level, which no filter of a service needs. */
+const TOPIC_BYTES_MAX = 1_024;
+
+interface Parts {
+  readonly bus: Bus;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
 /** Makes the announcer. A change is kept even when the bus is down: then the event is logged as missed, and caches resync at their next start. */
-export function makeAnnouncer({ bus, clock, log }: { bus: Bus; clock: Clock; log: Log }): Announcer {
-  async function tell(
-    type: string,
-    action: Action,
-    owner: string,
-    details: object,
-    call: Call,
-    tail = "",
-  ): Promise<void> {
-    const topic = `${TOPIC.systemEvents}/${SELF}/${type}/${action}/${owner}${tail}`;
-    const payload = {
+export function makeAnnouncer(parts: Parts): Announcer {
+  const { clock, bus, log } = parts;
+  async function tell(type: string, action: Action, owner: string, details: object, call: Call, profile?: string) {
+    const short = `${TOPIC.systemEvents}/${SELF}/${type}/${action}/${level(owner)}`;
+    const long = profile ? `${short}/${level(profile)}` : short;
+    const topic = Buffer.byteLength(long) > TOPIC_BYTES_MAX ? short : long;
+    const told = {
       apiVersion: "v3",
       type,
       action,
@@ -58,49 +70,44 @@ export function makeAnnouncer({ bus, clock, log }: { bus: Bus; clock: Clock; log
       timestamp: clock.wallNs(),
     };
     try {
-      await bus.publish({ body: { topic, payload: encode(envelope(call, payload)) } }, call);
+      await bus.publish({ body: { topic, payload: encode(envelope(call, told)) } }, call);
     } catch (error) {
       log.warn({ requestId: call.requestId, topic, err: error }, "a change could not be announced on the bus");
     }
   }
   return {
-    device: (action, device, call) =>
-      tell("device", action, device.serviceName, device, call, device.profileName ? `/${device.profileName}` : ""),
+    device: (action, device, call) => tell("device", action, device.serviceName, device, call, device.profileName),
     async profile(action, profile, services, call) {
-      await tell("deviceprofile", action, SELF, profile, call, `/${profile.name}`);
-      for (const service of services) await tell("deviceprofile", action, service, profile, call, `/${profile.name}`);
+      await tell("deviceprofile", action, SELF, profile, call, profile.name);
+      for (const service of services) await tell("deviceprofile", action, service, profile, call, profile.name);
     },
     service: (action, service, call) => tell("deviceservice", action, service.name, service, call),
-    async validate(device, call) {
-      const requestID = randomUUID();
-      const question = envelope(call, { apiVersion: "v3", requestId: requestID, device }, requestID);
-      const service = device.serviceName;
-      const asked = {
-        topic: `edgex/${service}/validate/device`,
-        responseTopic: `${TOPIC.response}/${service}/${requestID}`,
-        payload: encode(question),
-        timeoutMs: VALIDATE_TIMEOUT_MS,
-      };
-      try {
-        const { payload } = await bus.request({ body: asked }, call);
-        const answer = parseJson(payload) as Envelope;
-        if (answer.errorCode !== 0)
-          throw fail(
-            METADATA_DEVICE_REFUSED,
-            `device service '${service}' refused device '${device.name}': ${textOf(answer.payload)}`,
-          );
-      } catch (error) {
-        if (error instanceof Failure && error.code === BUS_REQUEST_TIMEOUT.code) {
-          throw fail(
-            METADATA_SERVICE_SILENT,
-            `device service '${service}' did not say within ${VALIDATE_TIMEOUT_MS} ms whether it takes device '${device.name}'`,
-            { cause: error },
-          );
-        }
-        throw error;
-      }
-    },
+    validate: (device, call) => validate(bus, device, call),
   };
+}
+
+async function validate(bus: Bus, device: Device, call: Call): Promise<void> {
+  const requestID = randomUUID();
+  const question = envelope(call, { apiVersion: "v3", requestId: requestID, device }, requestID);
+  const { serviceName, name } = device;
+  const service = level(serviceName);
+  const asked = {
+    topic: `edgex/${service}/validate/device`,
+    responseTopic: `${TOPIC.response}/${service}/${requestID}`,
+    payload: encode(question),
+    timeoutMs: VALIDATE_TIMEOUT_MS,
+  };
+  let answer: Envelope;
+  try {
+    answer = parseJson((await bus.request({ body: asked }, call)).payload) as Envelope;
+  } catch (error) {
+    if (!(error instanceof Failure) || error.code !== BUS_REQUEST_TIMEOUT.code) throw error;
+    const waited = `did not say within ${VALIDATE_TIMEOUT_MS} ms whether it takes device '${name}'`;
+    throw fail(METADATA_SERVICE_SILENT, `device service '${serviceName}' ${waited}`, { cause: error });
+  }
+  if (answer.errorCode === 0) return;
+  const words = textOf(answer.payload);
+  throw fail(METADATA_DEVICE_REFUSED, `device service '${serviceName}' refused device '${name}': ${words}`);
 }
 
 /** An error's text travels as the payload itself, plain or in base64 (FACTS: message envelope). */

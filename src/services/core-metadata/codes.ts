@@ -16,11 +16,6 @@ export const METADATA_SERVICE_UNKNOWN = code(
   "not-found",
   "Start the device service first (it adds itself), or check its name.",
 );
-export const METADATA_WATCHER_UNKNOWN = code(
-  "METADATA_WATCHER_UNKNOWN",
-  "not-found",
-  "Check the provision watcher's name.",
-);
 export const METADATA_NAME_TAKEN = code(
   "METADATA_NAME_TAKEN",
   "conflict",

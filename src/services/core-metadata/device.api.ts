@@ -53,6 +53,14 @@ export const deviceOperations = {
     callers: readers,
     public: read,
   }),
+  deviceById: get("/api/v3/device/id/:id", {
+    summary: "Tells a device by its id.",
+    input: { id: Type.String({ minLength: 1, maxLength: 100 }) },
+    output: Type.Object({ device: Device }),
+    errors: [METADATA_DEVICE_UNKNOWN],
+    callers: readers,
+    public: read,
+  }),
   deleteDevice: del("/api/v3/device/name/:name", {
     summary: "Removes a device by its name.",
     input: { name: Name },

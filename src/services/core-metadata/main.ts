@@ -21,6 +21,6 @@ export const main = defineService({
       log,
     });
     const announce = makeAnnouncer({ bus: context.connect(bus), clock, log });
-    return { service: makeCoreMetadata({ store, clock, announce }), stop: async () => store.close() };
+    return { service: makeCoreMetadata({ store, clock, announce, log }), stop: async () => store.close() };
   },
 });

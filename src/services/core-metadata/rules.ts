@@ -1,5 +1,5 @@
 /** What must hold of a device profile and of a device before it is kept. */
-import type { Device, DeviceProfile } from "../../kernel/edgex.ts";
+import type { Device, DeviceProfile, DeviceService } from "../../kernel/edgex.ts";
 import { fail } from "../../kernel/error.ts";
 import { METADATA_INVALID } from "./codes.ts";
 
@@ -51,4 +51,14 @@ export function checkAutoEvents(device: Device, profile: DeviceProfile | undefin
       );
     }
   }
+}
+
+/** Throws METADATA_INVALID where nobody could call a device service: commands go to its base address. */
+export function checkService({ name, baseAddress }: DeviceService): void {
+  const protocol = URL.parse(baseAddress)?.protocol;
+  if (protocol !== "http:" && protocol !== "https:")
+    throw fail(
+      METADATA_INVALID,
+      `device service '${name}': its base address '${baseAddress.slice(0, 200)}' is no URL such as http://127.0.0.1:59900`,
+    );
 }

@@ -73,11 +73,11 @@ class SqliteMetadata implements MetadataStore {
   }
 
   byName<N extends Noun>(noun: N, name: string): Nouns[N] | undefined {
-    return read(this.#byName.get(noun, name));
+    return read(this.#byName.get(noun, name)) as Nouns[N] | undefined;
   }
 
   byId<N extends Noun>(noun: N, id: string): Nouns[N] | undefined {
-    return read(this.#byId.get(noun, id));
+    return read(this.#byId.get(noun, id)) as Nouns[N] | undefined;
   }
 
   put<N extends Noun>(noun: N, value: Nouns[N]): void {
@@ -134,4 +134,4 @@ class SqliteMetadata implements MetadataStore {
   }
 }
 
-const read = <T>(row: { json: string } | undefined): T | undefined => (row ? (parseJson(row.json) as T) : undefined);
+const read = (row: { json: string } | undefined): unknown => (row ? parseJson(row.json) : undefined);

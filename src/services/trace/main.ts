@@ -1,6 +1,7 @@
 /** Wires the trace service. */
 import { join } from "node:path";
 import { Type } from "typebox";
+import { RetentionClock } from "../../kernel/retention-clock.ts";
 import { defineService, field } from "../../kernel/service.ts";
 import { trace } from "./api.ts";
 import { makeTrace } from "./service.ts";
@@ -28,7 +29,11 @@ export const main = defineService({
   async start(context) {
     const { clock, config, log, node } = context;
     const store = openSpanStore({ path: join(context.directory, "spans.db"), key: context.key("database"), log });
-    store.retain(clock.wallNs() - BigInt(config.keepHours) * 3_600_000_000_000n, config.sizeBytesMax);
-    return { service: makeTrace({ store, clock, node, ...config }), stop: async () => store.close() };
+    const kept = store.keptSeconds;
+    const retentionClock = new RetentionClock(clock, kept === undefined ? undefined : kept * 1000);
+    return {
+      service: makeTrace({ store, clock, retentionClock, node, ...config }),
+      stop: async () => store.close(),
+    };
   },
 });

@@ -3,12 +3,15 @@ import type { Clock } from "../../kernel/clock.ts";
 import { fail, INPUT_INVALID } from "../../kernel/error.ts";
 import { readRequestId, asUuid } from "../../kernel/call.ts";
 import { eventId, parseId, publisherTag } from "../../kernel/events/ids.ts";
+import type { RetentionClock } from "../../kernel/retention-clock.ts";
 import { type StoredSpan, type Trace, TRACE_UNKNOWN } from "./api.ts";
 import type { EventPlace, SpanStore } from "./store.ts";
 
 interface Needs {
   readonly store: SpanStore;
   readonly clock: Clock;
+  /** By it spans are too old, whatever the wall clock says. */
+  readonly retentionClock: RetentionClock;
   readonly node: string;
   readonly keepHours: number;
   readonly sizeBytesMax: number;
@@ -16,20 +19,29 @@ interface Needs {
 
 /** Events that one request's story follows on: a command that pushed many is told by its first. */
 const EVENTS_FOLLOWED_MAX = 16;
-const NS_PER_HOUR = 3_600_000_000_000n;
+const SECONDS_PER_HOUR = 3_600;
+/** What is too old is looked for so often. */
+const RETAIN_EVERY_MS = 600_000;
 
 /** Makes the trace service. */
-export function makeTrace({ store, clock, node, keepHours, sizeBytesMax }: Needs): Trace {
+export function makeTrace({ store, clock, retentionClock, node, keepHours, sizeBytesMax }: Needs): Trace {
   const publisherOf = publishersByTag(store, node);
+  let retainedMs = Number.NEGATIVE_INFINITY;
+  const retain = (seconds: number) => {
+    const nowMs = clock.monotonicMs();
+    if (nowMs - retainedMs < RETAIN_EVERY_MS && store.sizeBytes <= sizeBytesMax * 1.05) return;
+    retainedMs = nowMs;
+    store.retain(seconds - keepHours * SECONDS_PER_HOUR, sizeBytesMax);
+  };
   return {
     async record({ body }, call) {
       // A service tells of itself only; of the cloud, the pipeline tells what the cloud answered.
-      store.add(
-        body.spans.filter((s) => s.service === call.caller || (call.caller === "pipeline" && s.service === "cloud")),
+      const spans = body.spans.filter(
+        ({ service }) => service === call.caller || (call.caller === "pipeline" && service === "cloud"),
       );
-      if (store.sizeBytes > sizeBytesMax * 1.05) {
-        store.retain(clock.wallNs() - BigInt(keepHours) * NS_PER_HOUR, sizeBytesMax);
-      }
+      const seconds = Math.floor(retentionClock.nowMs() / 1000);
+      store.add(spans, seconds);
+      retain(seconds);
       return {};
     },
     async story({ id }) {
@@ -99,7 +111,8 @@ function summaryOf(store: SpanStore, nowNs: bigint, minutes: number): Summary {
   }
   const rows = [...groups.values()].map(({ service, operation, errors, durations }) => {
     durations.sort((a, b) => a - b);
-    const at = (q: number) => durations[Math.min(durations.length - 1, Math.floor(q * durations.length))];
+    // Nearest rank: the least that at least so many of them do not exceed.
+    const at = (q: number) => durations[Math.max(0, Math.ceil(q * durations.length) - 1)];
     return {
       service,
       operation,

@@ -7,6 +7,7 @@ import { decodeCbor, encodeCbor } from "../../kernel/cbor.ts";
 import { type Database, openDatabase, type Statement } from "../../kernel/database.ts";
 import type { Log } from "../../kernel/log.ts";
 import { nanosOf } from "../../kernel/nanos.ts";
+import type { Range } from "../../kernel/trace.ts";
 import { Span, type StoredSpan } from "./api.ts";
 
 export interface EventPlace {
@@ -16,21 +17,25 @@ export interface EventPlace {
 }
 
 export interface SpanStore {
-  add(spans: readonly StoredSpan[]): void;
+  /** Keeps spans; `seconds` is what the retention clock says. */
+  add(spans: readonly StoredSpan[], seconds: number): void;
   ofRequest(requestId: string): StoredSpan[];
   ofEvent(place: EventPlace): StoredSpan[];
   /** Every publisher that a range named, to find the one an event id's tag stands for. */
   publishers(): string[];
   /** Runs over all spans that began in a span of time. */
   between(fromNs: bigint, toNs: bigint): Iterable<StoredSpan>;
-  /** Drops the oldest chunks until the age and the size fit. */
-  retain(olderThanNs: bigint, sizeBytesMax: number): void;
+  /** Drops the chunks that were kept longest ago, until age and size fit; `beforeSeconds` is of the retention clock. */
+  retain(beforeSeconds: number, sizeBytesMax: number): void;
   readonly sizeBytes: number;
+  /** What the retention clock said when the newest chunk was kept; undefined where there is none. */
+  readonly keptSeconds: number | undefined;
   close(): void;
 }
 
 const SCHEMA = `
-  CREATE TABLE chunk (id INTEGER PRIMARY KEY, first_ns INTEGER NOT NULL, last_ns INTEGER NOT NULL, size INTEGER NOT NULL, spans BLOB NOT NULL);
+  CREATE TABLE chunk (id INTEGER PRIMARY KEY, first_ns INTEGER NOT NULL, last_ns INTEGER NOT NULL, kept INTEGER NOT NULL, size INTEGER NOT NULL,
+    spans BLOB NOT NULL);
   CREATE INDEX chunk_last ON chunk (last_ns);
   CREATE TABLE request (request BLOB NOT NULL, chunk INTEGER NOT NULL REFERENCES chunk ON DELETE CASCADE, PRIMARY KEY (request, chunk)) WITHOUT ROWID;
   CREATE INDEX request_chunk ON request (chunk);
@@ -42,8 +47,9 @@ const SCHEMA = `
   CREATE INDEX range_chunk ON range (chunk);
 `;
 
-/** Widest range of events one span may tell of; the search looks no further than this past a sequence. */
+/** Widest range of events in the index; the search looks no further than this past a sequence. Of a wider one, so many parts are found. */
 const RANGE_ROWS_MAX = 65_536;
+const RANGE_PARTS_MAX = 64;
 /** Chunks that one question reads at the most: a hot request id cannot make it read the whole store. */
 const CHUNKS_MAX = 512;
 const CHUNK_BYTES_MAX = 64 * 1024 * 1024;
@@ -57,7 +63,7 @@ const idBytes = (requestId: string): Buffer => Buffer.from(requestId.replaceAll(
 
 class SqliteSpans implements SpanStore {
   readonly #db: Database;
-  readonly #addChunk: Statement<never, [bigint, bigint, number, Uint8Array]>;
+  readonly #addChunk: Statement<never, [bigint, bigint, number, number, Uint8Array]>;
   readonly #addRequest: Statement<never, [Uint8Array, number]>;
   readonly #addRange: Statement<never, [number, number, number, number, number]>;
   readonly #byRequest: Statement<{ spans: Uint8Array }, [Uint8Array, number]>;
@@ -67,7 +73,7 @@ class SqliteSpans implements SpanStore {
 
   constructor(db: Database) {
     this.#db = db;
-    this.#addChunk = db.prepare("INSERT INTO chunk (first_ns, last_ns, size, spans) VALUES (?, ?, ?, ?)");
+    this.#addChunk = db.prepare("INSERT INTO chunk (first_ns, last_ns, kept, size, spans) VALUES (?, ?, ?, ?, ?)");
     this.#addRequest = db.prepare("INSERT OR IGNORE INTO request (request, chunk) VALUES (?, ?)");
     this.#addRange = db.prepare(
       "INSERT OR IGNORE INTO range (publisher, epoch, last, first, chunk) VALUES (?, ?, ?, ?, ?)",
@@ -80,8 +86,7 @@ class SqliteSpans implements SpanStore {
          SELECT chunk FROM range WHERE publisher = (SELECT id FROM publisher WHERE name = ?) AND epoch = ?
          AND last BETWEEN ? AND ? AND first <= ? LIMIT ?) ORDER BY id`,
     );
-    for (const { id, name } of db.prepare<{ id: number; name: string }>("SELECT id, name FROM publisher").all())
-      this.#publishers.set(name, id);
+    this.#loadPublishers();
     this.#size = db.prepare<{ n: number }>("SELECT coalesce(sum(size), 0) AS n FROM chunk").get()!.n;
   }
 
@@ -89,7 +94,11 @@ class SqliteSpans implements SpanStore {
     return this.#size;
   }
 
-  add(spans: readonly StoredSpan[]): void {
+  get keptSeconds(): number | undefined {
+    return this.#db.prepare<{ kept: number }>("SELECT kept FROM chunk ORDER BY id DESC LIMIT 1").get()?.kept;
+  }
+
+  add(spans: readonly StoredSpan[], seconds: number): void {
     if (spans.length === 0) return;
     const blob = zstdCompressSync(encodeCbor(spans));
     let first = spans[0].startNs;
@@ -98,14 +107,19 @@ class SqliteSpans implements SpanStore {
       if (span.startNs < first) first = span.startNs;
       if (span.startNs > last) last = span.startNs;
     }
-    this.#db.transaction(() => {
-      const chunk = Number(this.#addChunk.run(first, last, blob.length, blob).lastInsertRowid);
-      for (const span of spans) {
-        if (span.requestId) this.#addRequest.run(idBytes(span.requestId), chunk);
-        for (const range of span.ranges ?? [])
-          this.#addRange.run(this.#publisher(range.publisher), range.epoch, range.to, range.from, chunk);
-      }
-    });
+    try {
+      this.#db.transaction(() => {
+        const chunk = Number(this.#addChunk.run(first, last, seconds, blob.length, blob).lastInsertRowid);
+        for (const span of spans) {
+          if (span.requestId) this.#addRequest.run(idBytes(span.requestId), chunk);
+          for (const range of span.ranges ?? []) this.#index(range, chunk);
+        }
+      });
+    } catch (error) {
+      // Publishers that got a number in it have none now.
+      this.#loadPublishers();
+      throw error;
+    }
     this.#size += blob.length;
   }
 
@@ -129,29 +143,32 @@ class SqliteSpans implements SpanStore {
   }
 
   *between(fromNs: bigint, toNs: bigint): Iterable<StoredSpan> {
-    const rows = this.#db
-      .prepare<{ spans: Uint8Array }>("SELECT spans FROM chunk WHERE last_ns >= ? AND first_ns <= ? ORDER BY id")
+    const ids = this.#db
+      .prepare<{ id: number }>("SELECT id FROM chunk WHERE last_ns >= ? AND first_ns <= ? ORDER BY id")
       .all(fromNs, toNs);
-    for (const row of rows)
-      for (const span of this.#read([row])) if (span.startNs >= fromNs && span.startNs <= toNs) yield span;
+    const one = this.#db.prepare<{ spans: Uint8Array }>("SELECT spans FROM chunk WHERE id = ?");
+    // One chunk at a time: all of them may be more than memory should hold.
+    for (const { id } of ids) {
+      for (const span of this.#read(one.all(id))) if (span.startNs >= fromNs && span.startNs <= toNs) yield span;
+    }
   }
 
-  retain(olderThanNs: bigint, sizeBytesMax: number): void {
+  retain(beforeSeconds: number, sizeBytesMax: number): void {
     const drop = this.#db.prepare<never, [number]>("DELETE FROM chunk WHERE id = ?");
-    const oldest = this.#db.prepare<{ id: bigint; size: bigint; last_ns: bigint }>(
-      "SELECT id, size, last_ns FROM chunk ORDER BY id LIMIT 64",
-      { bigint: true },
+    const oldest = this.#db.prepare<{ id: number; size: number; kept: number }>(
+      "SELECT id, size, kept FROM chunk ORDER BY id LIMIT 64",
     );
     for (;;) {
-      const rows = oldest.all().filter((row) => row.last_ns < olderThanNs || this.#size > sizeBytesMax);
-      if (rows.length === 0) break;
-      this.#db.transaction(() => {
-        for (const row of rows) {
-          if (row.last_ns >= olderThanNs && this.#size <= sizeBytesMax) break;
-          drop.run(Number(row.id));
-          this.#size -= Number(row.size);
-        }
-      });
+      const gone: number[] = [];
+      let left = this.#size;
+      for (const { id, size, kept } of oldest.all()) {
+        if (kept >= beforeSeconds && left <= sizeBytesMax) break;
+        left -= size;
+        gone.push(id);
+      }
+      if (gone.length === 0) break;
+      this.#db.transaction(() => gone.forEach((id) => drop.run(id)));
+      this.#size = left;
     }
     this.#db.shrink(256);
   }
@@ -169,6 +186,19 @@ class SqliteSpans implements SpanStore {
           }) as StoredSpan[],
       )
       .map((span) => nanosOf(Span, span) as StoredSpan);
+  }
+
+  /** A wide range is several rows: the search for a sequence looks no further than RANGE_ROWS_MAX. */
+  #index({ publisher, epoch, from, to }: Range, chunk: number): void {
+    const number = this.#publisher(publisher);
+    for (let last = to; last >= from && to - last < RANGE_ROWS_MAX * RANGE_PARTS_MAX; last -= RANGE_ROWS_MAX)
+      this.#addRange.run(number, epoch, last, Math.max(from, last - RANGE_ROWS_MAX + 1), chunk);
+  }
+
+  #loadPublishers(): void {
+    this.#publishers.clear();
+    const rows = this.#db.prepare<{ id: number; name: string }>("SELECT id, name FROM publisher");
+    for (const { id, name } of rows.all()) this.#publishers.set(name, id);
   }
 
   #publisher(name: string): number {

@@ -2,7 +2,7 @@
  * Tells how old kept events are, by a clock of its own that no jump of the wall clock carries off: a wall clock that wakes
  * up ten years ahead (an empty battery, a bad time server) must not make everything too old at once.
  */
-import type { Clock } from "../../kernel/clock.ts";
+import type { Clock } from "./clock.ts";
 
 /** It catches up with the wall clock so many times as fast as time goes by. */
 const FASTER_MAX = 10;
