@@ -104,7 +104,11 @@ class CallValue implements Call {
       }
       const left = this.deadlineMs - performance.now();
       // A call without end (a stream, a service's own loop) has no timer: setTimeout takes at most 2^31-1.
-      if (left < 2 ** 31) this.#timer = setTimeout(() => controller.abort(fail(DEADLINE, "the deadline passed")), Math.max(0, left)).unref();
+      if (left < 2 ** 31)
+        this.#timer = setTimeout(
+          () => controller.abort(fail(DEADLINE, "the deadline passed")),
+          Math.max(0, left),
+        ).unref();
     }
     return this.#controller.signal;
   }

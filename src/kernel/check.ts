@@ -19,7 +19,10 @@ export function checkValue(schema: TSchema, value: unknown, what: string): void 
   if (validator.Check(value)) return;
   const [first] = validator.Errors(value);
   const at = first?.instancePath.replaceAll("/", ".").replace(/^\./, "") ?? "";
-  throw fail(INPUT_INVALID, `${what}${at ? ` field '${at.slice(0, 200)}'` : ""} ${first?.message ?? "is not of the right form"}`);
+  throw fail(
+    INPUT_INVALID,
+    `${what}${at ? ` field '${at.slice(0, 200)}'` : ""} ${first?.message ?? "is not of the right form"}`,
+  );
 }
 
 const objects = new WeakMap<Operation, TObject<Fields>>();
@@ -55,7 +58,7 @@ export function readText(text: string, schema: TSchema): unknown {
       return text === "true" ? true : text === "false" ? false : text;
     case "array":
       // EdgeX writes lists in a query with commas (labels=a,b).
-      return text === "" ? [] : text.split(",").map((t) => readText(t, s.items ?? ({ type: "string" })));
+      return text === "" ? [] : text.split(",").map((t) => readText(t, s.items ?? { type: "string" }));
     default:
       return text;
   }

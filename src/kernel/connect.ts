@@ -55,8 +55,21 @@ export function connect<C extends Contract>(contract: C, options: ConnectOptions
   return client as Service<C>;
 }
 
-async function callValue(contract: Contract, op: Operation, options: ConnectOptions, input: Record<string, unknown>, call: Call): Promise<unknown> {
-  const response = await exchange(contract, op, options, input, call, Math.min(leftMs(call), op.timeoutMs ?? DEFAULT_TIMEOUT_MS));
+async function callValue(
+  contract: Contract,
+  op: Operation,
+  options: ConnectOptions,
+  input: Record<string, unknown>,
+  call: Call,
+): Promise<unknown> {
+  const response = await exchange(
+    contract,
+    op,
+    options,
+    input,
+    call,
+    Math.min(leftMs(call), op.timeoutMs ?? DEFAULT_TIMEOUT_MS),
+  );
   const chunks: Buffer[] = [];
   try {
     for await (const chunk of response) chunks.push(chunk as Buffer);
@@ -67,7 +80,13 @@ async function callValue(contract: Contract, op: Operation, options: ConnectOpti
   return bytes.length === 0 ? undefined : nanosOf(op.output, decodeBody(bytes, response.headers["content-type"]));
 }
 
-async function* openStream(contract: Contract, op: Operation, options: ConnectOptions, input: Record<string, unknown>, call: Call): AsyncGenerator {
+async function* openStream(
+  contract: Contract,
+  op: Operation,
+  options: ConnectOptions,
+  input: Record<string, unknown>,
+  call: Call,
+): AsyncGenerator {
   const response = await exchange(contract, op, options, input, call, Number.POSITIVE_INFINITY);
   const hangUp = () => response.destroy();
   call.signal.addEventListener("abort", hangUp, { once: true });
@@ -76,7 +95,9 @@ async function* openStream(contract: Contract, op: Operation, options: ConnectOp
     yield* decodeFrames(response);
   } catch (error) {
     if (call.signal.aborted) return;
-    throw error instanceof Failure ? error : fail(UNAVAILABLE, `the stream from ${contract.name} broke`, { cause: error });
+    throw error instanceof Failure
+      ? error
+      : fail(UNAVAILABLE, `the stream from ${contract.name} broke`, { cause: error });
   } finally {
     call.signal.removeEventListener("abort", hangUp);
     response.destroy();
@@ -84,7 +105,14 @@ async function* openStream(contract: Contract, op: Operation, options: ConnectOp
 }
 
 /** Sends the request and waits for the head of the answer; an answer that is a failure is thrown. */
-async function exchange(contract: Contract, op: Operation, options: ConnectOptions, input: Record<string, unknown>, call: Call, timeoutMs: number): Promise<IncomingMessage> {
+async function exchange(
+  contract: Contract,
+  op: Operation,
+  options: ConnectOptions,
+  input: Record<string, unknown>,
+  call: Call,
+  timeoutMs: number,
+): Promise<IncomingMessage> {
   for (let tries = 1; ; tries++) {
     const picked = options.resolver.pick(contract.name);
     const target = picked instanceof Promise ? await pickInTime(contract, picked, call, timeoutMs) : picked;
@@ -94,7 +122,8 @@ async function exchange(contract: Contract, op: Operation, options: ConnectOptio
       throw await failureOf(response);
     } catch (error) {
       const failure = asTransport(error, contract, op);
-      const elsewhere = failure.code === INSTANCE_MISDIRECTED.code || (failure.code === UNAVAILABLE.code && wasNotTaken(error, op));
+      const elsewhere =
+        failure.code === INSTANCE_MISDIRECTED.code || (failure.code === UNAVAILABLE.code && wasNotTaken(error, op));
       if (failure.code === UNAVAILABLE.code || elsewhere) options.resolver.failed(contract.name, target);
       if (!elsewhere || tries === TRIES_MAX || call.signal.aborted) throw failure;
     }
@@ -120,7 +149,15 @@ async function pickInTime(contract: Contract, picked: Promise<Target>, call: Cal
   }
 }
 
-function sendOnce(contract: Contract, op: Operation, options: ConnectOptions, input: Record<string, unknown>, call: Call, target: Target, timeoutMs: number): Promise<IncomingMessage> {
+function sendOnce(
+  contract: Contract,
+  op: Operation,
+  options: ConnectOptions,
+  input: Record<string, unknown>,
+  call: Call,
+  target: Target,
+  timeoutMs: number,
+): Promise<IncomingMessage> {
   const { path, body } = placeInput(op, input, options);
   const type = options.encoding ?? CBOR_TYPE;
   const headers: Record<string, string | number> = {
@@ -140,7 +177,10 @@ function sendOnce(contract: Contract, op: Operation, options: ConnectOptions, in
     const request: RequestOptions = { ...where, agent: target.agent, method: op.method, path, headers };
     const sent = (target.secure ? httpsRequest : httpRequest)(request);
     const onAbort = () => sent.destroy(fail(DEADLINE, `${contract.name} was not waited for any longer`));
-    const late = () => sent.destroy(fail(DEADLINE, `${contract.name} did not answer ${op.method} ${op.path} within ${Math.round(timeoutMs)} ms`));
+    const late = () =>
+      sent.destroy(
+        fail(DEADLINE, `${contract.name} did not answer ${op.method} ${op.path} within ${Math.round(timeoutMs)} ms`),
+      );
     const timer = Number.isFinite(timeoutMs) ? setTimeout(late, Math.max(1, timeoutMs)) : undefined;
     call.signal.addEventListener("abort", onAbort, { once: true });
     const done = () => {
@@ -161,13 +201,19 @@ function sendOnce(contract: Contract, op: Operation, options: ConnectOptions, in
   });
 }
 
-function placeInput(op: Operation, input: Record<string, unknown>, options: ConnectOptions): { path: string; body?: Uint8Array | string } {
+function placeInput(
+  op: Operation,
+  input: Record<string, unknown>,
+  options: ConnectOptions,
+): { path: string; body?: Uint8Array | string } {
   const type = options.encoding ?? CBOR_TYPE;
   let path = (options.basePath ?? "") + op.path;
   if (op.kind === "stream") return { path, body: encodeBody(input, type) };
   const { params, query, body } = placed(op);
   for (const name of params) path = path.replace(`:${name}`, encodeURIComponent(String(input[name])));
-  const pairs = query.filter(({ field }) => input[field] !== undefined).map(({ field, wire }) => `${wire}=${encodeURIComponent(String(input[field]))}`);
+  const pairs = query
+    .filter(({ field }) => input[field] !== undefined)
+    .map(({ field, wire }) => `${wire}=${encodeURIComponent(String(input[field]))}`);
   if (pairs.length > 0) path += `?${pairs.join("&")}`;
   return body && input["body"] !== undefined ? { path, body: encodeBody(input["body"], type) } : { path };
 }
@@ -189,7 +235,10 @@ async function failureOf(response: IncomingMessage): Promise<Failure> {
 function asTransport(error: unknown, contract: Contract, op: Operation): Failure {
   if (error instanceof Failure) return error;
   if (error instanceof Error && "code" in error) {
-    return fail(UNAVAILABLE, `${contract.name} cannot be reached for ${op.method} ${op.path} (${String(error.code)})`, { cause: error, retryAfterS: 1 });
+    return fail(UNAVAILABLE, `${contract.name} cannot be reached for ${op.method} ${op.path} (${String(error.code)})`, {
+      cause: error,
+      retryAfterS: 1,
+    });
   }
   return asFailure(error);
 }

@@ -44,8 +44,11 @@ export interface OperationSpec<I extends Fields, O extends TSchema> {
   readonly bare?: boolean;
 }
 
-export interface Operation<I extends Fields = Fields, O extends TSchema = TSchema, K extends "value" | "stream" = "value" | "stream">
-  extends OperationSpec<I, O> {
+export interface Operation<
+  I extends Fields = Fields,
+  O extends TSchema = TSchema,
+  K extends "value" | "stream" = "value" | "stream",
+> extends OperationSpec<I, O> {
   readonly kind: K;
   readonly method: Method;
   readonly path: string;
@@ -80,7 +83,12 @@ export function contract<const Ops extends Readonly<Record<string, Operation>>>(
   operations: Ops,
   options: { edgex?: boolean; edgexPort?: number } = {},
 ): Contract<Ops> {
-  return { name, operations, edgex: options.edgex ?? false, ...(options.edgexPort ? { edgexPort: options.edgexPort } : {}) };
+  return {
+    name,
+    operations,
+    edgex: options.edgex ?? false,
+    ...(options.edgexPort ? { edgexPort: options.edgexPort } : {}),
+  };
 }
 
 const value =
@@ -99,7 +107,10 @@ export const patch = value("PATCH");
 export const del = value("DELETE");
 
 /** States an operation whose answer is a stream of items of the `output` schema; POST, since its input may be large. */
-export const stream = <I extends Fields, O extends TSchema>(path: string, spec: OperationSpec<I, O>): Operation<I, O, "stream"> => ({
+export const stream = <I extends Fields, O extends TSchema>(
+  path: string,
+  spec: OperationSpec<I, O>,
+): Operation<I, O, "stream"> => ({
   ...spec,
   kind: "stream",
   method: "POST",

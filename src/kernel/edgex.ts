@@ -28,7 +28,13 @@ export const AutoEvent = Type.Object({
   onChange: Type.Optional(Type.Boolean()),
   onChangeThreshold: Type.Optional(Type.Number({ minimum: 0 })),
   sourceName: Name,
-  retention: Type.Optional(Type.Object({ maxCap: Type.Optional(Type.Integer()), minCap: Type.Optional(Type.Integer()), duration: Type.Optional(Text) })),
+  retention: Type.Optional(
+    Type.Object({
+      maxCap: Type.Optional(Type.Integer()),
+      minCap: Type.Optional(Type.Integer()),
+      duration: Type.Optional(Text),
+    }),
+  ),
 });
 export type AutoEvent = Static<typeof AutoEvent>;
 
@@ -46,7 +52,13 @@ const deviceFields = {
   tags: Type.Optional(Type.Union([Free, Type.Null()])),
   properties: Type.Optional(Type.Union([Free, Type.Null()])),
 };
-export const Device = Type.Object({ id: Type.Optional(Text), name: Name, created: Millis, modified: Millis, ...deviceFields });
+export const Device = Type.Object({
+  id: Type.Optional(Text),
+  name: Name,
+  created: Millis,
+  modified: Millis,
+  ...deviceFields,
+});
 export type Device = Static<typeof Device>;
 
 export const ResourceProperties = Type.Object({

@@ -81,8 +81,11 @@ export interface ServiceMain<C extends Contract = Contract, S extends TObject = 
 }
 
 /** Types a service's main; `main.ts` of every service exports the value as `main`. */
-export const defineService = <C extends Contract, S extends TObject>(main: ServiceMain<C, S>): ServiceMain<C, S> => main;
+export const defineService = <C extends Contract, S extends TObject>(main: ServiceMain<C, S>): ServiceMain<C, S> =>
+  main;
 
 /** A config field: its schema with meaning, default and example, from which docs/config.md is made. */
-export const field = <S extends TSchema>(schema: S, doc: { description: string; default: unknown; example?: unknown }): S =>
-  Object.assign({}, schema, doc);
+export const field = <S extends TSchema>(
+  schema: S,
+  doc: { description: string; default: unknown; example?: unknown },
+): S => Object.assign({}, schema, doc);

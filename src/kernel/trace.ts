@@ -44,9 +44,20 @@ export class Tracer {
   }
 
   /** Notes a finished step of a request. `startMs` is on the monotonic clock. */
-  step(call: Pick<Call, "requestId" | "spanId" | "parentId">, operation: string, startMs: number, status = 0, note?: string): void {
+  step(
+    call: Pick<Call, "requestId" | "spanId" | "parentId">,
+    operation: string,
+    startMs: number,
+    status = 0,
+    note?: string,
+  ): void {
     const parent = call.parentId === undefined ? {} : { parentId: call.parentId };
-    this.add({ requestId: call.requestId, spanId: call.spanId, ...parent, ...this.#timed(operation, startMs, status, note) });
+    this.add({
+      requestId: call.requestId,
+      spanId: call.spanId,
+      ...parent,
+      ...this.#timed(operation, startMs, status, note),
+    });
   }
 
   /** Notes a finished step that handled ranges of events. */

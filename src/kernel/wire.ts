@@ -58,7 +58,8 @@ export async function* decodeFrames(chunks: AsyncIterable<Buffer>): AsyncGenerat
     for (;;) {
       if (all.length < 4) break;
       const length = all.readUInt32BE(0);
-      if (length > FRAME_BYTES_MAX) throw fail(INPUT_TOO_LARGE, `a frame of ${length} bytes is over the limit of ${FRAME_BYTES_MAX}`);
+      if (length > FRAME_BYTES_MAX)
+        throw fail(INPUT_TOO_LARGE, `a frame of ${length} bytes is over the limit of ${FRAME_BYTES_MAX}`);
       if (all.length < 4 + length) break;
       const body = all.subarray(4, 4 + length);
       all = all.subarray(4 + length);
@@ -74,7 +75,8 @@ export async function* decodeFrames(chunks: AsyncIterable<Buffer>): AsyncGenerat
 /** A frame that carries a failure ends the stream with it. */
 function decodeFrame(body: Uint8Array): unknown {
   const item = decodeCbor(body, { bytesMax: FRAME_BYTES_MAX });
-  if (typeof item === "object" && item !== null && FAILURE_MARK in item) throw failureFromWire(item as unknown as ErrorBody);
+  if (typeof item === "object" && item !== null && FAILURE_MARK in item)
+    throw failureFromWire(item as unknown as ErrorBody);
   return item;
 }
 
@@ -103,11 +105,19 @@ export const errorBody = (failure: Failure, requestId: string): ErrorBody => ({
 });
 
 /** Makes the failure that a service answered into one that the client throws; strangers' answers keep their status and text. */
-export function failureFromWire(body: Partial<ErrorBody>, status = body.statusCode ?? 500, retryAfterS?: number): Failure {
+export function failureFromWire(
+  body: Partial<ErrorBody>,
+  status = body.statusCode ?? 500,
+  retryAfterS?: number,
+): Failure {
   const kind = kindOfStatus(status);
   const todo = body.todo ?? "See the message.";
   const declared = { code: body.code ?? `HTTP_${status}`, kind, todo };
-  return new Failure(declared, body.message ?? `answered ${status}`, retryAfterS === undefined ? undefined : { retryAfterS });
+  return new Failure(
+    declared,
+    body.message ?? `answered ${status}`,
+    retryAfterS === undefined ? undefined : { retryAfterS },
+  );
 }
 
 /**
@@ -134,7 +144,7 @@ export function foldKeys(value: unknown, schema: TSchema): unknown {
       delete object[key];
       name = known;
     }
-    object[name] = foldKeys(object[name], properties[name]!);
+    object[name] = foldKeys(object[name], properties[name]);
   }
   return value;
 }

@@ -48,14 +48,19 @@ async function listening(): Promise<{ server: Server; port: number }> {
   return { server, port: (server.address() as AddressInfo).port };
 }
 
-async function run({ place, work, key, cert, ownUid, landlockAbiMax }: OuterInput): Promise<Seen> {
+/** Makes the probe's own directory, and a neighbour's: open to all by owner and mode, so that only the confinement is in the way. */
+function furnish(work: string): { stateDir: string; neighbourFile: string } {
   const [stateDir, neighbour] = [join(work, "own"), join(work, "neighbour")];
   for (const directory of [stateDir, neighbour]) mkdirSync(directory, { mode: 0o700 });
   const neighbourFile = join(neighbour, "secret");
   writeFileSync(neighbourFile, "secret");
-  // Open to all by owner and mode: only the confinement is in the way.
   chmodSync(neighbour, 0o777);
   chmodSync(neighbourFile, 0o666);
+  return { stateDir, neighbourFile };
+}
+
+async function run({ place, work, key, cert, ownUid, landlockAbiMax }: OuterInput): Promise<Seen> {
+  const { stateDir, neighbourFile } = furnish(work);
   const identity = ownUid ? uidOf(99) : {};
   if (ownUid) chownSync(stateDir, uidOf(99).uid, uidOf(99).gid);
   const [allowed, other] = [await listening(), await listening()];

@@ -45,24 +45,7 @@ export function confinementFacts(uidBase: number = UID_BASE): ConfinementFacts {
   const tpm = ["/dev/tpmrm0", "/dev/tpm0"].find((path) => existsSync(path));
   return {
     kernel: fact(release(), undefined),
-    landlockAbi: fact(
-      abi,
-      abi > 0
-        ? undefined
-        : "no Landlock: services' files are guarded by owner and mode alone. Linux 5.13 or newer has it; 'landlock' must be in the kernel's lsm= list.",
-    ),
-    landlockPorts: fact(
-      abi >= ABI_PORTS,
-      abi >= ABI_PORTS
-        ? undefined
-        : `no port rules (Landlock ABI ${abi}, they need ${ABI_PORTS}, Linux 6.7): a service that is broken into may connect to any TCP port. It still cannot listen.`,
-    ),
-    landlockScopes: fact(
-      abi >= ABI_SCOPES,
-      abi >= ABI_SCOPES
-        ? undefined
-        : `no Landlock scopes (ABI ${abi}, they need ${ABI_SCOPES}, Linux 6.12): signals and Unix sockets are held back by the system call filter alone.`,
-    ),
+    ...landlockFacts(abi),
     seccomp: fact(
       seccomp,
       seccomp
@@ -102,6 +85,27 @@ export function confinementFacts(uidBase: number = UID_BASE): ConfinementFacts {
     ),
   };
 }
+
+const landlockFacts = (abi: number) => ({
+  landlockAbi: fact(
+    abi,
+    abi > 0
+      ? undefined
+      : "no Landlock: services' files are guarded by owner and mode alone. Linux 5.13 or newer has it; 'landlock' must be in the kernel's lsm= list.",
+  ),
+  landlockPorts: fact(
+    abi >= ABI_PORTS,
+    abi >= ABI_PORTS
+      ? undefined
+      : `no port rules (Landlock ABI ${abi}, they need ${ABI_PORTS}, Linux 6.7): a service that is broken into may connect to any TCP port. It still cannot listen.`,
+  ),
+  landlockScopes: fact(
+    abi >= ABI_SCOPES,
+    abi >= ABI_SCOPES
+      ? undefined
+      : `no Landlock scopes (ABI ${abi}, they need ${ABI_SCOPES}, Linux 6.12): signals and Unix sockets are held back by the system call filter alone.`,
+  ),
+});
 
 /** Lists only what is missing, each as one sentence for people. */
 export const whatIsMissing = (facts: ConfinementFacts): string[] =>

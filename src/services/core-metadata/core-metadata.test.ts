@@ -209,7 +209,7 @@ test("what is there is changed by id or by name, and what is in use is not remov
     ),
     [200],
   );
-  assert.deepEqual((await ask("DELETE", "/device/name/a")).body as unknown, { apiVersion: "v3", statusCode: 200 });
+  assert.deepEqual((await ask("DELETE", "/device/name/a")).body, { apiVersion: "v3", statusCode: 200 });
   for (const gone of ["/device/name/a", "/device/check/name/a", `/device/id/${id}`])
     assert.equal((await ask("GET", gone)).status, 404, gone);
   assert.equal((await ask("DELETE", "/device/name/a")).status, 404);
@@ -266,7 +266,13 @@ async function listen(house: Awaited<ReturnType<typeof start>>["house"], as: str
     for await (const { topic, payload } of house.connect(bus, as).listen({ topics }, call))
       heard.push({ topic, envelope: JSON.parse(Buffer.from(payload).toString()) as Envelope & { payload: Json } });
   })();
-  return { heard, stop: () => (stop.abort(), done) };
+  return {
+    heard,
+    async stop() {
+      stop.abort();
+      await done;
+    },
+  };
 }
 
 test("every change is told on the bus, in EdgeX's words and on its topics", async (t) => {

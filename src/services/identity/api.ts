@@ -4,8 +4,6 @@ import { contract, get, post, type Service } from "../../kernel/contract.ts";
 import { code } from "../../kernel/error.ts";
 import { IDENTITY_NAME_INVALID, IDENTITY_REQUEST_INVALID } from "../../kernel/identity/codes.ts";
 
-export { IDENTITY_REQUEST_INVALID } from "../../kernel/identity/codes.ts";
-
 export const IDENTITY_JOIN_REFUSED = code(
   "IDENTITY_JOIN_REFUSED",
   "unauthorized",

@@ -8,11 +8,6 @@ export const PIPELINE_ENROLL_FAILED = code(
   "communication",
   "Check the cloud's address, that it runs, and that the code is fresh ('holdfast cloud code').",
 );
-export const PIPELINE_NOT_ENROLLED = code(
-  "PIPELINE_NOT_ENROLLED",
-  "unavailable",
-  "Join the node to a cloud: 'holdfast enroll URL CODE'. Until then readings wait in the outbox.",
-);
 
 export const Destination = Type.Object({
   name: Type.String(),

@@ -90,7 +90,7 @@ export const registry = contract(
       callers: AnyService,
     }),
     renew: post("/registry/renew", {
-    quiet: true,
+      quiet: true,
       summary:
         "Renews a lease and tells the instance's state; a hung process stops renewing and is dropped after the lease's time.",
       input: {

@@ -1,0 +1,140 @@
+/** How a service answers: values, streams with signs of life, failures in one shape, and EdgeX's routes of every service. */
+import type { ServerResponse } from "node:http";
+import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+import { type Call, makeCall, readRequestId } from "./call.ts";
+import type { Contract, Operation } from "./contract.ts";
+import { asFailure, type Failure, fail, INPUT_MALFORMED, INPUT_TOO_LARGE } from "./error.ts";
+import type { ServeOptions } from "./serve.ts";
+import {
+  CBOR_TYPE,
+  encodeBody,
+  encodeFailureFrame,
+  encodeFrame,
+  errorBody,
+  FRAMES_TYPE,
+  HEADER,
+  JSON_TYPE,
+} from "./wire.ts";
+
+const STREAM_PING_MS = 1_000;
+
+export function answer(
+  options: ServeOptions<Contract>,
+  op: Operation,
+  call: Call,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  output: unknown,
+): void {
+  const status = op.status ?? 200;
+  const plain =
+    !options.contract.edgex || op.bare || typeof output !== "object" || output === null || Array.isArray(output);
+  const body = plain ? output : { apiVersion: "v3", statusCode: status, ...output };
+  send(request, reply, call.requestId, status, body);
+}
+
+export function send(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  requestId: string,
+  status: number,
+  body: unknown,
+  retryAfterS?: number,
+): void {
+  const type = request.headers.accept?.startsWith(CBOR_TYPE) ? CBOR_TYPE : JSON_TYPE;
+  reply.code(status).header(HEADER.correlationId, requestId).header(HEADER.requestId, requestId);
+  if (retryAfterS !== undefined) reply.header("retry-after", String(retryAfterS));
+  if (body === undefined || status === 204) void reply.send();
+  else void reply.type(type).send(encodeBody(body, type));
+}
+
+/** Streams items with backpressure; a sign of life every second tells a cut cable from a quiet source. */
+export async function answerStream(
+  items: AsyncIterable<unknown>,
+  call: Call & { end(abort: boolean): void },
+  reply: FastifyReply,
+  streams: Set<AbortController>,
+): Promise<void> {
+  reply.hijack();
+  const raw: ServerResponse = reply.raw;
+  const closing = new AbortController();
+  streams.add(closing);
+  closing.signal.addEventListener("abort", () => call.end(true), { once: true });
+  raw.writeHead(200, { "content-type": FRAMES_TYPE, [HEADER.requestId]: call.requestId });
+  raw.flushHeaders();
+  const ping = setInterval(() => raw.writableLength === 0 && raw.write(Buffer.alloc(4)), STREAM_PING_MS).unref();
+  try {
+    for await (const item of items) {
+      if (!raw.write(encodeFrame(item))) await drained(raw, call.signal);
+      if (call.signal.aborted) break;
+    }
+  } catch (error) {
+    if (!call.signal.aborted) {
+      raw.write(encodeFailureFrame(asFailure(error), call.requestId));
+      throw error;
+    }
+  } finally {
+    clearInterval(ping);
+    streams.delete(closing);
+    raw.end();
+  }
+}
+
+function drained(raw: ServerResponse, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      raw.off("drain", done);
+      signal.removeEventListener("abort", done);
+      resolve();
+    };
+    raw.once("drain", done);
+    signal.addEventListener("abort", done, { once: true });
+  });
+}
+
+export function answerFailure(
+  options: ServeOptions<Contract>,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  failure: Failure,
+): void {
+  const requestId =
+    readRequestId(request.headers[HEADER.correlationId] as string | undefined) ??
+    makeCall({ caller: "", timeoutMs: 0 }).requestId;
+  options.log.info({ requestId, operation: "unknown", status: failure.status, code: failure.code });
+  send(request, reply, requestId, failure.status, errorBody(failure, requestId));
+}
+
+export function fromFastify(error: unknown, request: FastifyRequest): Failure {
+  const e = error as { code?: string; statusCode?: number; message?: string };
+  if (e.code === "FST_ERR_CTP_BODY_TOO_LARGE")
+    return fail(
+      INPUT_TOO_LARGE,
+      `the body is larger than the ${request.routeOptions.bodyLimit} bytes that this operation takes`,
+    );
+  if (e.statusCode !== undefined && e.statusCode < 500)
+    return fail(INPUT_MALFORMED, (e.message ?? "the request is malformed").slice(0, 200));
+  return asFailure(error);
+}
+
+/** EdgeX's routes of every service: /ping and /version. */
+export function addCommonRoutes(app: FastifyInstance, options: ServeOptions<Contract>): void {
+  const serviceName = options.contract.name;
+  const json = (reply: FastifyReply, body: object) =>
+    reply.type(JSON_TYPE).send(JSON.stringify({ apiVersion: "v3", ...body }));
+  app.get("/api/v3/ping", (_request, reply) =>
+    json(reply, { timestamp: goUnixDate(new Date(options.clock.wallMs())), serviceName }),
+  );
+  app.get("/api/v3/version", (_request, reply) =>
+    json(reply, { version: EDGEX_VERSION, serviceName, holdfast: options.version ?? "" }),
+  );
+}
+
+/** What EdgeX clients check for (FACTS: `/version`, "clients check the 4.1"). */
+export const EDGEX_VERSION = "4.1.0";
+
+/** Writes a date as Go's time.UnixDate: "Thu Mar  9 12:03:37 UTC 2023". */
+export function goUnixDate(date: Date): string {
+  const [day, , month] = date.toUTCString().split(/[ ,]+/);
+  return `${day} ${month} ${String(date.getUTCDate()).padStart(2)} ${date.toISOString().slice(11, 19)} UTC ${date.getUTCFullYear()}`;
+}
