@@ -29,6 +29,7 @@ interface Running {
 export class AutoEvents {
   readonly #o: AutoEventsOptions;
   readonly #running = new Map<string, Running>();
+  #hasEnded = false;
 
   constructor(options: AutoEventsOptions) {
     this.#o = options;
@@ -36,6 +37,8 @@ export class AutoEvents {
 
   /** Starts, keeps and stops timers so that they are those of the devices as they are now. */
   sync(): void {
+    // What metadata still tells while the service stops starts nothing any more.
+    if (this.#hasEnded) return;
     const wanted = new Set<string>();
     for (const device of this.#o.devices.values()) {
       if (device.adminState === "LOCKED" || device.operatingState === "DOWN") continue;
@@ -56,7 +59,9 @@ export class AutoEvents {
     }
   }
 
+  /** Stops all timers, for good. */
   stop(): void {
+    this.#hasEnded = true;
     for (const running of this.#running.values()) stop(running);
     this.#running.clear();
   }
