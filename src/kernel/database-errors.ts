@@ -35,6 +35,13 @@ export const DATABASE_BUSY = code(
 );
 export const DATABASE_IO = code("DATABASE_IO", "internal", "Look at the kernel's log: the disk may be failing.");
 
+/** What a service says of its health while its database is a fresh one in place of a damaged one; `costs` tells what that means here. */
+export const healthAfterDamage = (replaced: { readonly movedTo: string } | undefined, costs: string): Health =>
+  replaced
+    ? { state: "warning", reason: `its damaged database was moved to ${replaced.movedTo}; ${costs}` }
+    : { state: "passing" };
+type Health = { readonly state: "passing" | "warning"; readonly reason?: string };
+
 /** The file beside a database whose presence makes the next open look at every page. */
 export const suspicion = (path: string): string => `${path}.suspect`;
 

@@ -126,7 +126,8 @@ export class Births {
 
   #plan(cast: Cast, owner: Identity | undefined, parts: readonly Part[], code: Code): Plan {
     const rights = cast.services.map((name): Rights => this.#options.rights[name] ?? {});
-    const names = rights.some((r) => r.names);
+    // EdgeX's software says of itself that it is at http://localhost:59900, or at a name of the machine.
+    const names = rights.some((r) => r.names) || this.#reachesEdgex(cast);
     const stateful = parts.filter(({ name }) => this.#manifest(name).stateful).map(({ directory }) => directory);
     const connectPorts = this.#connectPorts(cast);
     return confinementOf({
@@ -147,9 +148,9 @@ export class Births {
 
   /** The ports of what it needs; undefined (all) where it reaches EdgeX software that listens where it likes. */
   #connectPorts(cast: Cast): number[] | undefined {
-    const { manifests, sockets, node, rights, openEdgex } = this.#options;
+    const { manifests, sockets, node, rights } = this.#options;
     const needs = [...FOUNDATION, ...cast.services.flatMap((name) => this.#manifest(name).needs)];
-    if (openEdgex && needs.includes("device-*")) return undefined;
+    if (this.#reachesEdgex(cast)) return undefined;
     const inside = manifests
       .filter(({ name }) => needs.some((need) => meant(need, name)))
       .flatMap(({ name }) => sockets.get(name)!.listen.map(({ port }) => port));
@@ -157,6 +158,11 @@ export class Births {
     // Where a service may go outside, the cloud beside the node is one of the places.
     const cloud = outside.length > 0 ? (sockets.get("cloud")?.listen ?? []).map(({ port }) => port) : [];
     return [...new Set([...inside, ...outside, ...cloud])];
+  }
+
+  /** Whether it calls device services of others. */
+  #reachesEdgex(cast: Cast): boolean {
+    return this.#options.openEdgex && cast.services.some((name) => this.#manifest(name).needs.includes("device-*"));
   }
 
   #fixed(): Hello["addresses"] {

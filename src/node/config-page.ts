@@ -1,6 +1,6 @@
 /** Writes docs/config.md from the schemas: what every key means, its form, default and an example. */
 import { type ConfigSchema, type ConfigSection, expected } from "../kernel/config.ts";
-import type { Manifest } from "./manifest.ts";
+import { allDoors, type Manifest } from "./manifest.ts";
 
 const HEAD = `# Config
 
@@ -62,14 +62,13 @@ const value = (given: unknown): string => (given === undefined ? "" : `\`${cell(
 
 function doors(manifests: readonly Manifest[]): string {
   const when = { always: "always", "open-edgex": "with `--open-edgex`" };
-  const rows = manifests.flatMap((m) => [
-    ...m.doors.map((door) => `| \`${m.name}.${door.name}\` | ${door.port} | ${when[door.when]} |`),
-    ...(m.edgexPort === undefined ? [] : [`| ${m.name}, EdgeX's own port | ${m.edgexPort} | ${when["open-edgex"]} |`]),
-  ]);
+  const rows = manifests.flatMap((m) =>
+    allDoors(m).map((door) => `| \`${m.name}.${door.name}\` | ${door.port} | ${when[door.when]} |`),
+  );
   return [
     "## Doors",
     "",
-    "All listen on 127.0.0.1 unless `node.doors` says otherwise.",
+    "All listen on 127.0.0.1 unless `node.doors` says otherwise; those of `--open-edgex`, without TLS, on loopback only.",
     "",
     "| door | port | open |",
     "|---|---|---|",

@@ -2,13 +2,19 @@
 import { join } from "node:path";
 import { homedir } from "node:os";
 import { type Static, Type } from "typebox";
-import { CONFIG_FILE, CONFIG_KEY_UNKNOWN, type ConfigSection, type ConfigValues } from "../kernel/config.ts";
+import {
+  CONFIG_FILE,
+  CONFIG_KEY_UNKNOWN,
+  CONFIG_VALUE_INVALID,
+  type ConfigSection,
+  type ConfigValues,
+} from "../kernel/config.ts";
 import { readConfig, readConfigFile } from "../kernel/config-file.ts";
 import { fail } from "../kernel/error.ts";
 import { field } from "../kernel/service.ts";
 import { UID_BASE } from "./confine/uids.ts";
 import { existsSync } from "node:fs";
-import type { Manifest } from "./manifest.ts";
+import { allDoors, type Manifest } from "./manifest.ts";
 
 const Port = Type.Integer({ minimum: 0, maximum: 65_535 });
 const ServiceKey = Type.String({ pattern: "^[a-z0-9][a-z0-9-]{0,62}$" });
@@ -17,7 +23,7 @@ const Door = Type.Object(
   {
     host: Type.Optional(
       field(Type.String({ minLength: 1, maxLength: 100 }), {
-        description: "IP address to listen on; the door's own default where it is left out.",
+        description: "IP address to listen on, 127.0.0.1 unless said; doors of `--open-edgex` open on loopback only.",
         default: undefined,
         example: "0.0.0.0",
       }),
@@ -131,13 +137,7 @@ export function loadConfig(
   const sections = sectionsOf(manifests);
   const values = file === undefined ? readConfig("", CONFIG_FILE, sections) : readConfigFile(file, sections);
   const node = values["node"] as NodeConfig;
-  const doors = manifests.flatMap((m) => m.doors.map((door) => `${m.name}.${door.name}`));
-  const unknown = Object.keys(node.doors).find((door) => !doors.includes(door));
-  if (unknown !== undefined)
-    throw fail(
-      CONFIG_KEY_UNKNOWN,
-      `${file ?? CONFIG_FILE}: 'node.doors.${unknown}' is no door; there are: ${doors.join(", ")}`,
-    );
+  checkDoors(file ?? CONFIG_FILE, manifests, node);
   for (const part of ["connectPorts", "instances"] as const) {
     const stranger = Object.keys(node[part]).find((name) => !manifests.some((m) => m.name === name));
     if (stranger !== undefined)
@@ -148,6 +148,25 @@ export function loadConfig(
   }
   return { values, node };
 }
+
+/** Refuses doors that are none, and a way from other machines to those that ask nobody who he is. */
+function checkDoors(file: string, manifests: readonly Manifest[], node: NodeConfig): void {
+  const doors = new Map(manifests.flatMap((m) => allDoors(m).map((door) => [`${m.name}.${door.name}`, door])));
+  for (const [name, { host }] of Object.entries(node.doors)) {
+    const door = doors.get(name);
+    if (!door)
+      throw fail(
+        CONFIG_KEY_UNKNOWN,
+        `${file}: 'node.doors.${name}' is no door; there are: ${[...doors.keys()].join(", ")}`,
+      );
+    if (door.when === "open-edgex" && host !== undefined && !LOOPBACK.test(host))
+      throw fail(
+        CONFIG_VALUE_INVALID,
+        `${file}: 'node.doors.${name}.host' is '${host}', but a door without TLS opens on loopback only (127.0.0.1 or ::1)`,
+      );
+  }
+}
+const LOOPBACK = /^(127\.\d{1,3}\.\d{1,3}\.\d{1,3}|::1)$/;
 
 /** Tells where the key file lies. */
 export function keyFileOf(

@@ -40,6 +40,10 @@ export const manifestOf = (main: ServiceMain): Manifest => ({
   config: main.config,
 });
 
+/** A service's doors, with EdgeX's own port as the door `edgex` where it has one. */
+export const allDoors = ({ doors, edgexPort }: Pick<Manifest, "doors" | "edgexPort">): readonly Door[] =>
+  edgexPort === undefined ? doors : [...doors, { name: "edgex", port: edgexPort, when: "open-edgex" }];
+
 /** Loads every service of the table and says what each is. */
 export async function manifestsOf(table: ServiceTable): Promise<Manifest[]> {
   const mains = await Promise.all(Object.keys(table).map((name) => loadMain(table, name)));

@@ -5,7 +5,7 @@ import { Failure, fail } from "../kernel/error.ts";
 import type { NodeConfig } from "./config.ts";
 import { listenTcp, listenUnix, NODE_PORT_IN_USE } from "./confine/listen.ts";
 import type { Address } from "./hello.ts";
-import type { Manifest } from "./manifest.ts";
+import { allDoors, type Manifest } from "./manifest.ts";
 
 export interface Listening extends Address {
   readonly fd: number;
@@ -15,7 +15,10 @@ export interface Listening extends Address {
 export interface ServiceSockets {
   readonly listen: readonly Listening[];
   readonly doors: Readonly<Record<string, Listening>>;
+  /** EdgeX's own port, which serves the contract. */
   readonly openEdgex?: Listening;
+  /** Those that ask nobody who he is. */
+  readonly withoutTls: readonly Listening[];
   readonly control?: { readonly fd: number; readonly path: string };
 }
 
@@ -65,23 +68,25 @@ function openOf(manifest: Manifest, options: SocketOptions, keep: Keep): Service
     keep(isCloud ? cloudSocket(options) : listenTcp({ host: LOOPBACK, port: 0 })),
   );
   const doors: Record<string, Listening> = {};
-  for (const door of manifest.doors) {
+  const withoutTls: Listening[] = [];
+  for (const door of allDoors(manifest)) {
     if (door.when === "open-edgex" && !options.openEdgex) continue;
     const at = options.node.doors[`${name}.${door.name}`];
-    doors[door.name] = keep(
+    const opened = keep(
       named(`node.doors.${name}.${door.name}.port`, () =>
         listenTcp({ host: at?.host ?? LOOPBACK, port: at?.port ?? door.port }),
       ),
     );
+    doors[door.name] = opened;
+    if (door.when === "open-edgex") withoutTls.push(opened);
   }
-  const plain =
-    options.openEdgex && manifest.edgexPort !== undefined
-      ? keep(named("--open-edgex, left out", () => listenTcp({ host: LOOPBACK, port: manifest.edgexPort! })))
-      : undefined;
+  // EdgeX's own port serves the contract, as `listen` does: the service need not know of it.
+  const { edgex, ...others } = doors;
   return {
     listen,
-    doors,
-    ...(plain ? { openEdgex: plain } : {}),
+    doors: others,
+    withoutTls,
+    ...(edgex ? { openEdgex: edgex } : {}),
     ...(isCloud ? { control: keep(listenUnix(join(options.statePath, "cloud.sock"))) } : {}),
   };
 }

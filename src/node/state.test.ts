@@ -87,6 +87,23 @@ test("a second node on the same state is refused and told the pid, until the fir
   openState({ path, version: "1.0.0" }).release();
 });
 
+test("a node.json that the disk damaged or lost costs nothing: its copy tells the node's name", (t) => {
+  const path = place(t);
+  const first = openState({ path, version: "1.0.0" });
+  first.save({ cloudPort: 8444 });
+  first.release();
+  for (const damage of [(file: string) => writeFileSync(file, "\0\0\0\0"), (file: string) => rmSync(file)]) {
+    for (const name of ["node.json", "node.json.bak"]) {
+      damage(join(path, name));
+      const again = openState({ path, version: "1.0.0" });
+      assert.deepEqual(again.node, first.node);
+      again.release();
+    }
+  }
+  for (const name of ["node.json", "node.json.bak"]) writeFileSync(join(path, name), "");
+  assert.throws(() => openState({ path, version: "1.0.0" }), { code: "NODE_STATE_UNUSABLE", message: /damaged/ });
+});
+
 test("a state directory of a newer version is refused and its version named", (t) => {
   const path = place(t);
   openState({ path, version: "1.0.0" }).release();

@@ -99,7 +99,8 @@ export function openState(options: { path: string; version: string; name?: strin
       node = { ...node, ...change };
       guarded(path, () => writeNodeFile(path, node));
     };
-    if (!found || found.version !== options.version) save({});
+    // A copy that is not there, or not like the other, is written anew.
+    if (!found || found.version !== options.version || !haveAll(path)) save({});
     return {
       path,
       fresh: !found,
@@ -177,36 +178,66 @@ function takeLock(path: string): number {
   return fd;
 }
 
+/** Written one after the other, so that a disk that damages one of them costs nothing. */
+const NODE_FILES = ["node.json", "node.json.bak"] as const;
+
+/** Reads the file, or its copy; undefined where neither is there. */
 function readNodeFile(path: string): NodeFile | undefined {
-  let text: string;
-  try {
-    text = readFileSync(join(path, "node.json"), "utf8");
-  } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code === "ENOENT") return undefined;
-    throw fail(NODE_STATE_UNUSABLE, `${join(path, "node.json")} cannot be read`, { cause });
+  let damaged = false;
+  for (const name of NODE_FILES) {
+    let text: string;
+    try {
+      text = readFileSync(join(path, name), "utf8");
+    } catch (cause) {
+      if ((cause as NodeJS.ErrnoException).code === "ENOENT") continue;
+      throw fail(NODE_STATE_UNUSABLE, `${join(path, name)} cannot be read`, { cause });
+    }
+    const file = parsed(text);
+    if (file) return file;
+    damaged = true;
   }
-  try {
-    const file = JSON.parse(text) as NodeFile;
-    if (Number.isInteger(file.format) && typeof file.name === "string") return file;
-  } catch {
-    // Falls through: it is written whole or not at all, so what does not parse was damaged by the disk.
-  }
+  if (!damaged) return undefined;
   throw fail(
     NODE_STATE_UNUSABLE,
-    `${join(path, "node.json")} is damaged; put it back from a backup, or write {"format":${STATE_FORMAT},"version":"","name":"NAME OF THE NODE","createdAtMs":0} into it`,
+    `${join(path, "node.json")} and its copy are damaged; put one back from a backup, or write {"format":${STATE_FORMAT},"version":"","name":"NAME OF THE NODE","createdAtMs":0} into it`,
   );
 }
 
-function writeNodeFile(path: string, node: NodeFile): void {
-  const aside = join(path, "node.json.new");
-  const fd = openSync(aside, "w", 0o600);
+/** Tells whether all copies say the same. */
+function haveAll(path: string): boolean {
   try {
-    writeSync(fd, `${JSON.stringify(node)}\n`);
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
+    return new Set(NODE_FILES.map((name) => readFileSync(join(path, name), "utf8"))).size === 1;
+  } catch {
+    // One cannot be read: the other was.
+    return false;
   }
-  renameSync(aside, join(path, "node.json"));
+}
+
+function parsed(text: string): NodeFile | undefined {
+  try {
+    const file = JSON.parse(text) as NodeFile | null;
+    return Number.isInteger(file?.format) && typeof file?.name === "string" ? file : undefined;
+  } catch {
+    // It is written whole or not at all: what does not parse was damaged by the disk.
+    return undefined;
+  }
+}
+
+function writeNodeFile(path: string, node: NodeFile): void {
+  for (const name of NODE_FILES) {
+    const aside = join(path, `${name}.new`);
+    const fd = openSync(aside, "w", 0o600);
+    try {
+      writeSync(fd, `${JSON.stringify(node)}\n`);
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+    renameSync(aside, join(path, name));
+  }
+  const directory = openSync(path, "r");
+  fsyncSync(directory);
+  closeSync(directory);
 }
 
 /** Names the node after the machine, with four random digits: many machines are called `debian`, and a cloud tells its nodes by name. */

@@ -103,7 +103,7 @@ export class Welcome {
         `https://${cloud.host}:${cloud.port}${role === "cloud" ? "" : ", beside this node for a first look"}`,
       );
     if (role === "cloud") add("code", "npx holdfast cloud code    (then on the node: npx holdfast enroll URL CODE)");
-    if (openEdgex) add("open", "EdgeX's ports on 127.0.0.1, without TLS: for EdgeX software on this machine");
+    if (openEdgex) add("open", `without TLS, for EdgeX software on this machine: ${withoutTls(sockets)}`);
     add("protected", ...holds);
     add("mind", ...holdsNot);
     add("more", "npx holdfast status, readings, devices, backlog, trace, logs");
@@ -111,3 +111,7 @@ export class Welcome {
     return rows;
   }
 }
+
+/** Names the sockets that ask nobody who he is. */
+const withoutTls = (sockets: WelcomeOptions["sockets"]): string =>
+  [...sockets].flatMap(([name, own]) => own.withoutTls.map(({ host, port }) => `${name} ${host}:${port}`)).join(", ");

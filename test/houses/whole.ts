@@ -28,11 +28,14 @@ export interface WholeOptions {
   /** Further sections of the config, as YAML. */
   readonly config?: string;
   readonly args?: readonly string[];
+  /** Further doors, by their name in `node.doors`. */
+  readonly doors?: Readonly<Record<string, { readonly host?: string; readonly port?: number }>>;
 }
 
 export class Whole {
   readonly directory: string;
   readonly state: string;
+  readonly keyFile: string;
   readonly gatewayPort = freePort();
   readonly cloudPort = freePort();
   readonly #args: readonly string[];
@@ -45,9 +48,11 @@ export class Whole {
     chmodSync(this.directory, 0o711);
     this.state = join(this.directory, "state");
     this.#args = options.args ?? [];
-    const doors = `{ gateway.https: { port: ${this.gatewayPort} }, bus.mqtts: { port: ${freePort()} } }`;
-    const node = `node:\n  keyFile: ${join(this.directory, "key", "node.key")}\n  doors: ${doors}\n  cloud: { port: ${this.cloudPort} }\n`;
-    writeFileSync(join(this.directory, "holdfast.yaml"), node + (options.config ?? ""));
+    this.keyFile = join(this.directory, "key", "node.key");
+    const doors = { "gateway.https": { port: this.gatewayPort }, "bus.mqtts": { port: freePort() }, ...options.doors };
+    const node = { keyFile: this.keyFile, doors, cloud: { port: this.cloudPort } };
+    // JSON is YAML, too.
+    writeFileSync(join(this.directory, "holdfast.yaml"), `node: ${JSON.stringify(node)}\n${options.config ?? ""}`);
   }
 
   /** All that it wrote so far. */
@@ -59,9 +64,9 @@ export class Whole {
     return this.#child!.pid!;
   }
 
-  /** Starts the node and waits until all its services are up. */
-  async start(): Promise<void> {
-    const args = ["start", "--state", this.state, "--config", join(this.directory, "holdfast.yaml"), ...this.#args];
+  /** Starts the node, with other arguments than its own where they are given, and waits until all its services are up. */
+  async start(own: readonly string[] = this.#args): Promise<void> {
+    const args = ["start", "--state", this.state, "--config", join(this.directory, "holdfast.yaml"), ...own];
     const child = spawn(COMMAND, args, {
       stdio: ["ignore", "pipe", "pipe"],
       env: { ...process.env, HOLDFAST_CACHE: cache },

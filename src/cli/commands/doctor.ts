@@ -6,7 +6,7 @@ import { cacheDirectoryOf, codeIn } from "../../node/code.ts";
 import { configFileOf, keyFileOf, loadConfig, NodeConfig } from "../../node/config.ts";
 import { checkConfig } from "../../kernel/config.ts";
 import { confinementFacts } from "../../node/confine/facts.ts";
-import type { Manifest } from "../../node/manifest.ts";
+import { allDoors, type Manifest } from "../../node/manifest.ts";
 import { stateDirectoryOf } from "../../node/state.ts";
 import { COMMON, COMMON_HELP, readArguments } from "../arguments.ts";
 import { type Command, packageRoot } from "../command.ts";
@@ -106,15 +106,13 @@ async function isRunning(path: string): Promise<boolean> {
 const LOOPBACK = "127.0.0.1";
 
 function portsOf(manifests: readonly Manifest[], node: NodeConfig): Port[] {
-  const option = "--open-edgex";
-  return manifests.flatMap((manifest) => [
-    ...manifest.doors.map((door): Port => {
+  return manifests.flatMap((manifest) =>
+    allDoors(manifest).map((door): Port => {
       const key = `node.doors.${manifest.name}.${door.name}.port`;
       const { host = LOOPBACK, port = door.port } = node.doors[`${manifest.name}.${door.name}`] ?? {};
-      return { key, host, port, ...(door.when === "always" ? {} : { option }) };
+      return { key, host, port, ...(door.when === "always" ? {} : { option: "--open-edgex" }) };
     }),
-    ...(manifest.edgexPort === undefined ? [] : [{ key: option, host: LOOPBACK, port: manifest.edgexPort, option }]),
-  ]);
+  );
 }
 
 const MARKS: { readonly [state in Finding["state"]]: readonly [mark: string, style: Style] } = {

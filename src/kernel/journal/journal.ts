@@ -49,6 +49,8 @@ export interface Journal {
   readonly sizeBytes: number;
   /** What was found lost since this opening and not reported at an earlier one. */
   readonly losses: readonly Loss[];
+  /** What earlier openings reported, the newest 100. */
+  readonly lossesBefore: readonly Loss[];
   /** Number of fdatasync calls that carried appends. */
   readonly syncs: number;
   /**
@@ -146,6 +148,9 @@ class OpenJournal implements Journal {
   }
   get losses(): readonly Loss[] {
     return this.#ledger.losses;
+  }
+  get lossesBefore(): readonly Loss[] {
+    return this.#ledger.lossesBefore;
   }
   get syncs(): number {
     return this.#writer.syncs;

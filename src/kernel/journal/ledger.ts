@@ -20,6 +20,8 @@ export interface Log {
 
 /** Losses kept in memory and in the ledger; later ones are only logged, so that a rotting disk cannot fill the memory. */
 const LOSSES_MAX = 1000;
+/** Losses of earlier openings that are remembered, the newest: "nothing was lost" must not be said of a journal that lost something. */
+const LOSSES_BEFORE_MAX = 100;
 export const LEDGER_NAME = "ledger.json";
 
 interface State {
@@ -28,11 +30,16 @@ interface State {
   position: number;
   /** Damage that was reported: "segment number:offset". */
   known: string[];
+  /** What was found at this opening and at earlier ones, oldest first. */
+  losses?: Loss[];
 }
 
 /** Remembers what the segments cannot say themselves: which were trimmed, and which damage has been reported already. */
 export class Ledger {
+  /** Found since it was opened. */
   readonly losses: Loss[] = [];
+  /** Found at earlier openings. */
+  readonly lossesBefore: Loss[] = [];
   readonly #directory: string;
   readonly #key: Buffer;
   readonly #log: Log | undefined;
@@ -71,6 +78,7 @@ export class Ledger {
       this.#dirty = true;
     }
     if (this.losses.length < LOSSES_MAX) this.losses.push(loss);
+    this.#dirty = true;
     this.#log?.warn({ loss }, `the journal lost something: ${loss.reason}`);
   }
 
@@ -122,13 +130,15 @@ export class Ledger {
     this.#lowest = state.lowest;
     this.#position = state.position;
     for (const place of state.known) this.#known.add(place);
+    this.lossesBefore.push(...(state.losses ?? []));
   }
 
   /** Writes the ledger if it changed: the old one or the new one is there after a crash, never half of one. */
   async save(): Promise<void> {
     if (!this.#dirty) return;
     this.#dirty = false;
-    const state: State = { lowest: this.#lowest, position: this.#position, known: [...this.#known] };
+    const losses = [...this.lossesBefore, ...this.losses].slice(-LOSSES_BEFORE_MAX);
+    const state: State = { lowest: this.#lowest, position: this.#position, known: [...this.#known], losses };
     const line = JSON.stringify(state);
     const path = join(this.#directory, LEDGER_NAME);
     try {

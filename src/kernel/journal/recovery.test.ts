@@ -42,13 +42,15 @@ async function made(
   return { directory, paths: segmentsIn(directory) };
 }
 
-/** Opens a second time: what was reported once is not reported again, and the positions go on. */
+/** Opens a second time: what was reported once is remembered and not reported again, and the positions go on. */
 async function assertSettled(t: TestContext, directory: string, journal: Journal): Promise<void> {
   const { last } = journal;
   const { positions } = await readAll(journal);
+  const told = [...journal.lossesBefore, ...journal.losses];
   await journal.close();
   const again = await opened(t, directory);
   assert.deepEqual(again.losses, []);
+  assert.deepEqual(again.lossesBefore, told);
   assert.ok(again.last >= last);
   assert.deepEqual((await readAll(again)).positions, positions);
   assert.deepEqual(again.losses, [], "reading does not report it again either");

@@ -129,7 +129,7 @@ export class BusService {
       };
     },
     backlog: async () => {
-      const { first, last, sizeBytes, losses } = this.#parts.store.journal;
+      const { first, last, sizeBytes, losses, lossesBefore } = this.#parts.store.journal;
       return {
         first,
         last,
@@ -140,7 +140,7 @@ export class BusService {
           epoch,
           last: runs.last,
         })),
-        losses: losses.map(({ reason, firstPosition, lastPosition, bytes }) => ({
+        losses: [...lossesBefore, ...losses].map(({ reason, firstPosition, lastPosition, bytes }) => ({
           reason,
           firstPosition,
           bytes,

@@ -1,6 +1,7 @@
 /** Wires core-data. */
 import { join } from "node:path";
 import { Type } from "typebox";
+import { healthAfterDamage } from "../../kernel/database-errors.ts";
 import { defineService, field } from "../../kernel/service.ts";
 import { bus } from "../bus/api.ts";
 import { coreData } from "./api.ts";
@@ -56,6 +57,7 @@ export const main = defineService({
     const timer = setInterval(retain, RETAIN_EVERY_MS).unref();
     return {
       service: makeCoreData({ query, remover, bus: busClient, clock, log }),
+      health: () => healthAfterDamage(store.replaced, "of older events, those are here that the bus still had"),
       async stop() {
         clearInterval(timer);
         try {

@@ -52,6 +52,11 @@ export class EventStore {
     return this.#opened.tail;
   }
 
+  /** Where the damaged database went that this one took the place of. */
+  get replaced(): Database["replaced"] {
+    return this.#opened.db.replaced;
+  }
+
   /** The database was found damaged while it was used: `reopen` it. `whenDamaged` is called then. */
   get isDamaged(): boolean {
     return this.#isDamaged;

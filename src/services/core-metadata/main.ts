@@ -1,6 +1,7 @@
 /** Wires core-metadata. */
 import { join } from "node:path";
 import { Type } from "typebox";
+import { healthAfterDamage } from "../../kernel/database-errors.ts";
 import { defineService } from "../../kernel/service.ts";
 import { bus } from "../bus/api.ts";
 import { makeAnnouncer } from "./announce.ts";
@@ -21,6 +22,11 @@ export const main = defineService({
       log,
     });
     const announce = makeAnnouncer({ bus: context.connect(bus), clock, log });
-    return { service: makeCoreMetadata({ store, clock, announce, log }), stop: async () => store.close() };
+    return {
+      service: makeCoreMetadata({ store, clock, announce, log }),
+      health: () =>
+        healthAfterDamage(store.replaced, "device services add their own devices again, others are to be added"),
+      stop: async () => store.close(),
+    };
   },
 });

@@ -20,6 +20,8 @@ export interface Filter {
 }
 
 export interface MetadataStore {
+  /** Where the damaged one went that it took the place of. */
+  readonly replaced: Database["replaced"];
   byName<N extends Noun>(noun: N, name: string): Nouns[N] | undefined;
   byId<N extends Noun>(noun: N, id: string): Nouns[N] | undefined;
   /** Writes a new or changed one; it keeps its place in lists. */
@@ -50,6 +52,7 @@ export function openMetadataStore(options: { path: string; key: Uint8Array; log:
 }
 
 class SqliteMetadata implements MetadataStore {
+  readonly replaced: Database["replaced"];
   readonly #db: Database;
   readonly #byName: Statement<{ json: string }, [string, string]>;
   readonly #byId: Statement<{ json: string }, [string, string]>;
@@ -60,6 +63,7 @@ class SqliteMetadata implements MetadataStore {
 
   constructor(db: Database) {
     this.#db = db;
+    this.replaced = db.replaced;
     this.#byName = db.prepare("SELECT json FROM entity WHERE noun = ? AND name = ?");
     this.#byId = db.prepare("SELECT json FROM entity WHERE noun = ? AND id = ?");
     this.#put = db.prepare(

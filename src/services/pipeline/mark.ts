@@ -30,6 +30,8 @@ export class Mark {
   #sent = 0;
   #acknowledged: number;
   #countsAnew = 0;
+  /** What was lost of the outbox is gathered again, as far as the bus has it. */
+  #isGatheredAgain = false;
   /** Read on after this batch. */
   readAfter = 0;
 
@@ -87,6 +89,7 @@ export class Mark {
       marked = await link.mark(outbox.stream.epoch, signal);
     }
     if (!isWanted()) return;
+    this.#followFrom(marked);
     await this.#recallRefused(marked);
     const { floor } = outbox.stream;
     this.#durable = marked.durable;
@@ -115,6 +118,20 @@ export class Mark {
     outbox.isCompared = true;
   }
 
+  /**
+   * After damage to the outbox: what the cloud has is not gathered again, and what was lost here is, as far as the bus
+   * still has it.
+   */
+  #followFrom({ through }: Marked): void {
+    const { outbox } = this.#o;
+    const { journal, openedWith, recorded } = outbox;
+    if (through === undefined || journal.losses.length === 0 || journal.last !== openedWith) return;
+    // Where the bus is followed already, it is too late to go back.
+    this.#isGatheredAgain ||= !outbox.isCompared;
+    outbox.followed = Math.max(outbox.isCompared ? outbox.followed : recorded, through);
+    outbox.isCompared = true;
+  }
+
   /** Sets batches aside whose refusal was told in an answer that never arrived. */
   async #recallRefused({ refused }: Marked): Promise<void> {
     const { outbox, store, clock, log } = this.#o;
@@ -133,7 +150,9 @@ export class Mark {
     const wasThere = to <= this.acknowledged;
     const reason = wasThere
       ? "the cloud lost batches that it had acknowledged (restored from an older copy?), and they are gone here, too"
-      : "batches of the outbox were lost to damage before the cloud had them";
+      : this.#isGatheredAgain
+        ? "batches of the outbox were lost to damage; what the bus still had of them was sent anew"
+        : "batches of the outbox were lost to damage before the cloud had them";
     if (store.addMissing({ reason, firstPosition: from, lastPosition: to })) log.error({ from, to }, reason);
   }
 }

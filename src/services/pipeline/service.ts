@@ -19,7 +19,8 @@ export function makePipeline({ edge, outbox, store, uplink, enroll }: Needs): Pi
   let isEnrolling = false;
   return {
     async status() {
-      const losses = outbox.journal.losses.map(({ segment: _, ...loss }) => loss);
+      const { losses: now, lossesBefore } = outbox.journal;
+      const losses = [...lossesBefore, ...now].map(({ segment: _, ...loss }) => loss);
       const missing = store.missing.map((gap) => ({ ...gap, bytes: 0 }));
       return { position: outbox.followed, destinations: [await uplink.status()], losses: [...losses, ...missing] };
     },

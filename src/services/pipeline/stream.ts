@@ -12,13 +12,21 @@ export interface Stream {
   readonly floor: number;
 }
 
-const FILE = "stream";
+/** Written one after the other: without it everything would be sent anew, and be at the cloud twice. */
+const FILES = ["stream", "stream.bak"] as const;
 
 /** Reads what was kept; undefined where there is nothing, or nothing whole. */
 export function loadStream(directory: string): Stream | undefined {
+  // A power cut between the two leaves one of them older: epochs only grow.
+  return FILES.map((name) => read(join(directory, name)))
+    .filter((stream) => stream !== undefined)
+    .toSorted((a, b) => b.epoch - a.epoch)[0];
+}
+
+function read(path: string): Stream | undefined {
   let text: string;
   try {
-    text = readFileSync(join(directory, FILE), "utf8");
+    text = readFileSync(path, "utf8");
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
     throw error;
@@ -27,9 +35,9 @@ export function loadStream(directory: string): Stream | undefined {
   return found ? { epoch: Number(found[1]), floor: Number(found[2]) } : undefined;
 }
 
-export const keepStream = async (directory: string, { epoch, floor }: Stream): Promise<void> => {
-  await replaceFile(join(directory, FILE), Buffer.from(`${epoch} ${floor}\n`));
-};
+export async function keepStream(directory: string, { epoch, floor }: Stream): Promise<void> {
+  for (const name of FILES) await replaceFile(join(directory, name), Buffer.from(`${epoch} ${floor}\n`));
+}
 
 /** Begins the next count; epochs never come twice, wherever the clock stands. */
 export const nextStream = (directory: string, clock: Clock, floor: number): Stream => ({

@@ -1,6 +1,7 @@
 /** Wires the trace service. */
 import { join } from "node:path";
 import { Type } from "typebox";
+import { healthAfterDamage } from "../../kernel/database-errors.ts";
 import { RetentionClock } from "../../kernel/retention-clock.ts";
 import { defineService, field } from "../../kernel/service.ts";
 import { trace } from "./api.ts";
@@ -33,6 +34,7 @@ export const main = defineService({
     const retentionClock = new RetentionClock(clock, kept === undefined ? undefined : kept * 1000);
     return {
       service: makeTrace({ store, clock, retentionClock, node, ...config }),
+      health: () => healthAfterDamage(store.replaced, "it tells of requests from then on"),
       stop: async () => store.close(),
     };
   },

@@ -17,6 +17,8 @@ export interface EventPlace {
 }
 
 export interface SpanStore {
+  /** Where the damaged one went that it took the place of. */
+  readonly replaced: Database["replaced"];
   /** Keeps spans; `seconds` is what the retention clock says. */
   add(spans: readonly StoredSpan[], seconds: number): void;
   ofRequest(requestId: string): StoredSpan[];
@@ -62,6 +64,7 @@ export function openSpanStore(options: { path: string; key: Uint8Array; log: Log
 const idBytes = (requestId: string): Buffer => Buffer.from(requestId.replaceAll("-", ""), "hex");
 
 class SqliteSpans implements SpanStore {
+  readonly replaced: Database["replaced"];
   readonly #db: Database;
   readonly #addChunk: Statement<never, [bigint, bigint, number, number, Uint8Array]>;
   readonly #addRequest: Statement<never, [Uint8Array, number]>;
@@ -73,6 +76,7 @@ class SqliteSpans implements SpanStore {
 
   constructor(db: Database) {
     this.#db = db;
+    this.replaced = db.replaced;
     this.#addChunk = db.prepare("INSERT INTO chunk (first_ns, last_ns, kept, size, spans) VALUES (?, ?, ?, ?, ?)");
     this.#addRequest = db.prepare("INSERT OR IGNORE INTO request (request, chunk) VALUES (?, ?)");
     this.#addRange = db.prepare(
