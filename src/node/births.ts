@@ -3,6 +3,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { chmodSync, chownSync, lstatSync, mkdirSync, readdirSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import type { ConfigValues } from "../kernel/config.ts";
+import { withAddresses } from "./addresses.ts";
 import { type ErrorCode, fail } from "../kernel/error.ts";
 import type { KeyRing } from "../kernel/seal/keyring.ts";
 import type { Code } from "./code.ts";
@@ -115,7 +116,7 @@ export class Births {
       dataKey,
       secrets: {},
       ...(manifest.ownIdentity ? {} : { joinSecret: this.secretFor(name, instance) }),
-      config: values[name] as ConfigValues,
+      config: name === "identity" ? withAddresses(values[name] as ConfigValues) : (values[name] as ConfigValues),
       listen: { host: listen.host, port: listen.port, fd: pass(listen.fd) },
       doors: Object.fromEntries(Object.entries(own.doors).map(([door, { fd }]) => [door, pass(fd)])),
       ...(own.control ? { control: pass(own.control.fd) } : {}),

@@ -16,6 +16,8 @@ const TOKEN_LIFETIME_S = 3_600;
 const ANSWER_BYTES_MAX = 1_048_576;
 const DEVICE_SERVICE = "device-host";
 const VALUES_MAX = 6;
+/** What people look for first on a machine, in this order; others fill up. */
+const FIRST = ["CpuUser", "Load1", "MemoryUsed", "DiskUsed", "NetworkReceiveRate", "NetworkSendRate"];
 const READINGS_ASKED = 60;
 
 interface Device {
@@ -26,6 +28,11 @@ interface Reading {
   readonly value?: string;
   readonly units?: string;
 }
+
+const rankOf = ({ resourceName }: Reading): number => {
+  const rank = FIRST.indexOf(resourceName);
+  return rank < 0 ? FIRST.length : rank;
+};
 
 /** Looks at the node; asks for a token once, and again when that has ended. */
 export class Observer {
@@ -65,6 +72,7 @@ export class Observer {
       if (reading.value !== undefined && !newest.has(reading.resourceName)) newest.set(reading.resourceName, reading);
     if (newest.size === 0) return undefined;
     const values = [...newest.values()]
+      .sort((a, b) => rankOf(a) - rankOf(b))
       .slice(0, VALUES_MAX)
       .map(({ resourceName, value, units }) => `${resourceName} ${shortNumber(value!)}${units ? ` ${units}` : ""}`);
     return `${this.#device}: ${values.join(", ")}${newest.size > VALUES_MAX ? `, and ${newest.size - VALUES_MAX} more` : ""}`;

@@ -50,8 +50,7 @@ export const main = defineService({
     const admissions = new Admissions({ clock, log });
     listenToSupervisor(context, admissions);
     const gatewayNames = () => {
-      const machine = machineNames(log);
-      return { dns: [...machine.dns, ...configured.dns], ips: [...machine.ips, ...configured.ips] };
+      return { dns: [...machineNames().dns, ...configured.dns], ips: configured.ips };
     };
     const tls = await ownIdentity(context, authority);
     supervisor.send("authority", { caPem: authority.certPem, fingerprint: authority.fingerprint });
