@@ -289,12 +289,13 @@ async function publishSingles(port: number): Promise<number> {
   return done / ((performance.now() - startMs) / 1000);
 }
 
-async function mosquitto(directory: string): Promise<number> {
+/** Saves after every change (`interval` 1: what was acknowledged is on the disk), or as it does by itself (every 1,800 changes: it is not). */
+async function mosquitto(directory: string, interval?: number): Promise<number> {
   const port = await freePort();
   const file = path.join(directory, "mosquitto.conf");
   writeFileSync(
     file,
-    `listener ${port} 127.0.0.1\nallow_anonymous true\npersistence true\npersistence_location ${directory}/\nautosave_on_changes true\nautosave_interval 1\nmax_inflight_messages 0\nmax_queued_messages 0\nuser root\n`,
+    `listener ${port} 127.0.0.1\nallow_anonymous true\npersistence true\npersistence_location ${directory}/\nautosave_on_changes true\n${interval === undefined ? "" : `autosave_interval ${interval}\n`}max_inflight_messages 0\nmax_queued_messages 0\nuser root\n`,
   );
   const child = spawn(MOSQUITTO!, ["-c", file], { stdio: "ignore" });
   try {
@@ -343,7 +344,8 @@ async function bench(): Promise<void> {
     const reach = 10;
     const name = "single-reading events made durable, against Mosquitto that saves every change";
     if (MOSQUITTO && spawnSync(MOSQUITTO, ["-h"]).error === undefined) {
-      const theirs = await mosquitto(mkdtempSync(path.join(directory, "mosquitto-")));
+      const theirs = await mosquitto(mkdtempSync(path.join(directory, "mosquitto-")), 1);
+      const lazy = await mosquitto(mkdtempSync(path.join(directory, "mosquitto-")));
       const append = rows[0].value!;
       rows.push({
         name: "Mosquitto 2, autosave_on_changes, offline durable subscriber",
@@ -363,8 +365,15 @@ async function bench(): Promise<void> {
         name: `${name}: by MQTT`,
         value: Number((own / theirs).toFixed(1)),
         unit: "x mosquitto",
-        reach: 1,
-        met: own / theirs > 1,
+        reach,
+        met: own / theirs > reach,
+      });
+      rows.push({
+        name: "the same against its default autosave_interval (1,800 changes), which acknowledges what is not on the disk",
+        value: Number((append / lazy).toFixed(1)),
+        unit: "x mosquitto",
+        met: null,
+        reason: "not durable, so no peer; for the record",
       });
     } else
       rows.push({ name, value: null, unit: "x mosquitto", reach, met: null, reason: "mosquitto is not installed" });
