@@ -13,7 +13,7 @@ import { Report } from "./report.ts";
 /** Two files at a time: the stories start a whole node each, and a small machine has two cores. */
 const CONCURRENCY = 2;
 /** A test that takes longer is stopped and fails; one that is meant to take longer says so itself (`{ timeout }`). */
-const TEST_TIMEOUT_MS = 120_000;
+const TEST_TIMEOUT_MS = 240_000;
 /** A file whose process does not end by itself (a server left open) is stopped and fails. */
 const FILE_TIMEOUT_MS = 30 * 60_000;
 

@@ -7,6 +7,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { call, startCloud, startNode, temporary, until, Wire } from "../../../test/houses/uplink.ts";
 
 const ROUNDS = Number(process.env["HOLDFAST_FAULT_ROUNDS"] ?? 3);
+/** A round takes under 3 s on a machine that does nothing else. */
+const TIMEOUT_MS = 120_000 + ROUNDS * 15_000;
 const program = join(import.meta.dirname, "..", "..", "..", "test", "houses", "uplink.child.ts");
 
 /** Pseudo-random numbers from 0 to below 1, the same each time. */
@@ -64,67 +66,74 @@ async function startCloudChild(directory: string, wire: Wire): Promise<Child> {
   return cloud;
 }
 
-test(`kill -9 of node and cloud at random moments, ${ROUNDS} times over: the cloud has every acknowledged event, once and in order`, async (t) => {
-  const directory = temporary(t);
-  const [nodeDirectory, cloudDirectory] = [join(directory, "node"), join(directory, "cloud")];
-  const wire = await Wire.open(0);
-  t.after(() => wire.close());
-  const random = seeded(4_711);
-  const acknowledged = new Map<number, number>();
-  let cloud = await startCloudChild(cloudDirectory, wire);
-  t.after(() => cloud.kill());
-  for (let round = 1; round <= ROUNDS; round++) {
-    const node = start("node", nodeDirectory, wire.url, String(round));
-    node.process.on("message", () => {
-      cloud.process.once("message", (code) => node.process.send(code));
-      cloud.process.send({ want: "code" });
-    });
-    await node.said(/^a /);
-    await sleep(random() * 400);
-    if (random() < 0.5) {
-      await cloud.kill();
-      await sleep(random() * 200);
-      cloud = await startCloudChild(cloudDirectory, wire);
-      await sleep(random() * 300);
+test(
+  `kill -9 of node and cloud at random moments, ${ROUNDS} times over: the cloud has every acknowledged event, once and in order`,
+  { timeout: TIMEOUT_MS },
+  async (t) => {
+    const directory = temporary(t);
+    const [nodeDirectory, cloudDirectory] = [join(directory, "node"), join(directory, "cloud")];
+    const wire = await Wire.open(0);
+    t.after(() => wire.close());
+    const random = seeded(4_711);
+    const acknowledged = new Map<number, number>();
+    let cloud = await startCloudChild(cloudDirectory, wire);
+    t.after(() => cloud.kill());
+    for (let round = 1; round <= ROUNDS; round++) {
+      const node = start("node", nodeDirectory, wire.url, String(round));
+      node.process.on("message", () => {
+        cloud.process.once("message", (code) => node.process.send(code));
+        cloud.process.send({ want: "code" });
+      });
+      await node.said(/^a /);
+      await sleep(random() * 400);
+      if (random() < 0.5) {
+        await cloud.kill();
+        await sleep(random() * 200);
+        cloud = await startCloudChild(cloudDirectory, wire);
+        await sleep(random() * 300);
+      }
+      await node.kill();
+      for (const line of node.lines) {
+        const said = /^a (\d+) (\d+)$/.exec(line);
+        if (said) acknowledged.set(Number(said[1]), Number(said[2]));
+      }
     }
-    await node.kill();
-    for (const line of node.lines) {
-      const said = /^a (\d+) (\d+)$/.exec(line);
-      if (said) acknowledged.set(Number(said[1]), Number(said[2]));
-    }
-  }
-  await cloud.kill();
-  assert.equal(acknowledged.size, ROUNDS);
-  const last = await startCloud(cloudDirectory);
-  t.after(() => last.stop());
-  wire.to = last.port;
-  const node = await startNode(nodeDirectory);
-  t.after(() => node.stop());
-  const { last: end } = await node.bus.backlog({}, call());
-  await until(
-    "all is sent",
-    async () => {
-      const { position, destinations } = await node.pipeline.status({}, call());
-      return position >= end && destinations[0].waiting.batches === 0;
-    },
-    60_000,
-  );
-  const { publishers } = await last.audit();
-  for (const [epoch, through] of acknowledged) {
-    const found = publishers.find((p) => p.epoch === epoch);
-    assert.ok(found, `epoch ${epoch} is there`);
-    assert.deepEqual(
-      [found.duplicates, found.outOfOrder, found.ranges.length, found.ranges[0].from],
-      [0, 0, 1, 1],
-      JSON.stringify(found),
+    await cloud.kill();
+    assert.equal(acknowledged.size, ROUNDS);
+    const last = await startCloud(cloudDirectory);
+    t.after(() => last.stop());
+    wire.to = last.port;
+    const node = await startNode(nodeDirectory);
+    t.after(() => node.stop());
+    const { last: end } = await node.bus.backlog({}, call());
+    await until(
+      "all is sent",
+      async () => {
+        const { position, destinations } = await node.pipeline.status({}, call());
+        return position >= end && destinations[0].waiting.batches === 0;
+      },
+      60_000,
     );
-    assert.ok(found.ranges[0].to >= through, `all ${through} events of epoch ${epoch}, not only ${found.ranges[0].to}`);
-    assert.equal(found.readings, found.events * 3);
-  }
-  const { acknowledged: told } = await node.destination();
-  assert.equal(
-    told.events,
-    publishers.reduce((sum, p) => sum + p.events, 0),
-    "the node knows how much that is",
-  );
-});
+    const { publishers } = await last.audit();
+    for (const [epoch, through] of acknowledged) {
+      const found = publishers.find((p) => p.epoch === epoch);
+      assert.ok(found, `epoch ${epoch} is there`);
+      assert.deepEqual(
+        [found.duplicates, found.outOfOrder, found.ranges.length, found.ranges[0].from],
+        [0, 0, 1, 1],
+        JSON.stringify(found),
+      );
+      assert.ok(
+        found.ranges[0].to >= through,
+        `all ${through} events of epoch ${epoch}, not only ${found.ranges[0].to}`,
+      );
+      assert.equal(found.readings, found.events * 3);
+    }
+    const { acknowledged: told } = await node.destination();
+    assert.equal(
+      told.events,
+      publishers.reduce((sum, p) => sum + p.events, 0),
+      "the node knows how much that is",
+    );
+  },
+);
