@@ -4,7 +4,7 @@ import { createRequire, isBuiltin } from "node:module";
 import { dirname, join } from "node:path";
 import type { build as Build, Plugin } from "esbuild";
 
-/** Bundles the source into a directory: main.js, launcher.js, cli.js and what they share. */
+/** Bundles the source into a directory: main.js, cli.js and what they share. */
 export async function bundle(options: { root: string; entry: string; to: string }): Promise<void> {
   // Loaded here alone: 9 MB that a node which is already bundled never reads.
   const { root, entry, to } = options;
@@ -14,7 +14,6 @@ export async function bundle(options: { root: string; entry: string; to: string 
     absWorkingDir: root,
     entryPoints: {
       main: entry,
-      launcher: join(root, "src/node/confine/launcher.ts"),
       cli: join(root, "src/cli/main.ts"),
     },
     outdir: to,

@@ -26,7 +26,8 @@ import { promisify } from "node:util";
 import { fail } from "../kernel/error.ts";
 import { bundle, DATABASE_FILE, databaseFile } from "./bundle.ts";
 import { NODE_CACHE_UNUSABLE } from "./codes.ts";
-import { koffiFile } from "./confine/libc.ts";
+import { launcherFile } from "./confine/launcher.ts";
+import { archOf, koffiFile } from "./confine/libc.ts";
 import { NODE_FLAGS } from "./flags.ts";
 import { COMPILE_CACHE, type Manifest } from "./manifest.ts";
 
@@ -44,7 +45,7 @@ export interface Code {
 const KEPT_MAX = 4;
 /** All that a process is started by. */
 const MAIN = "main.js";
-const LAUNCHER = "launcher.js";
+const LAUNCHER = "launcher";
 const MANIFEST = "manifest.json";
 /** Says in made code which package it was made of. */
 export const ROOT_FILE = "package-root";
@@ -92,7 +93,8 @@ export async function prepareCode(source: CodeSource, say: (words: string) => vo
     else await bundle({ root: source.root, entry, to: aside });
     copyFileSync(koffiFile(), join(aside, "koffi.node"));
     copyFileSync(databaseFile(source.root), join(aside, DATABASE_FILE));
-    for (const name of readdirSync(aside)) chmodSync(join(aside, name), 0o644);
+    writeFileSync(join(aside, LAUNCHER), launcherFile(archOf()));
+    for (const name of readdirSync(aside)) chmodSync(join(aside, name), name === LAUNCHER ? 0o755 : 0o644);
     chmodSync(aside, 0o755);
     rmSync(directory, { recursive: true, force: true });
     renameSync(aside, directory);

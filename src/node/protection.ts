@@ -1,6 +1,6 @@
 /** What protects the node, in honest words: for the start page and `holdfast status`. */
 import { type ConfinementFacts, whatIsMissing } from "./confine/facts.ts";
-import type { Missing } from "./confine/plan.ts";
+import type { Missing } from "./confine/steps.ts";
 
 export interface ProtectionOptions {
   readonly facts: ConfinementFacts;

@@ -9,8 +9,12 @@ import type { Writable } from "node:stream";
 import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
 import type { Outcomes, ProbeInput } from "./confine.probe.ts";
+import { launcherFile } from "./launcher.ts";
+import { archOf } from "./libc.ts";
 import { listenTcp } from "./listen.ts";
-import { confinementOf, type Report, spawnConfined } from "./plan.ts";
+import { confinementOf } from "./plan.ts";
+import { type Report, spawnConfined } from "./spawn.ts";
+import { type Kernel, kernelOf } from "./steps.ts";
 import { uidOf } from "./uids.ts";
 
 export interface OuterInput {
@@ -19,7 +23,8 @@ export interface OuterInput {
   key: string;
   cert: string;
   ownUid: boolean;
-  landlockAbiMax?: number;
+  /** What an older kernel has. */
+  kernel?: Partial<Kernel>;
 }
 export interface Seen {
   report: Report;
@@ -59,7 +64,7 @@ function furnish(work: string): { stateDir: string; neighbourFile: string } {
   return { stateDir, neighbourFile };
 }
 
-async function run({ place, work, key, cert, ownUid, landlockAbiMax }: OuterInput): Promise<Seen> {
+async function run({ place, work, key, cert, ownUid, kernel }: OuterInput): Promise<Seen> {
   const { stateDir, neighbourFile } = furnish(work);
   const identity = ownUid ? uidOf(99) : {};
   if (ownUid) chownSync(stateDir, uidOf(99).uid, uidOf(99).gid);
@@ -78,12 +83,14 @@ async function run({ place, work, key, cert, ownUid, landlockAbiMax }: OuterInpu
     connectPorts: [allowed.port],
     filesMax: FILES_MAX,
   });
-  if (landlockAbiMax !== undefined) plan.landlockAbiMax = landlockAbiMax;
+  const launcherPath = join(work, "launcher");
+  writeFileSync(launcherPath, launcherFile(archOf()), { mode: 0o700 });
   const reported = Promise.withResolvers<Report>();
   const child = spawnConfined({
     plan,
     stdio: ["ignore", "pipe", "inherit", socket.fd, "pipe"],
-    launcherPath: join(here, "launcher.ts"),
+    launcherPath,
+    kernel: { ...kernelOf(), ...kernel },
     onReport: reported.resolve,
   });
   const input: ProbeInput = {

@@ -58,7 +58,7 @@ async function certificate(): Promise<{ key: string; cert: string }> {
   return { key: `-----BEGIN PRIVATE KEY-----\n${pkcs8}\n-----END PRIVATE KEY-----`, cert: made.toString("pem") };
 }
 
-async function confined({ ownUid, landlockAbiMax }: { ownUid: boolean; landlockAbiMax?: number }): Promise<Seen> {
+async function confined({ ownUid, kernel }: Pick<OuterInput, "ownUid" | "kernel">): Promise<Seen> {
   const user = root && !ownUid ? { uid: NOBODY, gid: NOBODY } : {};
   const work = mkdtempSync(join(tmpdir(), "holdfast-work-"));
   chmodSync(work, 0o755);
@@ -68,7 +68,7 @@ async function confined({ ownUid, landlockAbiMax }: { ownUid: boolean; landlockA
     work,
     ...pem,
     ownUid,
-    ...(landlockAbiMax === undefined ? {} : { landlockAbiMax }),
+    ...(kernel ? { kernel } : {}),
   };
   try {
     const outer = spawn(nodePath, [join(place, "src/node/confine/confine.outer.ts"), JSON.stringify(input)], {
@@ -198,7 +198,10 @@ test("a service of an ordinary user does its work and nothing else, and the miss
 
 test("on a kernel with an older Landlock, or none, the service starts, the filter holds, and what is missing is said", async () => {
   for (const abi of [0, 1]) {
-    const { report, outcomes, answer } = await confined({ ownUid: root, landlockAbiMax: abi });
+    const { report, outcomes, answer } = await confined({
+      ownUid: root,
+      kernel: { landlockAbi: abi, closeRange: false },
+    });
     assert.equal(answer, "held");
     checkFiltered(outcomes);
     assert.ok(

@@ -2,8 +2,9 @@
  * Landlock: which files a process may reach, which TCP ports, whom it may signal. Rules hold for the process and all it
  * becomes, and can only be narrowed. Each kernel knows a version (ABI); this asks for all that the version has.
  */
-import { closeSync, fstatSync, openSync, statfsSync } from "node:fs";
-import { archOf, attempt, call } from "./libc.ts";
+import { statfsSync, statSync } from "node:fs";
+import { archOf, attempt } from "./libc.ts";
+import type { Result, Script } from "./script.ts";
 import { MADE, numberOf } from "./syscalls.ts";
 
 // uapi/linux/landlock.h.
@@ -32,8 +33,8 @@ const SCOPES = 3n;
 const RULE = { path: 1, port: 2 };
 const CREATE_RULESET_VERSION = 1;
 const PROC_SUPER_MAGIC = 0x9fa0;
-/** Opens the place, not the file: needs no right to read it, and is all that a rule wants. */
-const O_PATH = 0x20_0000;
+const O_PATH_CLOEXEC = 0x20_0000 | 0x8_0000;
+const AT_FDCWD = -100;
 /** Rights that mean anything on a file that is not a directory. */
 const ON_FILES = FS.execute | FS.writeFile | FS.readFile | FS.truncate | FS.ioctlDev;
 
@@ -54,38 +55,39 @@ const rights = {
 };
 export type PathUse = keyof typeof rights;
 
-const number = (name: keyof typeof MADE): number => numberOf(MADE[name], archOf());
-
 /** Answers the kernel's Landlock ABI; 0 where it has none or has it switched off. */
-export const landlockAbi = (): number =>
-  Math.max(0, attempt("syscall", number("landlock_create_ruleset"), null, 0, CREATE_RULESET_VERSION));
+export function landlockAbi(): number {
+  const number = numberOf(MADE.landlock_create_ruleset, archOf());
+  return Math.max(0, attempt("syscall", number, null, 0, CREATE_RULESET_VERSION));
+}
 
-/** The rules while they are being written. */
+/** The rules while a script writes them. */
 export interface Ruleset {
+  script: Script;
   abi: number;
   /** Whether ports are ruled at all; false below ABI 4. */
   ports: boolean;
-  fd: number;
+  fd: Result;
   /** What stays open across the exec, see `allowPath`. */
-  pins: number[];
+  pins: Result[];
 }
+
+/** Opens the place, not what lies there: that needs no right to read it. */
+export const openPlace = (script: Script, path: string): Result =>
+  script.call("openat", [AT_FDCWD, script.text(path), O_PATH_CLOEXEC, 0], `openat(${path})`);
 
 /**
  * Makes an empty set of rules: all is forbidden, but connecting where `connect` is false. Answers undefined where the
  * kernel has no Landlock.
  */
-export function makeRuleset({ connect, abi }: { connect: boolean; abi: number }): Ruleset | undefined {
+export function makeRuleset(script: Script, { connect, abi }: { connect: boolean; abi: number }): Ruleset | undefined {
   if (abi === 0) return undefined;
   const ports = abi >= ABI_PORTS;
-  const handled = handledBy(abi);
-  const attributes = Buffer.alloc(24);
-  attributes.writeBigUInt64LE(handled, 0);
-  attributes.writeBigUInt64LE(NET.bind | (connect ? NET.connect : 0n), 8);
-  attributes.writeBigUInt64LE(SCOPES, 16);
+  const attributes = script.memory([handledBy(abi), NET.bind | (connect ? NET.connect : 0n), SCOPES]);
   // Older kernels refuse a structure longer than theirs with bits set: give each what it knows.
   const sizeBytes = abi >= ABI_SCOPES ? 24 : ports ? 16 : 8;
-  const fd = call("syscall", [number("landlock_create_ruleset"), attributes, sizeBytes, 0], "landlock_create_ruleset");
-  return { abi, ports, fd, pins: [] };
+  const fd = script.call("landlock_create_ruleset", [attributes, sizeBytes, 0]);
+  return { script, abi, ports, fd, pins: [] };
 }
 
 /**
@@ -93,41 +95,41 @@ export function makeRuleset({ connect, abi }: { connect: boolean; abi: number })
  * good: /proc makes a new inode when its cache was emptied, a rule is tied to the inode, and an open file keeps it (measured).
  */
 export function allowPath(rules: Ruleset, path: string, use: PathUse, makeSockets = false): boolean {
-  let fd: number;
-  try {
-    fd = openSync(path, O_PATH);
-  } catch (error) {
-    if (isAbsent(error)) return false;
-    throw error;
-  }
-  const directory = fstatSync(fd).isDirectory();
+  const { script } = rules;
+  const directory = isDirectory(path);
+  if (directory === undefined) return false;
   let access = rights[use] | (makeSockets && use === "write" ? FS.makeSock : 0n);
   access &= directory ? ~FS.ioctlDev : ON_FILES;
   access &= handledBy(rules.abi);
-  const rule = Buffer.alloc(12);
-  rule.writeBigUInt64LE(access, 0);
-  rule.writeInt32LE(fd, 8);
-  call("syscall", [number("landlock_add_rule"), rules.fd, RULE.path, rule, 0], `landlock_add_rule(${path})`);
+  // The service's own process is what opens it: /proc/self is another place to everyone.
+  const fd = openPlace(script, path);
+  const rule = script.memory([access, fd]);
+  script.call("landlock_add_rule", [rules.fd, RULE.path, rule, 0], `landlock_add_rule(${path})`);
   if (statfsSync(path).type === PROC_SUPER_MAGIC) rules.pins.push(fd);
-  else closeSync(fd);
+  else script.call("close", [fd]);
   return true;
 }
-const isAbsent = (error: unknown): boolean =>
-  error instanceof Error &&
-  "code" in error &&
-  (error.code === "ENOENT" || error.code === "ENOTDIR" || error.code === "EACCES");
 
-/** Allows binding or connecting to a TCP port, on any address. Does nothing where ports are not ruled. */
-export function allowPort(rules: Ruleset, port: number, use: keyof typeof NET): void {
-  if (!rules.ports) return;
-  const rule = Buffer.alloc(16);
-  rule.writeBigUInt64LE(NET[use], 0);
-  rule.writeBigUInt64LE(BigInt(port), 8);
-  call("syscall", [number("landlock_add_rule"), rules.fd, RULE.port, rule, 0], `landlock_add_rule(port ${port})`);
+/** Tells what is at `path`; undefined if nothing is, or nothing for this user. */
+function isDirectory(path: string): boolean | undefined {
+  try {
+    return statSync(path).isDirectory();
+  } catch (error) {
+    const symbol = error instanceof Error && "code" in error ? error.code : undefined;
+    if (symbol === "ENOENT" || symbol === "ENOTDIR" || symbol === "EACCES") return undefined;
+    throw error;
+  }
 }
 
-/** Puts the rules into force for this thread and what it executes; needs no_new_privs. */
-export function enforce(rules: Ruleset): void {
-  call("syscall", [number("landlock_restrict_self"), rules.fd, 0], "landlock_restrict_self");
-  closeSync(rules.fd);
+/** Allows binding or connecting to a TCP port, on any address. Does nothing where ports are not ruled. */
+export function allowPort({ script, ports, fd }: Ruleset, port: number, use: keyof typeof NET): void {
+  if (!ports) return;
+  const rule = script.memory([NET[use], port]);
+  script.call("landlock_add_rule", [fd, RULE.port, rule, 0], `landlock_add_rule(port ${port})`);
+}
+
+/** Puts the rules into force for the process and what it executes; needs no_new_privs. */
+export function enforce({ script, fd }: Ruleset): void {
+  script.call("landlock_restrict_self", [fd, 0]);
+  script.call("close", [fd]);
 }

@@ -1,9 +1,6 @@
-/** What a service may do (the plan), and starting it confined to that. The launcher carries the plan out. */
-import { type ChildProcess, spawn, type StdioOptions } from "node:child_process";
+/** What a service may do: the plan, which `spawnConfined` carries out (spawn.ts). */
 import { readFileSync } from "node:fs";
-import type { Readable } from "node:stream";
 
-/** A plan as it travels to the launcher, on its command line: anyone can read it there, so it holds no secret. */
 export interface Plan {
   service: string;
   /** The service's own identity; without it the service keeps that of the supervisor. */
@@ -31,29 +28,9 @@ export interface Plan {
   env: Record<string, string>;
   /** Descriptors from 3 on that the service is handed, besides standard input, output and error. */
   keepFds: number[];
-  /** Rehearses an older kernel: uses no more of Landlock than this ABI has. */
-  landlockAbiMax?: number;
-  /** Where the launcher reports; set by spawnConfined. */
-  reportFd?: number;
 }
 
-/** Something that this machine cannot give, and what that costs. */
-export interface Missing {
-  what: string;
-  costs: string;
-}
-
-/** What the launcher did. `failed` says why the service was not started. */
-export interface Report {
-  service: string;
-  landlockAbi: number;
-  missing: Missing[];
-  /** Paths that the plan itself names and that are not there (or not for this user); they stay forbidden. */
-  absent: string[];
-  failed?: string;
-}
-
-/** What Node itself reads, with the reason. The shared libraries are found by the launcher: those that map Node there. */
+/** What Node itself reads, with the reason. The shared libraries are asked of the loader (steps.ts). */
 export const basics: { path: string; why: string; write?: true }[] = [
   { path: "/etc/ld.so.cache", why: "the loader finds the shared libraries in it" },
   { path: "/etc/ssl/openssl.cnf", why: "OpenSSL ends the process if the file is there and cannot be read" },
@@ -162,73 +139,5 @@ function ownCgroups(): string[] {
     if (path.startsWith("/..")) return [];
     if (controllers === "") return [`/sys/fs/cgroup${path}`];
     return controllers.split(",").includes("memory") ? [`/sys/fs/cgroup/memory${path}`] : [];
-  });
-}
-
-type StdioList = Extract<StdioOptions, unknown[]>;
-
-export interface SpawnInput {
-  plan: Plan;
-  /** As for child_process.spawn, one entry a descriptor; those from 3 on that are not "ignore" reach the service. No "ipc". */
-  stdio: StdioList;
-  launcherPath: string;
-  cwd?: string;
-  detached?: boolean;
-  /** Told once what the machine could not give, or why the service was not started. */
-  onReport?: (report: Report) => void;
-}
-
-/** Longest report that is read; the launcher's are a few hundred bytes. */
-const REPORT_BYTES_MAX = 65_536;
-
-/**
- * Starts a service confined to its plan. The child's pid is the service's for its whole life. The environment is the
- * plan's alone: nothing of this process's (NODE_OPTIONS, proxies, keys) is inherited. Fails as spawn does, by "error".
- */
-export function spawnConfined({
-  plan,
-  stdio,
-  launcherPath,
-  cwd = "/",
-  detached = false,
-  onReport,
-}: SpawnInput): ChildProcess {
-  const [nodePath = ""] = plan.argv;
-  const handed = stdio.map((entry, fd) => (fd > 2 && entry !== "ignore" ? fd : -1)).filter((fd) => fd > 2);
-  const reportFd = stdio.length;
-  const full: Plan = { ...plan, keepFds: [...new Set([...plan.keepFds, ...handed])], reportFd };
-  const child = spawn(nodePath, [launcherPath, JSON.stringify(full)], {
-    env: {},
-    cwd,
-    detached,
-    stdio: [...stdio, "pipe"],
-  });
-  readReport(child.stdio[reportFd] as Readable | null, plan.service, onReport);
-  return child;
-}
-
-/** What every plan names just in case; its absence is nothing to report. */
-const expected = (path: string): boolean =>
-  path.startsWith("/sys/fs/cgroup") || [...basics, ...nameBasics].some((it) => it.path === path);
-
-function readReport(pipe: Readable | null, service: string, onReport: SpawnInput["onReport"]): void {
-  if (!pipe) return;
-  let text = "";
-  pipe.setEncoding("utf8");
-  pipe.on("data", (part: string) => {
-    if (text.length < REPORT_BYTES_MAX) text += part;
-  });
-  const nothing: Report = {
-    service,
-    landlockAbi: 0,
-    missing: [],
-    absent: [],
-    failed: "the launcher ended without a word",
-  };
-  // The pipe ends at the exec or with the launcher; an error of it is its end.
-  pipe.once("error", () => pipe.destroy());
-  pipe.once("close", () => {
-    const report = text.endsWith("\n") ? (JSON.parse(text) as Report) : nothing;
-    onReport?.({ ...report, absent: report.absent.filter((path) => !expected(path)) });
   });
 }

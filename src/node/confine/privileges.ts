@@ -1,6 +1,6 @@
 /** Giving up privileges for good: identity, capabilities, the ways to get either back, and what others may do to this process. */
-import { archOf, attempt, call, limit, limitsOf } from "./libc.ts";
-import { MADE, numberOf } from "./syscalls.ts";
+import { limitsOf } from "./libc.ts";
+import type { Result, Script } from "./script.ts";
 
 // linux/prctl.h, linux/securebits.h, linux/capability.h, asm-generic/resource.h.
 const PR = { setDumpable: 4, capBsetDrop: 24, setSecurebits: 28, setNoNewPrivs: 38, capAmbient: 47 };
@@ -10,6 +10,8 @@ const SECUREBITS = 0x1 | 0x2 | 0x20 | 0x40 | 0x80;
 const CAPABILITY_VERSION_3 = 0x2008_0522;
 /** Capabilities are numbered from 0; 41 are known (Linux 6.x), the kernel refuses numbers past its last. */
 const CAPABILITIES_MAX = 63;
+const CAP_SETPCAP = 8;
+const O_CLOEXEC = 0x8_0000;
 const RLIMIT = { fileSize: 1, data: 2, core: 4, processes: 6, files: 7 };
 /** Not 0: a core_pattern that is a pipe ignores 0, but not 1 (fs/coredump.c). */
 const CORE_BYTES = 1n;
@@ -28,27 +30,37 @@ export interface Limits {
   fileBytesMax?: number;
 }
 
-/** Sets the limits but that on open files, which comes last (launcher.ts). They are hard: nothing inside raises them. */
-export function setLimits(limits: Limits): void {
-  limit(RLIMIT.core, CORE_BYTES, "core");
-  if (limits.memoryBytesMax !== undefined) limit(RLIMIT.data, BigInt(limits.memoryBytesMax + NODE_DATA_BYTES), "data");
-  if (limits.processesMax !== undefined) limit(RLIMIT.processes, BigInt(limits.processesMax), "nproc");
-  if (limits.fileBytesMax !== undefined) limit(RLIMIT.fileSize, BigInt(limits.fileBytesMax), "fsize");
+/** Sets the limits but that on open files, which comes last (steps.ts). They are hard: nothing inside raises them. */
+export function setLimits(script: Script, limits: Limits): void {
+  limit(script, "core", CORE_BYTES);
+  if (limits.memoryBytesMax !== undefined) limit(script, "data", BigInt(limits.memoryBytesMax + NODE_DATA_BYTES));
+  if (limits.processesMax !== undefined) limit(script, "processes", BigInt(limits.processesMax));
+  if (limits.fileBytesMax !== undefined) limit(script, "fileSize", BigInt(limits.fileBytesMax));
+}
+
+/** Sets the soft and the hard limit of a resource; one above this process's hard limit, which a child inherits, is cut to it. */
+function limit(script: Script, resource: keyof typeof RLIMIT, value: bigint): void {
+  const { hard } = limitsOf(RLIMIT[resource], resource);
+  const least = value < hard ? value : hard;
+  const pair = script.memory([least, least]);
+  script.call("prlimit64", [0, RLIMIT[resource], pair, 0], `prlimit64(${resource}, ${least})`);
 }
 
 /**
  * Lowers the limit on open files and moves `fd` to a number past it. There it stays usable, but once it is closed (at the
  * exec) the process can never have a descriptor of that number again: so the one exec that the filter lets pass is the last.
- * Answers the number.
+ * Answers the number, and the calls that do it.
  */
-export function moveBeyondReach(fd: number, filesMax: number): number {
-  const { hard } = limitsOf(RLIMIT.files, "nofile");
+export function beyondReach(filesMax: number): { execFd: number; move: (script: Script, fd: Result) => void } {
+  const { hard } = limitsOf(RLIMIT.files, "files");
   const files = BigInt(filesMax) < hard ? BigInt(filesMax) : hard - 1n;
-  limit(RLIMIT.files, files + 1n, "nofile");
-  const O_CLOEXEC = 0x8_0000;
-  call("dup3", [fd, Number(files), O_CLOEXEC], `dup3(${fd}, ${files})`);
-  limit(RLIMIT.files, files, "nofile");
-  return Number(files);
+  const move = (script: Script, fd: Result): void => {
+    limit(script, "files", files + 1n);
+    script.call("dup3", [fd, files, O_CLOEXEC], `dup3(${files})`);
+    limit(script, "files", files);
+    script.call("close", [fd]);
+  };
+  return { execFd: Number(files), move };
 }
 
 /**
@@ -57,34 +69,33 @@ export function moveBeyondReach(fd: number, filesMax: number): number {
  * nothing else can do that from outside. Linux before 6.16 makes `gid` the effective one again in the same exec
  * (no_new_privs), later ones keep `launchGid`: so both have to be the service's own.
  */
-export function becomeUser(uid: number, gid: number, launchGid: number): void {
-  dropBounding();
-  call("setgroups", [0, null], "setgroups");
-  call("setresgid", [gid, launchGid, gid], `setresgid(${gid}, ${launchGid})`);
-  call("setresuid", [uid, uid, uid], `setresuid(${uid})`);
-  if (process.getuid?.() !== uid) throw new Error(`the uid did not become ${uid}`);
+export function becomeUser(script: Script, uid: number, gid: number, launchGid: number): void {
+  script.call("setgroups", [0, 0]);
+  script.call("setresgid", [gid, launchGid, gid], `setresgid(${gid}, ${launchGid})`);
+  script.call("setresuid", [uid, uid, uid], `setresuid(${uid})`);
 }
 
-/** Empties every capability set, of root too. */
-export function dropCapabilities(): void {
-  if (process.geteuid?.() === 0) dropBounding();
-  attempt("prctl", PR.capAmbient, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
-  const header = Buffer.alloc(8);
-  header.writeUInt32LE(CAPABILITY_VERSION_3, 0);
-  call("syscall", [numberOf(MADE.capset, archOf()), header, Buffer.alloc(24)], "capset");
+/** Empties the capability sets. */
+export function dropCapabilities(script: Script): void {
+  script.attempt("prctl", [PR.capAmbient, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0]);
+  script.call("capset", [script.memory([CAPABILITY_VERSION_3, 0]), script.memory([0, 0, 0])]);
 }
 
-/** Empties the bounding set and locks the rules by which uid 0 or a file would get capabilities. Needs CAP_SETPCAP, which goes last. */
-function dropBounding(): void {
-  attempt("prctl", PR.setSecurebits, SECUREBITS, 0, 0, 0);
-  const CAP_SETPCAP = 8;
+/**
+ * Empties the bounding set and locks the rules by which uid 0 or a file would get capabilities. Only root can; it needs
+ * CAP_SETPCAP, which goes last.
+ */
+export function dropBounding(script: Script): void {
+  script.attempt("prctl", [PR.setSecurebits, SECUREBITS, 0, 0, 0]);
   for (let capability = 0; capability <= CAPABILITIES_MAX; capability++)
-    if (capability !== CAP_SETPCAP) attempt("prctl", PR.capBsetDrop, capability, 0, 0, 0);
-  attempt("prctl", PR.capBsetDrop, CAP_SETPCAP, 0, 0, 0);
+    if (capability !== CAP_SETPCAP) script.attempt("prctl", [PR.capBsetDrop, capability, 0, 0, 0]);
+  script.attempt("prctl", [PR.capBsetDrop, CAP_SETPCAP, 0, 0, 0]);
 }
 
 /** From here on no exec gains anything by set-user-id bits or file capabilities. */
-export const gainNothing = (): number => call("prctl", [PR.setNoNewPrivs, 1, 0, 0, 0], "prctl(PR_SET_NO_NEW_PRIVS)");
+export const gainNothing = (script: Script): Result =>
+  script.call("prctl", [PR.setNoNewPrivs, 1, 0, 0, 0], "prctl(PR_SET_NO_NEW_PRIVS)");
 
 /** Keeps neighbours out of the launcher's own memory while it works. */
-export const shieldLauncher = (): number => call("prctl", [PR.setDumpable, 0, 0, 0, 0], "prctl(PR_SET_DUMPABLE)");
+export const shieldLauncher = (script: Script): Result =>
+  script.call("prctl", [PR.setDumpable, 0, 0, 0, 0], "prctl(PR_SET_DUMPABLE)");
