@@ -16,6 +16,8 @@ export const NEEDS = {
   tcpdump: { commands: ["tcpdump"], debian: "tcpdump", root: true },
   /** Network namespaces and links that can be cut. */
   netns: { commands: ["ip", "nft"], debian: "iproute2 nftables", root: true },
+  /** Runs programs of the other machine. */
+  qemu: { commands: ["qemu-aarch64", "qemu-x86_64"], debian: "qemu-user" },
   root: { root: true },
 } as const satisfies { [name: string]: Need };
 

@@ -64,6 +64,11 @@ function furnish(work: string): { stateDir: string; neighbourFile: string } {
   return { stateDir, neighbourFile };
 }
 
+const ask = (port: number): Promise<string> =>
+  new Promise((resolve, reject) =>
+    get({ port, rejectUnauthorized: false, agent: false }, (response) => resolve(text(response))).once("error", reject),
+  );
+
 async function run({ place, work, key, cert, ownUid, kernel }: OuterInput): Promise<Seen> {
   const { stateDir, neighbourFile } = furnish(work);
   const identity = ownUid ? uidOf(99) : {};
@@ -104,12 +109,7 @@ async function run({ place, work, key, cert, ownUid, kernel }: OuterInput): Prom
   };
   (child.stdio[4] as Writable).end(JSON.stringify(input));
   // Asked before the service is up: the question waits in the backlog.
-  const answer = new Promise<string>((resolve, reject) =>
-    get({ port: socket.port, rejectUnauthorized: false, agent: false }, (response) => resolve(text(response))).once(
-      "error",
-      reject,
-    ),
-  );
+  const answer = ask(socket.port);
   const [outcomes] = (await once(child.stdout ?? process.stdin, "data")) as [Buffer];
   const open = await memoryOpen(child.pid ?? 0, ownUid ? { uid: uidOf(99).uid, gid: uidOf(99).gid } : {});
   const seen: Seen = {

@@ -13,7 +13,9 @@ export const SCRIPT_FD = 31;
 export const SCRIPT_ADDRESS = 0x1000_0000;
 /** A script has about 20 kB; what is longer is not started (script.ts). */
 export const SCRIPT_BYTES_MAX = 256 * 1024;
-/** The script starts with its length and the room for what is told; its calls follow, eight words each. */
+/** What the launcher says: which call was refused and how (tell); or nothing but zeros, just before the exec (steps.ts). */
+export const SAID_BYTES = 16;
+/** The script starts with its length and room for what is said; its calls follow, eight words each. */
 export const CALLS_AT = 16;
 export const CALL_BYTES = 64;
 /** Offsets within a call: its number, whether a refusal is of no account, its six arguments, who wants its result. */
@@ -25,61 +27,67 @@ const MSG_WAITALL = 0x100;
 
 /** What the launcher does, for either machine. */
 function program(arch: Arch): Line[] {
-  const number = (name: keyof typeof MADE): number => numberOf(MADE[name], arch);
-  return [
-    // The whole script or nothing: the supervisor closes its side behind it.
-    ["set", "nr", number("recvfrom")],
-    ["set", "a0", SCRIPT_FD],
-    ["set", "a1", SCRIPT_ADDRESS],
-    ["set", "a2", SCRIPT_BYTES_MAX],
-    ["set", "a3", MSG_WAITALL],
-    ["set", "a4", 0],
-    ["set", "a5", 0],
-    ["call"],
-    ["set", "entry", SCRIPT_ADDRESS],
-    ["load", "spare", "entry", 0],
-    ["compare", "result", "spare"],
-    ["ifDifferent", "end"],
-    ["add", "entry", CALLS_AT],
-    "next",
-    ["load32", "nr", "entry", CALL.number],
-    ...(["a0", "a1", "a2", "a3", "a4", "a5"] as const).map((to, at): Line => [
-      "load",
-      to,
-      "entry",
-      CALL.arguments + at * 8,
-    ]),
-    ["call"],
-    ["ifRefused", "refused"],
-    // A result is written to each place that wants it; the places form a list, each holding the address of the next.
-    ["load", "place", "entry", CALL.wanted],
-    "wanted",
-    ["ifZero", "place", "done"],
-    ["load", "spare", "place", 0],
-    ["store", "result", "place", 0],
-    ["move", "place", "spare"],
-    ["jump", "wanted"],
-    "done",
-    ["add", "entry", CALL_BYTES],
-    ["jump", "next"],
-    "refused",
-    ["load32", "spare", "entry", CALL.optional],
-    ["ifNotZero", "spare", "done"],
-    // Tells where the call lies, and the errno as a negative number.
-    ["set", "spare", SCRIPT_ADDRESS],
-    ["store", "entry", "spare", 0],
-    ["store", "result", "spare", 8],
-    ["set", "nr", number("write")],
-    ["set", "a0", SCRIPT_FD],
-    ["set", "a1", SCRIPT_ADDRESS],
-    ["set", "a2", 16],
-    ["call"],
-    "end",
-    ["set", "nr", number("exit_group")],
-    ["set", "a0", EXIT_NOT_CONFINED],
-    ["call"],
-  ];
+  const number = (name: keyof typeof MADE): Line => ["set", "nr", numberOf(MADE[name], arch)];
+  return [...receive(number("recvfrom")), ...carryOut, ...tell(number("write")), ...end(number("exit_group"))];
 }
+
+/** The whole script or nothing: the supervisor closes its side behind it. */
+const receive = (number: Line): Line[] => [
+  number,
+  ["set", "a0", SCRIPT_FD],
+  ["set", "a1", SCRIPT_ADDRESS],
+  ["set", "a2", SCRIPT_BYTES_MAX],
+  ["set", "a3", MSG_WAITALL],
+  ["set", "a4", 0],
+  ["set", "a5", 0],
+  ["call"],
+  ["set", "entry", SCRIPT_ADDRESS],
+  ["load", "spare", "entry", 0],
+  ["compare", "result", "spare"],
+  ["ifDifferent", ":end"],
+  ["add", "entry", CALLS_AT],
+];
+
+const carryOut: Line[] = [
+  ":next",
+  ["load32", "nr", "entry", CALL.number],
+  ...(["a0", "a1", "a2", "a3", "a4", "a5"] as const).map((to, at): Line => [
+    "load",
+    to,
+    "entry",
+    CALL.arguments + at * 8,
+  ]),
+  ["call"],
+  ["ifRefused", ":refused"],
+  // A result is written to each place that wants it; the places form a list, each holding the address of the next.
+  ["load", "place", "entry", CALL.wanted],
+  ":wanted",
+  ["ifZero", ":done", "place"],
+  ["load", "spare", "place", 0],
+  ["store", "result", "place", 0],
+  ["move", "place", "spare"],
+  ["jump", ":wanted"],
+  ":done",
+  ["add", "entry", CALL_BYTES],
+  ["jump", ":next"],
+];
+
+/** Tells where the refused call lies, and the errno as a negative number. */
+const tell = (number: Line): Line[] => [
+  ":refused",
+  ["load32", "spare", "entry", CALL.optional],
+  ["ifNotZero", ":done", "spare"],
+  ["set", "spare", SCRIPT_ADDRESS],
+  ["store", "entry", "spare", 0],
+  ["store", "result", "spare", 8],
+  number,
+  ["set", "a0", SCRIPT_FD],
+  ["set", "a1", SCRIPT_ADDRESS],
+  ["set", "a2", SAID_BYTES],
+  ["call"],
+];
+
+const end = (number: Line): Line[] => [":end", number, ["set", "a0", EXIT_NOT_CONFINED], ["call"]];
 
 // elf.h.
 const HEADER_BYTES = 64;

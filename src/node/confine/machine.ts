@@ -1,69 +1,73 @@
 /**
  * An assembler: the dozen instructions that the launcher is made of (launcher.ts), for both machines. Each has one form,
- * with the widest operand, so that a reader can check it against the manual. Encodings: Intel SDM volume 2; Arm ARM C6.2.
+ * with the widest operand, so that a reader can check it against the manual: Intel SDM volume 2, Arm ARM C6.2.
  */
 import type { Arch } from "./libc.ts";
 
 /** `nr`, `a0` to `a5` and `result` are where a system call takes and leaves them; the rest survives one. */
 export type Register = "nr" | "a0" | "a1" | "a2" | "a3" | "a4" | "a5" | "result" | "entry" | "place" | "spare";
+/** Names a place in the program. */
+export type Label = `:${string}`;
 
-export type Instruction =
-  | readonly [op: "set", to: Register, value: number]
-  | readonly [op: "move", to: Register, from: Register]
-  | readonly [op: "add", to: Register, value: number]
-  | readonly [op: "load" | "load32", to: Register, at: Register, offset: number]
-  | readonly [op: "store", from: Register, at: Register, offset: number]
-  | readonly [op: "compare", a: Register, b: Register]
-  /** Goes on elsewhere: always, where the last comparison found a difference, where a register is 0 or is not. */
-  | readonly [op: "jump" | "ifDifferent", to: string]
-  | readonly [op: "ifZero" | "ifNotZero", what: Register, to: string]
-  /** Goes on elsewhere where a system call's result is an errno: -4095 to -1. */
-  | readonly [op: "ifRefused", to: string]
-  | readonly [op: "call"];
-/** One instruction, or (a string) the label of the next one. */
-export type Line = Instruction | string;
+/** The instructions, each as its bytes. Values are 0 to 2^31 - 1, what is added and offsets at most 4095, offsets in words. */
+interface Machine {
+  set(to: Register, value: number): number[];
+  move(to: Register, from: Register): number[];
+  add(to: Register, value: number): number[];
+  load(to: Register, at: Register, offset: number): number[];
+  load32(to: Register, at: Register, offset: number): number[];
+  store(from: Register, at: Register, offset: number): number[];
+  compare(a: Register, b: Register): number[];
+  /** Goes on elsewhere, so many bytes from its own first one; a program names the place instead. */
+  jump(distance: Distance): number[];
+  /** The same where the last comparison found a difference. */
+  ifDifferent(distance: Distance): number[];
+  ifZero(distance: Distance, what: Register): number[];
+  ifNotZero(distance: Distance, what: Register): number[];
+  /** The same where a system call's result is an errno: -4095 to -1. */
+  ifRefused(distance: Distance): number[];
+  call(): number[];
+}
+type Distance = number;
 
-/** The bytes of one instruction; `distance` from its first byte to the one that it jumps to. */
-type Encode = (instruction: Instruction, distance: number) => number[];
+/** A jump's arguments as a program gives them; no other instruction begins with a number. */
+type Named<Args extends unknown[]> = Args extends [Distance, ...infer Rest] ? [to: Label, ...Rest] : Args;
+export type Instruction = {
+  [Op in keyof Machine]: readonly [op: Op, ...Named<Parameters<Machine[Op]>>];
+}[keyof Machine];
+/** One instruction, or the label of the next one. */
+export type Line = Instruction | Label;
 
-/** Makes machine code of a program. Values are 0 to 2^31 - 1, `add` and offsets to 4095; loads of 8 bytes have offsets in eights. */
+/** Makes machine code of a program; throws where a label is missing. */
 export function assemble(arch: Arch, program: readonly Line[]): Buffer {
-  const encode = arch === "x64" ? encodeX64 : encodeArm64;
+  const machine = MACHINES[arch];
   const places = new Map<string, number>();
+  const isLabel = (arg: unknown): arg is Label => typeof arg === "string" && arg.startsWith(":");
+  const encode = ([op, ...args]: Instruction, distanceTo: (label: Label) => number): number[] =>
+    (machine[op] as (...values: unknown[]) => number[])(...args.map((arg) => (isLabel(arg) ? distanceTo(arg) : arg)));
   let size = 0;
   for (const line of program) {
     if (typeof line === "string") places.set(line, size);
     // Where it jumps to changes nothing about its length.
-    else size += encode(line, 0).length;
+    else size += encode(line, () => 0).length;
   }
   const bytes: number[] = [];
   for (const line of program) {
     if (typeof line === "string") continue;
-    const label = labelOf(line);
-    const place = label === undefined ? bytes.length : places.get(label);
-    if (place === undefined) throw new Error(`there is no label '${label}'`);
-    bytes.push(...encode(line, place - bytes.length));
+    const at = bytes.length;
+    const code = encode(line, (label) => {
+      const place = places.get(label);
+      if (place === undefined) throw new Error(`there is no label ${label}`);
+      return place - at;
+    });
+    bytes.push(...code);
   }
   return Buffer.from(bytes);
 }
 
-function labelOf(instruction: Instruction): string | undefined {
-  switch (instruction[0]) {
-    case "jump":
-    case "ifDifferent":
-    case "ifRefused":
-      return instruction[1];
-    case "ifZero":
-    case "ifNotZero":
-      return instruction[2];
-    default:
-      return undefined;
-  }
-}
-
 const word = (value: number): number[] => [0, 8, 16, 24].map((shift) => (value >>> shift) & 0xff);
 
-/** rax, rdi, rsi, rdx, r10, r8, r9; a call spoils rcx and r11. The others: rbx, rbp, r15. */
+/** rax, rdi, rsi, rdx, r10, r8, r9, of which a call spoils rax; it spoils rcx and r11, too. The others: rbx, rbp, r15. */
 const X64: Record<Register, number> = {
   nr: 0,
   result: 0,
@@ -78,46 +82,40 @@ const X64: Record<Register, number> = {
   spare: 15,
 };
 
-const encodeX64: Encode = (instruction, distance) => {
-  /** REX prefix, opcode, ModRM: `reg` and `rm` are registers (or reg a part of the opcode), `mod` 3 two registers, 2 memory at rm + disp32. */
-  const modrm = (opcode: number, reg: number, rm: number, mod: 2 | 3, wide = true): number[] => [
-    0x40 | (wide ? 8 : 0) | ((reg >> 3) << 2) | (rm >> 3),
-    opcode,
-    (mod << 6) | ((reg & 7) << 3) | (rm & 7),
-  ];
-  const jump = (...opcode: number[]): number[] => [...opcode, ...word(distance - opcode.length - 4)];
-  switch (instruction[0]) {
-    case "set": // mov r32, imm32: the upper half becomes 0
-      return [0x40 | (X64[instruction[1]] >> 3), 0xb8 | (X64[instruction[1]] & 7), ...word(instruction[2])];
-    case "move": // mov rm, reg
-      return modrm(0x89, X64[instruction[2]], X64[instruction[1]], 3);
-    case "add": // add rm, imm32
-      return [...modrm(0x81, 0, X64[instruction[1]], 3), ...word(instruction[2])];
-    case "load": // mov reg, [rm + disp32]
-    case "load32":
-      return [
-        ...modrm(0x8b, X64[instruction[1]], X64[instruction[2]], 2, instruction[0] === "load"),
-        ...word(instruction[3]),
-      ];
-    case "store": // mov [rm + disp32], reg
-      return [...modrm(0x89, X64[instruction[1]], X64[instruction[2]], 2), ...word(instruction[3])];
-    case "compare": // cmp rm, reg
-      return modrm(0x39, X64[instruction[2]], X64[instruction[1]], 3);
-    case "jump": // jmp rel32
-      return jump(0xe9);
-    case "ifDifferent": // jne rel32
-      return jump(0x0f, 0x85);
-    case "ifZero": // test reg, reg; je rel32
-    case "ifNotZero":
-      return [...modrm(0x85, X64[instruction[1]], X64[instruction[1]], 3)].concat(
-        [0x0f, instruction[0] === "ifZero" ? 0x84 : 0x85],
-        word(distance - 9),
-      );
-    case "ifRefused": // cmp rax, -4095; jae rel32
-      return [...modrm(0x81, 7, X64.result, 3), ...word(-4095), 0x0f, 0x83, ...word(distance - 13)];
-    case "call": // syscall
-      return [0x0f, 0x05];
-  }
+/** REX prefix, opcode and ModRM: `reg` is a register or a part of the opcode, `rm` a register (mod 3) or memory at it + disp32 (mod 2). */
+const modrm = (opcode: number, reg: number, rm: number, mod: 2 | 3, wide: 0 | 8 = 8): number[] => [
+  0x40 | wide | ((reg >> 3) << 2) | (rm >> 3),
+  opcode,
+  (mod << 6) | ((reg & 7) << 3) | (rm & 7),
+];
+/** Distances count from behind the instruction there. */
+const jumpX64 = (distance: number, ...before: number[]): number[] => [...before, ...word(distance - before.length - 4)];
+
+const x64: Machine = {
+  // mov r32, imm32: the upper half becomes 0
+  set: (to, value) => [0x40 | (X64[to] >> 3), 0xb8 | (X64[to] & 7), ...word(value)],
+  // mov rm, reg
+  move: (to, from) => modrm(0x89, X64[from], X64[to], 3),
+  // add rm, imm32
+  add: (to, value) => [...modrm(0x81, 0, X64[to], 3), ...word(value)],
+  // mov reg, [rm + disp32]
+  load: (to, at, offset) => [...modrm(0x8b, X64[to], X64[at], 2), ...word(offset)],
+  load32: (to, at, offset) => [...modrm(0x8b, X64[to], X64[at], 2, 0), ...word(offset)],
+  // mov [rm + disp32], reg
+  store: (from, at, offset) => [...modrm(0x89, X64[from], X64[at], 2), ...word(offset)],
+  // cmp rm, reg
+  compare: (a, b) => modrm(0x39, X64[b], X64[a], 3),
+  // jmp rel32
+  jump: (distance) => jumpX64(distance, 0xe9),
+  // jne rel32
+  ifDifferent: (distance) => jumpX64(distance, 0x0f, 0x85),
+  // test reg, reg; je or jne rel32
+  ifZero: (distance, what) => jumpX64(distance, ...modrm(0x85, X64[what], X64[what], 3), 0x0f, 0x84),
+  ifNotZero: (distance, what) => jumpX64(distance, ...modrm(0x85, X64[what], X64[what], 3), 0x0f, 0x85),
+  // cmp rax, -4095; jae rel32
+  ifRefused: (distance) => jumpX64(distance, ...modrm(0x81, 7, X64.result, 3), ...word(-4095), 0x0f, 0x83),
+  // syscall
+  call: () => [0x0f, 0x05],
 };
 
 /** x8, x0 to x5; a call keeps all but x0. The others: x19 to x21. */
@@ -135,44 +133,37 @@ const ARM64: Record<Register, number> = {
   spare: 21,
 };
 
-const encodeArm64: Encode = (instruction, distance) => {
-  const branch26 = ((distance >> 2) & 0x3ff_ffff) >>> 0;
-  const branch19 = ((distance >> 2) & 0x7_ffff) << 5;
-  /** An access at register + offset, counted in units of its own size. */
-  const access = (opcode: number, value: Register, at: Register, units: number): number =>
-    opcode | (units << 10) | (ARM64[at] << 5) | ARM64[value];
-  switch (instruction[0]) {
-    case "set": {
-      // movz x, low; movk x, high, lsl 16
-      const [, to, value] = instruction;
-      return [
-        ...word(0xd280_0000 | ((value & 0xffff) << 5) | ARM64[to]),
-        ...word(0xf2a0_0000 | ((value >>> 16) << 5) | ARM64[to]),
-      ];
-    }
-    case "move": // orr x, xzr, x
-      return word(0xaa00_03e0 | (ARM64[instruction[2]] << 16) | ARM64[instruction[1]]);
-    case "add": // add x, x, imm12
-      return word(0x9100_0000 | (instruction[2] << 10) | (ARM64[instruction[1]] << 5) | ARM64[instruction[1]]);
-    case "load": // ldr x, [x, imm12 * 8]
-      return word(access(0xf940_0000, instruction[1], instruction[2], instruction[3] / 8));
-    case "load32": // ldr w, [x, imm12 * 4]
-      return word(access(0xb940_0000, instruction[1], instruction[2], instruction[3] / 4));
-    case "store": // str x, [x, imm12 * 8]
-      return word(access(0xf900_0000, instruction[1], instruction[2], instruction[3] / 8));
-    case "compare": // subs xzr, x, x
-      return word(0xeb00_001f | (ARM64[instruction[2]] << 16) | (ARM64[instruction[1]] << 5));
-    case "jump": // b
-      return word(0x1400_0000 | branch26);
-    case "ifDifferent": // b.ne
-      return word(0x5400_0001 | branch19);
-    case "ifZero": // cbz x
-      return word(0xb400_0000 | branch19 | ARM64[instruction[1]]);
-    case "ifNotZero": // cbnz x
-      return word(0xb500_0000 | branch19 | ARM64[instruction[1]]);
-    case "ifRefused": // cmn x0, 4095; b.hs, from 4 bytes on
-      return [...word(0xb13f_fc1f), ...word(0x5400_0002 | ((((distance - 4) >> 2) & 0x7_ffff) << 5))];
-    case "call": // svc 0
-      return word(0xd400_0001);
-  }
+/** Two registers, the second from bit 5 on; or an access at the second + offset, which counts in units of its own size. */
+const pair = (opcode: number, first: Register, second: Register, units = 0): number[] =>
+  word(opcode | (units << 10) | (ARM64[second] << 5) | ARM64[first]);
+/** A distance in words, of 19 bits from bit 5 on. */
+const near = (distance: number): number => ((distance >> 2) & 0x7_ffff) << 5;
+
+const arm64: Machine = {
+  // movz x, imm16; movk x, imm16, lsl 16
+  set: (to, value) => [
+    ...word(0xd280_0000 | ((value & 0xffff) << 5) | ARM64[to]),
+    ...word(0xf2a0_0000 | ((value >>> 16) << 5) | ARM64[to]),
+  ],
+  // orr x, xzr, x
+  move: (to, from) => word(0xaa00_03e0 | (ARM64[from] << 16) | ARM64[to]),
+  // add x, x, imm12
+  add: (to, value) => pair(0x9100_0000, to, to, value),
+  // ldr x, [x, imm12 * 8]; ldr w, [x, imm12 * 4]; str x, [x, imm12 * 8]
+  load: (to, at, offset) => pair(0xf940_0000, to, at, offset / 8),
+  load32: (to, at, offset) => pair(0xb940_0000, to, at, offset / 4),
+  store: (from, at, offset) => pair(0xf900_0000, from, at, offset / 8),
+  // subs xzr, x, x
+  compare: (a, b) => word(0xeb00_001f | (ARM64[b] << 16) | (ARM64[a] << 5)),
+  // b; b.ne; cbz x; cbnz x
+  jump: (distance) => word(0x1400_0000 | ((distance >> 2) & 0x3ff_ffff)),
+  ifDifferent: (distance) => word(0x5400_0001 | near(distance)),
+  ifZero: (distance, what) => word(0xb400_0000 | near(distance) | ARM64[what]),
+  ifNotZero: (distance, what) => word(0xb500_0000 | near(distance) | ARM64[what]),
+  // cmn x0, 4095; b.hs, which is 4 bytes further on
+  ifRefused: (distance) => [...word(0xb13f_fc1f), ...word(0x5400_0002 | near(distance - 4))],
+  // svc 0
+  call: () => word(0xd400_0001),
 };
+
+const MACHINES: Record<Arch, Machine> = { x64, arm64 };

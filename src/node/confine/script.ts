@@ -94,22 +94,22 @@ export class Script {
     }
     if (size > SCRIPT_BYTES_MAX)
       throw fail(NODE_SCRIPT_SIZE, `what confines the service takes ${size} bytes, at most ${SCRIPT_BYTES_MAX}`);
-    const script = Buffer.alloc(size);
-    script.writeBigUInt64LE(BigInt(size), 0);
+    return this.#write(Buffer.alloc(size), at);
+  }
+
+  #write(script: Buffer, at: ReadonlyMap<Memory, number>): Buffer {
     /** By call, the last place so far that wants its result; each place holds the address of the one before. */
     const wanted: number[] = this.#calls.map(() => 0);
     const put = (word: Word, offset: number): void => {
-      let value: number | bigint;
-      if (word instanceof Memory) value = SCRIPT_ADDRESS + (at.get(word) ?? Number.NaN);
-      else if (word instanceof Result) {
-        value = wanted[word.index] ?? 0;
-        wanted[word.index] = SCRIPT_ADDRESS + offset;
-      } else value = word;
-      script.writeBigUInt64LE(BigInt.asUintN(64, BigInt(value)), offset);
+      if (word instanceof Memory) return writeWord(script, SCRIPT_ADDRESS + (at.get(word) ?? Number.NaN), offset);
+      if (!(word instanceof Result)) return writeWord(script, word, offset);
+      writeWord(script, wanted[word.index] ?? 0, offset);
+      wanted[word.index] = SCRIPT_ADDRESS + offset;
     };
-    for (const [memory, offset] of at) {
-      if (memory.content instanceof Uint8Array) script.set(memory.content, offset);
-      else memory.content.forEach((word, index) => put(word, offset + index * 8));
+    writeWord(script, script.length, 0);
+    for (const [{ content }, offset] of at) {
+      if (content instanceof Uint8Array) script.set(content, offset);
+      else content.forEach((word, index) => put(word, offset + index * 8));
     }
     this.#calls.forEach(({ number, args, optional }, index) => {
       const offset = CALLS_AT + index * CALL_BYTES;
@@ -117,7 +117,7 @@ export class Script {
       script.writeUInt32LE(optional ? 1 : 0, offset + CALL.optional);
       args.forEach((word, n) => put(word, offset + CALL.arguments + n * 8));
     });
-    wanted.forEach((place, index) => put(place, CALLS_AT + index * CALL_BYTES + CALL.wanted));
+    wanted.forEach((place, index) => writeWord(script, place, CALLS_AT + index * CALL_BYTES + CALL.wanted));
     return script;
   }
 
@@ -125,4 +125,9 @@ export class Script {
     this.#calls.push({ number: numberOf(MADE[name], this.#arch), args, words, optional });
     return new Result(this.#calls.length - 1);
   }
+}
+
+/** Writes 64 bits, negative numbers as two's complement. */
+function writeWord(script: Buffer, value: number | bigint, offset: number): void {
+  script.writeBigUInt64LE(BigInt.asUintN(64, BigInt(value)), offset);
 }

@@ -1,10 +1,10 @@
 /** Starting a service confined to its plan: the launcher is spawned, told what to do, and says how far it came. */
 import { type ChildProcess, spawn, type StdioOptions } from "node:child_process";
 import type { Duplex } from "node:stream";
-import { SCRIPT_FD } from "./launcher.ts";
+import { SAID_BYTES, SCRIPT_FD } from "./launcher.ts";
 import { LibcError } from "./libc.ts";
 import { basics, nameBasics, type Plan } from "./plan.ts";
-import { type Kernel, kernelOf, type Missing, SAID_BYTES, type Steps, stepsOf } from "./steps.ts";
+import { type Kernel, kernelOf, type Missing, type Steps, stepsOf } from "./steps.ts";
 
 /** What became of the plan. `failed` says why the service was not started. */
 export interface Report {
@@ -49,22 +49,25 @@ export function spawnConfined(input: SpawnInput): ChildProcess {
   });
   const pipe = child.stdio[SCRIPT_FD as number] as Duplex | null | undefined;
   if (!pipe || child.pid === undefined) return child;
-  const report: Report = { service: plan.service, landlockAbi: kernel.landlockAbi, missing: [], absent: [] };
   let steps: Steps | undefined;
+  let failed: string | undefined;
   try {
     steps = stepsOf({ ...plan, keepFds: [...new Set([...plan.keepFds, ...handed])] }, child.pid, kernel);
-    report.missing = steps.missing;
-    report.absent = steps.absent.filter((path) => !expected(path));
     pipe.end(steps.script.bytes());
   } catch (error) {
     // A launcher that is told nothing does nothing.
     pipe.end();
-    report.failed = error instanceof Error ? error.message : String(error);
+    failed = error instanceof Error ? error.message : String(error);
   }
-  void saidOn(pipe).then((said) => {
-    report.failed ??= failureIn(said, steps);
-    if (report.failed === undefined) delete report.failed;
-    onReport?.(report);
+  listenTo(pipe, (said) => {
+    failed ??= failureIn(said, steps);
+    onReport?.({
+      service: plan.service,
+      landlockAbi: kernel.landlockAbi,
+      missing: steps?.missing ?? [],
+      absent: (steps?.absent ?? []).filter((path) => !expected(path)),
+      ...(failed === undefined ? {} : { failed }),
+    });
   });
   return child;
 }
@@ -73,13 +76,13 @@ export function spawnConfined(input: SpawnInput): ChildProcess {
 const expected = (path: string): boolean =>
   path.startsWith("/sys/fs/cgroup") || [...basics, ...nameBasics].some((it) => it.path === path);
 
-/** Reads what the launcher says, to its end: the exec, or the launcher's own. It never says more than two sentences. */
-function saidOn(pipe: Duplex): Promise<Buffer> {
+/** Hears the launcher out: to the exec, or its own end. It never says more than two sentences. */
+function listenTo(pipe: Duplex, onEnd: (said: Buffer) => void): void {
   const parts: Buffer[] = [];
   pipe.on("data", (part: Buffer) => parts.push(part));
   // An error of the pipe is its end.
   pipe.once("error", () => pipe.destroy());
-  return new Promise((resolve) => pipe.once("close", () => resolve(Buffer.concat(parts))));
+  pipe.once("close", () => onEnd(Buffer.concat(parts)));
 }
 
 /** Tells which call was refused, in words; undefined if none was. */

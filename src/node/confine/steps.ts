@@ -4,7 +4,7 @@
  * Node's own binary too. The order matters: what needs root first, then the drop, then the rules that the rest must still
  * pass, the filter last.
  */
-import { execFileSync } from "node:child_process";
+import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import {
   ABI_PORTS,
@@ -17,7 +17,7 @@ import {
   openPlace,
 } from "./landlock.ts";
 import type { Ruleset } from "./landlock.ts";
-import { SCRIPT_FD } from "./launcher.ts";
+import { SAID_BYTES, SCRIPT_FD } from "./launcher.ts";
 import { archOf, attempt, LibcError } from "./libc.ts";
 import type { Plan } from "./plan.ts";
 import {
@@ -41,10 +41,10 @@ const FD_MAX = 0xffff_ffff;
 /** Where the kernel cannot mark a range: so many are marked one by one. Node opens all of its own close-on-exec anyway. */
 const OLD_FD_MAX = 255;
 const SECCOMP_SET_MODE_FILTER = 1;
+/** The loader answers within milliseconds; past it the start fails, and is tried again. */
+const LOADER_TIMEOUT_MS = 10_000;
 /** Standard input, output and error reach the service as they are. */
 const STDIO = [0, 1, 2];
-/** What the launcher says when all walls stand, just before the exec: no call lies at address 0. */
-export const SAID_BYTES = 16;
 
 /** What this kernel has of the walls. */
 export interface Kernel {
@@ -99,6 +99,7 @@ export function stepsOf(plan: Plan, pid: number, kernel: Kernel): Steps {
   move(script, opened);
   if (rules) enforce(rules);
   if (kernel.seccomp) filterCalls(script, plan, { pid, execFd });
+  // All walls stand: said by zeros, since no call lies at address 0.
   script.call("write", [SCRIPT_FD, script.memory(Buffer.alloc(SAID_BYTES)), SAID_BYTES]);
   const [argv, envp] = [
     script.texts(plan.argv),
@@ -169,10 +170,21 @@ function librariesOf(program: string): Libraries {
   if (known) return known;
   const maps = readFileSync("/proc/self/maps", "latin1");
   const loader = /\s(\/\S*\/ld-(?:linux|musl)[^/\s]*)$/m.exec(maps)?.[1];
-  const list = loader === undefined ? "" : execFileSync(loader, ["--list", program], { env: {}, encoding: "utf8" });
-  const found = { loader, libraries: Array.from(list.matchAll(/(\/\S+) \(0x/g), (match) => match[1] ?? "") };
+  const found = { loader, libraries: loader === undefined ? [] : listed(loader, program) };
   librariesKnown.set(program, found);
   return found;
+}
+
+/** Asks the loader; one that is asked about a program without shared libraries refuses, and then there are none. */
+function listed(loader: string, program: string): string[] {
+  const { error, stdout } = spawnSync(loader, ["--list", program], {
+    env: {},
+    encoding: "utf8",
+    stdio: ["ignore", "pipe", "ignore"],
+    timeout: LOADER_TIMEOUT_MS,
+  });
+  if (error) throw error;
+  return Array.from(stdout.matchAll(/(\/\S+) \(0x/g), (match) => match[1] ?? "");
 }
 
 /** Leaves the service only the descriptors it was given; all others close at the exec. */
