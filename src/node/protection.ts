@@ -23,7 +23,7 @@ export function whatHolds({ facts, ownUids, keyProvider }: ProtectionOptions): s
 /** Says what does not hold, and what that costs. */
 export function whatDoesNot({ facts, missing, openEdgex, keyProvider }: ProtectionOptions): string[] {
   const known = whatIsMissing(facts);
-  // The launcher's report and the machine's facts tell the same of Landlock and of uids; the facts' words are for people.
+  // A start's report and the machine's facts tell the same of Landlock and of uids; the facts' words are for people.
   const more = missing
     .filter(({ what }) => !/landlock|own uid|seccomp/.test(what))
     .map(({ what, costs }) => `${what}: ${costs}`);

@@ -10,7 +10,7 @@ export interface FilterInput {
   arch: Arch;
   /** The pid of the service: the only one that it may signal or limit. An exec does not change it. */
   pid: number;
-  /** The descriptor that execveat may use; must be one that the process can never make again (see launcher.ts). */
+  /** The descriptor that execveat may use; must be one that the process can never make again (privileges.ts, beyondReach). */
   execFd: number;
   udp: boolean;
   unixSockets: boolean;

@@ -128,7 +128,7 @@ export const REFUSED = {
   adjtimex: [159, 171],
 } as const satisfies Record<string, readonly [number, number | null]>;
 
-/** Calls that are judged by their arguments, and those that the launcher makes itself. */
+/** Calls that are judged by their arguments. */
 export const JUDGED = {
   clone: [56, 220],
   clone3: [435, 435],
