@@ -5,7 +5,7 @@ import { createServer } from "node:https";
 import { connect, createServer as createTcp } from "node:net";
 import { availableParallelism } from "node:os";
 import { Worker } from "node:worker_threads";
-import { attempt, archOf, LibcError, stringArray } from "./libc.ts";
+import { addressOf, archOf, attempt, LibcError } from "./libc.ts";
 import { JUDGED, numberOf, REFUSED } from "./syscalls.ts";
 
 export interface ProbeInput {
@@ -76,6 +76,14 @@ async function database(): Promise<void> {
     if (readFileSync(`${input.stateDir}/store.db`).includes("canary")) throw new Error("in plain text");
   });
 }
+/** Lays out strings as C wants argv and envp: an array of pointers that ends in NULL. Keep `strings` alive as long as `array`. */
+function stringArray(values: readonly string[]): { array: Buffer; strings: Buffer[] } {
+  const strings = values.map((value) => Buffer.from(`${value}\0`));
+  const array = Buffer.alloc((values.length + 1) * 8);
+  strings.forEach((text, at) => array.writeBigUInt64LE(addressOf(text), at * 8));
+  return { array, strings };
+}
+
 function execution(): void {
   const { array, strings } = stringArray(["node", "--version"]);
   const none = stringArray([]);

@@ -16,7 +16,7 @@ type KoffiFunction = ReturnType<ReturnType<Koffi["load"]>["func"]>;
 export type Arch = "x64" | "arm64";
 
 /** What a C function takes here: integers, NUL-terminated strings, and memory (a pointer to its first byte; null is NULL). */
-export type Arg = number | bigint | string | Uint8Array | null;
+export type Arg = number | bigint | string | Uint8Array | BigUint64Array | null;
 
 /** A refused C call: which, with what errno, in words. */
 export class LibcError extends Error {
@@ -98,14 +98,6 @@ export function call(name: string, args: readonly Arg[], words: string = name): 
 /** Answers the address of memory, for structures that point to other memory; the caller keeps both alive. */
 export const addressOf = (memory: Uint8Array): bigint => native().koffi.address(memory);
 
-/** Lays out strings as C wants argv and envp: an array of pointers that ends in NULL. Keep `strings` alive as long as `array`. */
-export function stringArray(values: readonly string[]): { array: Buffer; strings: Buffer[] } {
-  const strings = values.map((value) => Buffer.from(`${value}\0`));
-  const array = Buffer.alloc((values.length + 1) * 8);
-  strings.forEach((text, at) => array.writeBigUInt64LE(addressOf(text), at * 8));
-  return { array, strings };
-}
-
 const PR_SET_DUMPABLE = 4;
 const RLIMIT_CORE = 4;
 
@@ -118,18 +110,9 @@ const CORE_BYTES = 1n;
  */
 export function shieldMemory(): void {
   call("prctl", [PR_SET_DUMPABLE, 0, 0, 0, 0], "prctl(PR_SET_DUMPABLE)");
-  limit(RLIMIT_CORE, CORE_BYTES, "core");
-}
-
-/** Sets the soft and the hard limit of a resource; a value above the present hard limit is cut to it. Answers what was set. */
-export function limit(resource: number, value: bigint, words: string, soft: bigint = value): bigint {
-  const old = limitsOf(resource, words);
-  const hard = value < old.hard ? value : old.hard;
-  const pair = Buffer.alloc(16);
-  pair.writeBigUInt64LE(soft < hard ? soft : hard, 0);
-  pair.writeBigUInt64LE(hard, 8);
-  call("setrlimit", [resource, pair], `setrlimit(${words}, ${hard})`);
-  return hard;
+  const { hard } = limitsOf(RLIMIT_CORE, "core");
+  const least = hard < CORE_BYTES ? hard : CORE_BYTES;
+  call("setrlimit", [RLIMIT_CORE, new BigUint64Array([least, least])], "setrlimit(core)");
 }
 
 /** Reads the limits of a resource. */
