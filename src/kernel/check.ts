@@ -1,6 +1,6 @@
 /** Checks input and output against a contract's schemas, compiled once at first use. */
 import { type TObject, type TSchema, Type } from "typebox";
-import { Compile, type Validator } from "typebox/compile";
+import { Compile, type Validator } from "typebox/schema";
 import { fail, INPUT_INVALID } from "./error.ts";
 import { isNanosSchema, nanosOf } from "./nanos.ts";
 import { type Fields, type Operation, placementOf } from "./contract.ts";

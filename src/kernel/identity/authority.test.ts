@@ -1,7 +1,9 @@
+import "./reflect.ts";
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { createPrivateKey, createPublicKey, generateKeyPairSync, randomBytes, X509Certificate } from "node:crypto";
 import { test } from "node:test";
+import * as x509 from "@peculiar/x509";
 import * as fc from "fast-check";
 import { systemClock as clock } from "../clock.ts";
 import { createAuthority, loadAuthority } from "./authority.ts";
@@ -169,6 +171,43 @@ test("another implementation reads the request and verifies the chain", async (t
   assert.match(request.stdout, /URI:spiffe:\/\/edge1\/service\/core-data/);
   const { certPem } = await authority.issue({ ...asked, csrPem: mine.csrPem });
   const script = `exec 3<<'CA' 4<<'LEAF'\n${authority.certPem}CA\n${certPem}LEAF\nopenssl verify -x509_strict -purpose sslclient -CAfile /dev/fd/3 /dev/fd/4`;
+  const verified = spawnSync("sh", ["-c", script], { encoding: "utf8" });
+  assert.match(verified.stdout, /OK/, verified.stderr);
+});
+
+test("addresses of every written form stand in a certificate as their bytes; one with a zone is refused", async () => {
+  const ips = ["0.0.0.0", "255.1.2.3", "::", "::1", "2001:db8::", "1:2:3:4:5:6:7:8", "::ffff:10.0.0.1", "FE80::a:0:0:b"];
+  const { certPem } = await authority.issue({ ...asked, csrPem: mine.csrPem, ips });
+  const cert = new X509Certificate(certPem);
+  for (const ip of ips) assert.ok(cert.checkIP(ip), ip);
+  assert.ok(!cert.checkIP("::2") && !cert.checkIP("10.0.0.1"));
+  await assert.rejects(
+    authority.issue({ ...asked, csrPem: mine.csrPem, ips: ["fe80::1%eth0"] }),
+    coded("IDENTITY_NAME_INVALID"),
+  );
+});
+
+test("an authority that another implementation made goes on issuing what verifies", async (t) => {
+  if (spawnSync("openssl", ["version"]).status !== 0) return t.skip("no openssl command here");
+  const keys = await crypto.subtle.generateKey({ name: "ECDSA", namedCurve: "P-256" }, true, ["sign", "verify"]);
+  const made = await x509.X509CertificateGenerator.createSelfSigned({
+    name: "CN=Holdfast of old, O=Kelp",
+    notBefore: new Date(0),
+    notAfter: new Date("9999-12-31T23:59:59Z"),
+    signingAlgorithm: { name: "ECDSA", hash: "SHA-256" },
+    keys,
+    extensions: [
+      new x509.BasicConstraintsExtension(true, 0, true),
+      new x509.KeyUsagesExtension(x509.KeyUsageFlags.keyCertSign, true),
+      await x509.SubjectKeyIdentifierExtension.create(keys.publicKey),
+    ],
+  });
+  const keyPkcs8 = Buffer.from(await crypto.subtle.exportKey("pkcs8", keys.privateKey));
+  const certPem = `${made.toString("pem")}\n`;
+  const loaded = await loadAuthority({ certPem, keyPkcs8, clock });
+  assert.equal(loaded.certPem, certPem);
+  const issued = await loaded.issue({ ...asked, csrPem: mine.csrPem, dns: ["localhost"] });
+  const script = `exec 3<<'CA' 4<<'LEAF'\n${certPem}CA\n${issued.certPem}LEAF\nopenssl verify -x509_strict -purpose sslserver -CAfile /dev/fd/3 /dev/fd/4`;
   const verified = spawnSync("sh", ["-c", script], { encoding: "utf8" });
   assert.match(verified.stdout, /OK/, verified.stderr);
 });

@@ -15,6 +15,14 @@ export const TAG = {
 /** Tag of a context-specific constructed value, as in `[0] EXPLICIT`. */
 export const context = (number: number): number => 0xa0 | number;
 
+export const ECDSA_WITH_SHA256 = "1.2.840.10045.4.3.2";
+
+/** Writes DER as PEM, lines of 64 (RFC 7468). */
+export function pem(label: string, bytes: Buffer): string {
+  const lines = bytes.toString("base64").match(/.{1,64}/g) ?? [];
+  return `-----BEGIN ${label}-----\n${lines.join("\n")}\n-----END ${label}-----\n`;
+}
+
 /** Writes one value: tag, length, contents one after the other. */
 export function der(tag: number, ...contents: Uint8Array[]): Buffer {
   const length = contents.reduce((sum, part) => sum + part.length, 0);

@@ -1,14 +1,11 @@
-/**
- * A service's own key and certificate request (PKCS#10, RFC 2986), written by hand: @peculiar/x509 would cost every process
- * 80 ms and 15 MB for these lines; only the authority loads it. The private key never leaves the process.
- */
-import { generateKeyPair, type KeyObject, sign } from "node:crypto";
+/** Certificate requests (PKCS#10, RFC 2986): a service writes one with a key of its own, which never leaves the process. */
+import { createPublicKey, generateKeyPair, type KeyObject, sign, verify } from "node:crypto";
 import { promisify } from "node:util";
-import { context, der, oid, TAG } from "./der.ts";
+import { context, der, type DerValue, ECDSA_WITH_SHA256, oid, pem, readDer, TAG } from "./der.ts";
 
 const EXTENSION_REQUEST = "1.2.840.113549.1.9.14";
 const SUBJECT_ALT_NAME = "2.5.29.17";
-const ECDSA_WITH_SHA256 = "1.2.840.10045.4.3.2";
+const ALGORITHM = der(TAG.sequence, oid(ECDSA_WITH_SHA256));
 
 export interface KeyAndRequest {
   /** PKCS#8. */
@@ -36,11 +33,38 @@ function requestPem(name: string, privateKey: KeyObject, publicKey: KeyObject): 
     publicKey.export({ type: "spki", format: "der" }),
     der(context(0), attribute),
   );
-  const algorithm = der(TAG.sequence, oid(ECDSA_WITH_SHA256));
   const signature = der(TAG.bitString, Buffer.of(0), sign("sha256", info, privateKey));
-  const lines =
-    der(TAG.sequence, info, algorithm, signature)
-      .toString("base64")
-      .match(/.{1,64}/g) ?? [];
-  return `-----BEGIN CERTIFICATE REQUEST-----\n${lines.join("\n")}\n-----END CERTIFICATE REQUEST-----\n`;
+  return pem("CERTIFICATE REQUEST", der(TAG.sequence, info, ALGORITHM, signature));
 }
+
+/** Tells what a request asks a certificate for: the key (SPKI, DER), and whether the asker proved to hold its private half. */
+export interface RequestedKey {
+  readonly spki: Buffer;
+  readonly proven: boolean;
+}
+
+/** Reads a request that is signed with ECDSA and SHA-256; undefined for anything else. What name it asks for is ignored. */
+export function readRequest(csrPem: string): RequestedKey | undefined {
+  const base64 = /^-----BEGIN CERTIFICATE REQUEST-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE REQUEST-----\s*$/.exec(
+    csrPem,
+  );
+  const parts = sequence(readDer(Buffer.from(base64?.[1] ?? "", "base64")));
+  const [info, algorithm, signature] = parts ?? [];
+  // RFC 2986 4.1: version, subject, key, attributes.
+  const [version, subject, key] = sequence(info && [info]) ?? [];
+  if (parts?.length !== 3 || version?.tag !== TAG.integer || subject?.tag !== TAG.sequence || !key) return undefined;
+  if (!algorithm?.whole.equals(ALGORITHM) || signature?.tag !== TAG.bitString || signature.contents[0] !== 0)
+    return undefined;
+  try {
+    const publicKey = createPublicKey({ key: key.whole, format: "der", type: "spki" });
+    const proven = verify("sha256", info!.whole, publicKey, signature.contents.subarray(1));
+    return { spki: key.whole, proven };
+  } catch {
+    // No key that OpenSSL knows: nothing that could be certified.
+    return undefined;
+  }
+}
+
+/** The parts of a sequence that stands alone. */
+const sequence = (values: DerValue[] | undefined): DerValue[] | undefined =>
+  values?.length === 1 && values[0]?.tag === TAG.sequence ? readDer(values[0].contents) : undefined;
