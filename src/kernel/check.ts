@@ -17,7 +17,7 @@ function validatorOf(schema: TSchema): Validator {
 export function checkValue(schema: TSchema, value: unknown, what: string): void {
   const validator = validatorOf(schema);
   if (validator.Check(value)) return;
-  const [first] = validator.Errors(value);
+  const [first] = validator.Errors(value)[1];
   const at = first?.instancePath.replaceAll("/", ".").replace(/^\./, "") ?? "";
   throw fail(
     INPUT_INVALID,

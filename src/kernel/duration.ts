@@ -4,7 +4,7 @@ import { code, fail } from "./error.ts";
 export const DURATION_INVALID = code("DURATION_INVALID", "invalid", "Write a duration such as 500ms, 10s or 1h30m.");
 
 const UNIT_MS: Record<string, number> = { ns: 1e-6, us: 1e-3, µs: 1e-3, ms: 1, s: 1_000, m: 60_000, h: 3_600_000 };
-const PART = /(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)/g;
+const PART = /(\d+(?:\.\d+)?)(ns|us|\u00b5s|ms|s|m|h)/g;
 
 /** Reads a duration in milliseconds. DURATION_INVALID, also for one that is zero, negative or over 100 years. */
 export function parseDurationMs(text: string): number {

@@ -44,7 +44,7 @@ export function checkAutoEvents(device: Device, profile: DeviceProfile | undefin
         `device '${device.name}': its AutoEvent's source '${auto.sourceName}' is not in profile '${profile.name}'`,
       );
     }
-    if (!/^(\d+(\.\d+)?(ns|us|µs|ms|s|m|h))+$/.test(auto.interval)) {
+    if (!/^(\d+(\.\d+)?(ns|us|\u00b5s|ms|s|m|h))+$/.test(auto.interval)) {
       throw fail(
         METADATA_INVALID,
         `device '${device.name}': AutoEvent interval '${auto.interval}' is not a duration such as 500ms, 10s or 1h30m`,
