@@ -176,7 +176,16 @@ test("another implementation reads the request and verifies the chain", async (t
 });
 
 test("addresses of every written form stand in a certificate as their bytes; one with a zone is refused", async () => {
-  const ips = ["0.0.0.0", "255.1.2.3", "::", "::1", "2001:db8::", "1:2:3:4:5:6:7:8", "::ffff:10.0.0.1", "FE80::a:0:0:b"];
+  const ips = [
+    "0.0.0.0",
+    "255.1.2.3",
+    "::",
+    "::1",
+    "2001:db8::",
+    "1:2:3:4:5:6:7:8",
+    "::ffff:10.0.0.1",
+    "FE80::a:0:0:b",
+  ];
   const { certPem } = await authority.issue({ ...asked, csrPem: mine.csrPem, ips });
   const cert = new X509Certificate(certPem);
   for (const ip of ips) assert.ok(cert.checkIP(ip), ip);

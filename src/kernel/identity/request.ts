@@ -57,7 +57,7 @@ export function readRequest(csrPem: string): RequestedKey | undefined {
     return undefined;
   try {
     const publicKey = createPublicKey({ key: key.whole, format: "der", type: "spki" });
-    const proven = verify("sha256", info!.whole, publicKey, signature.contents.subarray(1));
+    const proven = verify("sha256", info.whole, publicKey, signature.contents.subarray(1));
     return { spki: key.whole, proven };
   } catch {
     // No key that OpenSSL knows: nothing that could be certified.
