@@ -26,11 +26,8 @@ export const rights: RightsTable = {
   pipeline: { names: true, connectPorts: [443, 8443, 8444] },
 };
 
-if (import.meta.main)
-  await runProcess({
-    services,
-    rights,
-    version: NODE_VERSION,
-    directory: import.meta.dirname,
-    args: process.argv.slice(2),
-  });
+/** Runs this process in the role that the arguments name (node/process.ts), to its end. */
+export const run = (args: readonly string[]): Promise<void> =>
+  runProcess({ services, rights, version: NODE_VERSION, directory: import.meta.dirname, args });
+
+if (import.meta.main) await run(process.argv.slice(2));
