@@ -136,8 +136,9 @@ export class Births {
       ...owner,
       nodePath: process.execPath,
       nodeFlags: NODE_FLAGS,
-      script: code.main,
-      args: ["service", cast.name],
+      ...(cast.services.length > 1
+        ? { script: code.main, args: ["compact"] }
+        : { script: code.service, args: [code.scripts[cast.services[0]], cast.name] }),
       codeDirs: [code.directory],
       write: stateful,
       read: cast.services.flatMap((name) => this.#manifest(name).reads),

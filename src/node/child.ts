@@ -7,6 +7,7 @@ import { connect } from "../kernel/connect.ts";
 import { systemClock } from "../kernel/clock.ts";
 import type { TlsIdentity } from "../kernel/identity/tls.ts";
 import { type Log, makeLog } from "../kernel/log.ts";
+import type { ServiceMain } from "../kernel/service.ts";
 import { Tracer } from "../kernel/trace.ts";
 import type { Lease } from "../services/registry/client.ts";
 import { trace as traceContract } from "../services/trace/api.ts";
@@ -15,7 +16,6 @@ import { Health } from "./health.ts";
 import { Inbox, ServiceLines } from "./inbox.ts";
 import { join } from "./join.ts";
 import { type Line, openLine } from "./line.ts";
-import { loadMain, type ServiceTable } from "./manifest.ts";
 import { contextOf, hold, Lookup, registryOf, type Running, serveAll, stopPart } from "./part.ts";
 import { shipSpans } from "./shipping.ts";
 
@@ -26,15 +26,14 @@ const ORPHAN_STOP_MS = 8_000;
 
 export interface ProcessOptions {
   readonly hello: Hello;
-  readonly table: ServiceTable;
   readonly line: Line;
   readonly inbox: Inbox;
   readonly log: Log;
   readonly stopping: AbortSignal;
 }
 
-/** Runs the process of a service, or of all with `--compact`, to its end. */
-export async function runChild(table: ServiceTable): Promise<void> {
+/** Runs what a process is for, to its end; `run` answers how it is stopped. */
+export async function runChild(run: (options: ProcessOptions) => Promise<() => Promise<void>>): Promise<void> {
   const inbox = new Inbox();
   const line = openLine(new Socket({ fd: LINE_FD, readable: true, writable: true }), (message) => inbox.take(message));
   // Ctrl-C reaches every process of the terminal; who ends when is the supervisor's to say.
@@ -50,8 +49,7 @@ export async function runChild(table: ServiceTable): Promise<void> {
   inbox.on("stop", () => stopping.abort());
   process.once("SIGTERM", () => stopping.abort());
   try {
-    const run = hello.compact ? (await import("./compact.ts")).runCompact : runOne;
-    const stop = await run({ hello, table, line, inbox, log, stopping: stopping.signal });
+    const stop = await run({ hello, line, inbox, log, stopping: stopping.signal });
     if (!stopping.signal.aborted)
       await new Promise((resolve) => stopping.signal.addEventListener("abort", resolve, { once: true }));
     await stop();
@@ -80,10 +78,9 @@ function failLoudly(log: Log): void {
 }
 
 /** Runs the one service of this process; the result stops it. */
-async function runOne(options: ProcessOptions): Promise<() => Promise<void>> {
+export async function runService(main: ServiceMain, options: ProcessOptions): Promise<() => Promise<void>> {
   const { hello, line, inbox, log, stopping } = options;
   const part = hello.parts[0];
-  const main = await loadMain(options.table, part.name);
   line.send({ kind: "loaded" });
   const lines = new ServiceLines(inbox, line);
   const tracer = new Tracer(part.name, systemClock);

@@ -24,7 +24,7 @@ import { homedir } from "node:os";
 import { basename, join, resolve } from "node:path";
 import { promisify } from "node:util";
 import { fail } from "../kernel/error.ts";
-import { bundle, DATABASE_FILE, databaseFile } from "./bundle.ts";
+import { bundle, DATABASE_FILE, databaseFile, SERVICE } from "./bundle.ts";
 import { NODE_CACHE_UNUSABLE } from "./codes.ts";
 import { launcherFile } from "./confine/launcher.ts";
 import { archOf, koffiFile } from "./confine/libc.ts";
@@ -34,7 +34,12 @@ import { COMPILE_CACHE, type Manifest } from "./manifest.ts";
 /** Where a made code lies, and what is in it. */
 export interface Code {
   readonly directory: string;
+  /** Runs the node, and with `--compact` all services. */
   readonly main: string;
+  /** Runs the program of one service, whose file is its first argument. */
+  readonly service: string;
+  /** The file of each service's program, by the service's name. */
+  readonly scripts: Readonly<Record<string, string>>;
   readonly launcher: string;
   readonly manifest: readonly Manifest[];
   /** Of V8; each uid has a name of its own in it. */
@@ -120,12 +125,17 @@ function pointTo(cache: string, root: string, directory: string): void {
 
 /** Reads what a made code says about itself. */
 export function codeIn(directory: string): Code {
-  const manifest = JSON.parse(readFileSync(join(directory, MANIFEST), "utf8")) as Manifest[];
+  const made = JSON.parse(readFileSync(join(directory, MANIFEST), "utf8")) as {
+    manifests: Manifest[];
+    scripts: Record<string, string>;
+  };
   return {
     directory,
     main: join(directory, MAIN),
+    service: join(directory, SERVICE),
+    scripts: made.scripts,
     launcher: join(directory, LAUNCHER),
-    manifest,
+    manifest: made.manifests,
     compileCache: join(directory, COMPILE_CACHE),
   };
 }

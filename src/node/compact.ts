@@ -16,7 +16,7 @@ import { Health } from "./health.ts";
 import { ServiceLines } from "./inbox.ts";
 import { join } from "./join.ts";
 import { type LocalHouse, type LocalService, makeLocalHouse } from "./local.ts";
-import { loadMain } from "./manifest.ts";
+import { loadMain, type ServiceTable } from "./manifest.ts";
 import { levelsOf } from "./order.ts";
 import { doorsOf, hold, type Running, serveAll, stopPart } from "./part.ts";
 import { shipSpans } from "./shipping.ts";
@@ -30,7 +30,7 @@ interface Up {
 }
 
 /** Runs all services of the hello in this process; the result stops them, last started first. */
-export async function runCompact(options: ProcessOptions): Promise<() => Promise<void>> {
+export async function runCompact(table: ServiceTable, options: ProcessOptions): Promise<() => Promise<void>> {
   const { hello, inbox, line, log } = options;
   const parts = new Map(hello.parts.map((part) => [part.name, part]));
   const identities = new Map<string, TlsIdentity>();
@@ -48,7 +48,7 @@ export async function runCompact(options: ProcessOptions): Promise<() => Promise
     lineOf: (name) => lines.of(name),
     instanceOf: (name) => parts.get(name)!.instance,
   });
-  const mains = await Promise.all(hello.parts.map((part) => loadMain(options.table, part.name)));
+  const mains = await Promise.all(hello.parts.map((part) => loadMain(table, part.name)));
   line.send({ kind: "loaded" });
   const up: Up[] = [];
   const caPem = new Promise<string>((resolve) =>

@@ -18,6 +18,9 @@ export interface Manifest {
 /** Where V8's cache lies beside the code. */
 export const COMPILE_CACHE = "compile-cache";
 
+/** How the files of made code end that are the program of one service (role.ts). */
+export const ROLE_ENDING = ".role.cjs";
+
 /** The services by key, each loaded when asked for: a process loads only its role. */
 export type ServiceTable = Readonly<Record<string, () => Promise<{ main: unknown }>>>;
 

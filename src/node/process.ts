@@ -1,10 +1,11 @@
 /** The roles a process of the node can have; the composition root hands over what it knows of the services. */
-import { existsSync, writeSync } from "node:fs";
-import { enableCompileCache } from "node:module";
+import { existsSync, readdirSync, writeSync } from "node:fs";
+import { createRequire, enableCompileCache } from "node:module";
 import { join } from "node:path";
 import { Failure } from "../kernel/error.ts";
-import { COMPILE_CACHE, manifestsOf, type ServiceTable } from "./manifest.ts";
+import { COMPILE_CACHE, manifestsOf, ROLE_ENDING, type ServiceTable } from "./manifest.ts";
 import type { RightsTable } from "./rights.ts";
+import type { Role } from "./role.ts";
 
 export interface ProcessInput {
   readonly services: ServiceTable;
@@ -26,20 +27,22 @@ export async function runProcess(input: ProcessInput): Promise<void> {
   const cache = join(input.directory, COMPILE_CACHE);
   if (role === "manifest" || existsSync(cache)) enableCompileCache(cache);
   switch (role) {
-    case "service": {
-      const { runChild } = await import("./child.ts");
-      return runChild(input.services);
+    case "compact": {
+      const [{ runChild }, { runCompact }] = await Promise.all([import("./child.ts"), import("./compact.ts")]);
+      return runChild((options) => runCompact(input.services, options));
     }
     case "manifest": {
       // Loads all that a process may ever load: the compile cache is made of this run.
       await Promise.all([import("./child.ts"), import("./compact.ts"), import("./node.ts")]);
       const manifests = await manifestsOf(input.services);
+      const roles = rolesIn(input.directory);
       const { rehearse } = await import("./rehearsal.ts");
       // Without it the code is right, only slower to start.
-      await rehearse(input.services, input.directory).catch((error: unknown) =>
+      await rehearse(input.services, input.directory, Object.values(roles)).catch((error: unknown) =>
         process.stderr.write(`rehearsal: ${String(error)}\n`),
       );
-      writeAll(JSON.stringify(manifests));
+      const scripts = Object.fromEntries(Object.entries(roles).map(([file, { main }]) => [main.contract.name, file]));
+      writeAll(JSON.stringify({ manifests, scripts }));
       return process.exit();
     }
     case "node":
@@ -67,6 +70,13 @@ export function explain(error: unknown): number {
   }
   process.stderr.write(`holdfast: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
   return EXIT_FAILED;
+}
+
+/** Loads the program of each service, by its file. */
+function rolesIn(directory: string): Record<string, Role> {
+  const load = createRequire(join(directory, "package.json"));
+  const files = readdirSync(directory).filter((name) => name.endsWith(ROLE_ENDING));
+  return Object.fromEntries(files.map((file) => [file, (load(`./${file}`) as { role: Role }).role]));
 }
 
 function writeAll(text: string): void {
