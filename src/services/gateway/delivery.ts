@@ -1,7 +1,7 @@
 /** Gives a service's answer to the client as fast as it takes it: what is slow outside costs the service no time. */
 import type { ServerResponse } from "node:http";
 import { Failure, fail } from "../../kernel/error.ts";
-import type { Answer } from "./answer.ts";
+import type { Answer } from "./upstream/answer.ts";
 import { GATEWAY_UPSTREAM_FAILED } from "./api.ts";
 import type { Ticket } from "./ticket.ts";
 
@@ -11,7 +11,7 @@ const STALL_MS = 30_000;
 export interface DeliveryOptions {
   /** Its head is written. */
   readonly response: ServerResponse;
-  readonly ticket: Ticket;
+  readonly ticket: Ticket | undefined;
   readonly sent: (bytes: number) => void;
   readonly broken: (failure: Failure) => void;
 }
@@ -41,13 +41,13 @@ export function deliver(answer: Answer, options: DeliveryOptions): void {
 }
 
 function waitForClient(answer: Answer, { response, ticket }: DeliveryOptions): void {
-  const goOn = ticket.hold();
+  const goOn = ticket?.hold();
   const stalled = setTimeout(() => response.destroy(), STALL_MS);
   const over = () => {
     clearTimeout(stalled);
     response.off("drain", over).off("close", over);
     if (response.destroyed) return;
-    goOn();
+    goOn?.();
     answer.resume();
   };
   response.on("drain", over).on("close", over);

@@ -9,7 +9,7 @@ import type { Log } from "../../kernel/log.ts";
 import type { ListenAt } from "../../kernel/serve.ts";
 import { GATEWAY_METHOD_REFUSED } from "./api.ts";
 import { Passage, type PassageOptions, statusOf } from "./passage.ts";
-import { clientOf } from "./limiter.ts";
+import { clientOf } from "./shape/limiter.ts";
 import { failureOfParser, rawRefusal } from "./refusals.ts";
 
 export interface DoorLimits {

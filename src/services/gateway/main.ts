@@ -10,20 +10,20 @@ import { type Context, defineService } from "../../kernel/service.ts";
 import { identity as identityContract } from "../identity/api.ts";
 import { type Instance, registry as registryContract } from "../registry/api.ts";
 import { gateway } from "./api.ts";
-import { Balancer, type Endpoint } from "./balancer.ts";
-import { Budget } from "./body.ts";
+import { Balancer, type Endpoint } from "./upstream/balancer.ts";
+import { Budget } from "./shape/body.ts";
 import { config, type GatewayConfig } from "./config.ts";
-import { Connections } from "./connections.ts";
+import { Connections } from "./upstream/connections.ts";
 import { Door } from "./door.ts";
-import { Instances, UNCONFIRMED_KEPT_MS } from "./instances.ts";
-import { Limiter } from "./limiter.ts";
+import { Instances, UNCONFIRMED_KEPT_MS } from "./upstream/instances.ts";
+import { Limiter } from "./shape/limiter.ts";
 import { Metrics } from "./metrics.ts";
-import { pageOf } from "./pages.ts";
-import type { PassageOptions } from "./passage.ts";
-import { RouteTable } from "./routes.ts";
+import { pagesOf } from "./pages.ts";
+import { type Parts, planOf } from "./plan.ts";
+import { RouteTable } from "./routes/table.ts";
 import { makeGateway } from "./service.ts";
-import { Tokens } from "./tokens.ts";
-import { Upstream } from "./upstream.ts";
+import { Tokens } from "./access/tokens.ts";
+import { Upstream } from "./upstream/upstream.ts";
 
 /** Clients that limits remember at once. */
 const CLIENTS_MAX = 16_384;
@@ -46,13 +46,8 @@ export const main = defineService({
   async start(context) {
     const { log, stopping, config: c } = context;
     const tokens = tokensOf(context);
-    const routes = new RouteTable();
     const instances = new Instances();
-    instances.onChange((service, known) => {
-      // One without instances keeps its routes: that it is away is another answer than that it is not there.
-      if (known.length > 0) routes.set(service, routesOf(known));
-    });
-    const { door, rules, connections, missing } = build(context, { tokens, routes, instances });
+    const { door, rules, connections, missing } = build(context, { tokens, instances });
     const watching = follow(context, instances);
     const refreshing = setInterval(() => void tokens.refresh(), KEYS_LOOK_MS).unref();
     await Promise.all([tokens.refresh(), heard(instances)]);
@@ -76,57 +71,61 @@ export const main = defineService({
 
 interface Known {
   readonly tokens: Tokens;
-  readonly routes: RouteTable;
   readonly instances: Instances;
 }
 
 /** Puts the parts together, from the door inwards. */
-function build(context: GatewayContext, { tokens, routes, instances }: Known) {
-  const { clock, log, node, version, config: c, stopping } = context;
+function build(context: GatewayContext, known: Known) {
+  const { clock, log, tracer, config: c } = context;
+  const { tokens, instances } = known;
   const { identity, listen } = socketsOf(context);
   const metrics = new Metrics();
   const connections = new Connections({ identity, clock });
   const onGone = (endpoint: Endpoint) => connections.retire(endpoint);
   const balancer = new Balancer({ instances, clock, waitMs: c.instanceWaitMs, onGone });
-  const openConnections = () => door.openConnections;
-  const rules = makeGateway({
-    routes,
-    instances,
-    tokens,
+  const { byAddress, byToken, wrongTokens } = limitersOf(context);
+  const parts: Parts = {
+    clock,
     metrics,
-    startedAtMs: clock.wallMs(),
-    ...limitersOf(context),
-    openConnections,
-  });
-  const load = { running: 0, draining: false };
-  const missing = () => {
-    if (stopping.aborted) return "it is stopping";
-    if (!instances.heard) return "the registry was not heard yet";
-    return tokens.ready ? undefined : "the keys of tokens are not there yet";
+    byToken,
+    access: { tokens, wrongTokens },
+    bodies: { bytesMax: c.bodyBytesMax, budget: new Budget(c.bodiesBytesMax) },
+    upstream: new Upstream({ balancer, connections, metrics, clock }),
   };
-  const upstreams = () =>
-    [...balancer.all()].map((e) => ({ service: e.service, instance: e.instance, ...connections.counts(e) }));
+  const routes = publishedRoutes(parts, instances);
+  const load = { running: 0, draining: false };
+  const openConnections = () => door.openConnections;
+  const missing = () => missingOf(context, known);
   const gauges = () => ({
     openConnections: openConnections(),
     runningRequests: load.running,
     verdicts: tokens.size,
-    upstreams: upstreams(),
+    upstreams: [...balancer.all()].map((e) => ({ ...namesOf(e), ...connections.counts(e) })),
   });
-  const passage: PassageOptions = {
-    admit: rules.admit,
-    upstream: new Upstream({ balancer, connections, metrics, clock }),
-    pageOf: (page, visit) => pageOf({ node, version, routes, metrics, gauges, missing }, page, visit),
-    metrics,
-    clock,
-    log,
-    tracer: context.tracer,
-    bodies: new Budget(c.bodiesBytesMax),
-    bodyBytesMax: c.bodyBytesMax,
-    runningMax: c.requestsRunningMax,
-    load,
-  };
+  const pages = pagesOf({ node: context.node, version: context.version, routes, gauges, missing }, parts);
+  const startedAtMs = clock.wallMs();
+  const rules = makeGateway({ pages, routes, instances, byAddress, metrics, startedAtMs, openConnections });
+  const passage = { handle: rules.handle, metrics, clock, log, tracer, runningMax: c.requestsRunningMax, load };
   const door: Door = new Door({ identity, listen, log, limits: limitsOf(context), passage });
   return { door, rules, connections, missing };
+}
+
+const namesOf = ({ service, instance }: Endpoint) => ({ service, instance });
+
+function missingOf({ stopping }: GatewayContext, { tokens, instances }: Known): string | undefined {
+  if (stopping.aborted) return "it is stopping";
+  if (!instances.heard) return "the registry was not heard yet";
+  return tokens.ready ? undefined : "the keys of tokens are not there yet";
+}
+
+/** Keeps a table of the routes that services publish with their registration. */
+function publishedRoutes(parts: Parts, instances: Instances): RouteTable {
+  const routes = new RouteTable((service, route) => planOf(parts, service, route));
+  instances.onChange((service, known) => {
+    // One without instances keeps its routes: that it is away is another answer than that it is not there.
+    if (known.length > 0) routes.set(service, routesOf(known));
+  });
+  return routes;
 }
 
 /** The certificate and the socket, without which there is no door; also where all services share a process. */

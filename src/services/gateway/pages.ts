@@ -1,49 +1,80 @@
 /** The gateway's own pages: whether it lives, whether it can work, what it counted, what there is. */
+import { fail } from "../../kernel/error.ts";
 import { JSON_TYPE } from "../../kernel/wire.ts";
-import type { Gauges, Metrics } from "./metrics.ts";
-import type { RouteTable } from "./routes.ts";
-import type { Page, Visit } from "./service.ts";
-import { holds } from "./tokens.ts";
-
-export interface PageAnswer {
-  readonly status: number;
-  readonly type: string | undefined;
-  readonly body: string;
-}
+import { authorize } from "./access/authorize.ts";
+import { holds } from "./access/tokens.ts";
+import type { Gauges } from "./metrics.ts";
+import type { Parts } from "./plan.ts";
+import { GATEWAY_METHOD_REFUSED } from "./api.ts";
+import type { RouteTable } from "./routes/table.ts";
+import { takeNone } from "./shape/body.ts";
+import { limitToken } from "./shape/limit.ts";
+import { chain, type Handler, type Reply, type Step, type Visit } from "./visit.ts";
 
 export interface PagesOptions {
   readonly node: string;
   readonly version: string;
   readonly routes: RouteTable;
-  readonly metrics: Metrics;
   gauges(): Gauges;
   /** What is missing to work; undefined where nothing is. */
   missing(): string | undefined;
 }
 
-/** RFC 9110 15.3.5: 204 has no body. */
-const NOTHING: PageAnswer = { status: 204, type: undefined, body: "" };
+const METRICS_SCOPE = "node:read";
 
-/** Makes the answer of a page. */
-export function pageOf(options: PagesOptions, page: Page, visit: Visit): PageAnswer {
-  switch (page) {
-    case "options":
-      return NOTHING;
-    case "health":
-      return json(200, { status: "ok" });
-    case "ready": {
-      const reason = options.missing();
-      return reason === undefined ? json(200, { status: "ready" }) : json(503, { status: "not ready", reason });
-    }
-    case "metrics":
-      return {
-        status: 200,
-        type: "text/plain; version=0.0.4; charset=utf-8",
-        body: options.metrics.text(options.gauges()),
-      };
-    default:
-      return json(200, indexOf(options, visit));
-  }
+/** Makes the handlers of the pages, by path; none is a service's name, since those have no dot and start the path alone. */
+export function pagesOf(options: PagesOptions, parts: Parts): ReadonlyMap<string, Handler> {
+  const { access, byToken, metrics } = parts;
+  const known = [authorize(access, METRICS_SCOPE), limitToken(byToken)];
+  const page = (name: string, steps: readonly Step[], answer: Handler): Handler => {
+    const handle = chain([onlyGet(name), ...steps, takeNone], answer);
+    return (visit) => {
+      visit.operation = name;
+      return handle(visit);
+    };
+  };
+  const stranger = chain([], (visit) => json(200, indexOf(options, visit)));
+  const guest = chain(known, stranger);
+  return new Map([
+    // The index tells more to who has a token, and nothing wrong to who has not.
+    ["/", page("index", [], (visit) => (visit.head!.authorization === undefined ? stranger(visit) : guest(visit)))],
+    ["/healthz", page("health", [quiet], () => json(200, { status: "ok" }))],
+    ["/readyz", page("ready", [quiet], () => readiness(options))],
+    ["/metrics", page("metrics", [quiet, ...known], () => text(metrics.text(options.gauges())))],
+  ]);
+}
+
+const quiet: Step = (next) => (visit) => {
+  visit.quiet = true;
+  return next(visit);
+};
+
+const onlyGet =
+  (name: string): Step =>
+  (next) =>
+  (visit) => {
+    if (visit.method === "OPTIONS") return answerOptions(visit, ["GET", "HEAD"]);
+    if (visit.method !== "GET" && visit.method !== "HEAD") throw refuseMethod(visit, ["GET", "HEAD"], name);
+    return next(visit);
+  };
+
+/** Answers OPTIONS: 204 with the methods of a path (RFC 9110 9.3.7; 15.3.5: 204 has no body). */
+export function answerOptions(visit: Visit, methods: readonly string[]): Reply {
+  visit.operation = "options";
+  return { status: 204, headers: ["Allow", allowOf(methods)], body: undefined };
+}
+
+/** Refuses a method with GATEWAY_METHOD_REFUSED, saying which there are. */
+export function refuseMethod(visit: Visit, methods: readonly string[], what = "this path") {
+  visit.extra.push("Allow", allowOf(methods));
+  return fail(GATEWAY_METHOD_REFUSED, `${visit.method.slice(0, 20)} is not a method of ${what}`);
+}
+
+const allowOf = (methods: readonly string[]): string => [...new Set([...methods, "OPTIONS"])].join(", ");
+
+function readiness(options: PagesOptions): Reply {
+  const reason = options.missing();
+  return reason === undefined ? json(200, { status: "ready" }) : json(503, { status: "not ready", reason });
 }
 
 /** Strangers are told how to come in; who is known, what is behind the door for them. */
@@ -68,4 +99,12 @@ function indexOf({ node, version, routes }: PagesOptions, { verdict }: Visit): o
   return { name, node, version, health: "/healthz", ready: "/readyz", metrics: "/metrics", services };
 }
 
-const json = (status: number, value: object): PageAnswer => ({ status, type: JSON_TYPE, body: JSON.stringify(value) });
+/** Makes an answer of the gateway's own, in JSON. */
+export const json = (status: number, value: object): Reply => whole(status, JSON_TYPE, JSON.stringify(value));
+
+const text = (body: string): Reply => whole(200, "text/plain; version=0.0.4; charset=utf-8", body);
+
+function whole(status: number, type: string, content: string): Reply {
+  const body = Buffer.from(content);
+  return { status, headers: ["Content-Type", type, "Content-Length", String(body.length)], body };
+}

@@ -4,13 +4,13 @@ import { test } from "node:test";
 import fc from "fast-check";
 import type { Route } from "../../kernel/contract.ts";
 import { Failure } from "../../kernel/error.ts";
-import { AnswerError, AnswerParser } from "./answer-parser.ts";
+import { AnswerError, AnswerParser } from "./upstream/answer-parser.ts";
 import { readHead } from "./headers.ts";
-import { Instances } from "./instances.ts";
-import { clientOf, Limiter } from "./limiter.ts";
+import { Instances } from "./upstream/instances.ts";
+import { clientOf, Limiter } from "./shape/limiter.ts";
 import { Metrics } from "./metrics.ts";
-import { RouteTable } from "./routes.ts";
-import { readTarget } from "./target.ts";
+import { RouteTable } from "./routes/table.ts";
+import { readTarget } from "./routes/target.ts";
 import type { Instance } from "../registry/api.ts";
 
 test("whatever a path's segments are, they are read as they were written, and written in one way", () => {
@@ -71,7 +71,7 @@ test("no target ends in anything but a path in its one spelling or a refusal", (
 });
 
 test("routes are found by method and template, literals first, one method's never hiding another's", () => {
-  const table = new RouteTable();
+  const table = new RouteTable((service) => () => ({ status: 200, headers: [], body: Buffer.from(service) }));
   const route = (method: Route["method"], path: string): Route => ({
     method,
     path,

@@ -1,6 +1,6 @@
 /** Limits how often a key (an address, a token) may come: GCRA, one number a key, exact, without a window's edges. */
 import { isIPv6 } from "node:net";
-import type { Clock } from "../../kernel/clock.ts";
+import type { Clock } from "../../../kernel/clock.ts";
 
 export interface LimiterOptions {
   readonly requestsPerS: number;

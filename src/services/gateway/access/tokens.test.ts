@@ -3,10 +3,10 @@ import assert from "node:assert/strict";
 import { createHmac, createPublicKey, generateKeyPairSync, sign as signRaw } from "node:crypto";
 import { test } from "node:test";
 import { SignJWT, type JSONWebKeySet } from "jose";
-import { systemClock } from "../../kernel/clock.ts";
-import { Failure, fail, UNAVAILABLE } from "../../kernel/error.ts";
-import { makeLog } from "../../kernel/log.ts";
-import { makeSigningKey, makeTokenSigner } from "../identity/token.ts";
+import { systemClock } from "../../../kernel/clock.ts";
+import { Failure, fail, UNAVAILABLE } from "../../../kernel/error.ts";
+import { makeLog } from "../../../kernel/log.ts";
+import { makeSigningKey, makeTokenSigner } from "../../identity/token.ts";
 import { holds, Tokens } from "./tokens.ts";
 
 const NODE = "edge-1";

@@ -1,12 +1,12 @@
 /** Sends a request to a service: picks an instance, lends a connection, tries another where that cannot do a thing twice. */
-import { Failure, fail, INSTANCE_MISDIRECTED, UNAVAILABLE } from "../../kernel/error.ts";
-import type { Clock } from "../../kernel/clock.ts";
+import { Failure, fail, INSTANCE_MISDIRECTED, UNAVAILABLE } from "../../../kernel/error.ts";
+import type { Clock } from "../../../kernel/clock.ts";
 import type { Answer } from "./answer.ts";
 import type { Balancer, Endpoint } from "./balancer.ts";
 import { Unanswered } from "./connection.ts";
 import type { Connections } from "./connections.ts";
-import type { Metrics } from "./metrics.ts";
-import type { Ticket } from "./ticket.ts";
+import type { Metrics } from "../metrics.ts";
+import type { Ticket } from "../ticket.ts";
 
 const TRIES_MAX = 3;
 const MISDIRECTED = 421;

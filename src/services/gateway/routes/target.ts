@@ -2,8 +2,8 @@
  * Reads what a request is for. The path is read once and in one way: each segment decoded once, what could be read in two
  * ways refused, and what goes on to a service is written anew from what was read, so that both see the same path.
  */
-import { fail } from "../../kernel/error.ts";
-import { GATEWAY_REQUEST_REFUSED, GATEWAY_URL_TOO_LONG, URL_BYTES_MAX } from "./api.ts";
+import { fail } from "../../../kernel/error.ts";
+import { GATEWAY_REQUEST_REFUSED, GATEWAY_URL_TOO_LONG, URL_BYTES_MAX } from "../api.ts";
 
 export interface Target {
   /** Decoded. */

@@ -1,12 +1,12 @@
 /** Keeps TLS connections to the services' instances, young ones first, and lends each to one request at a time. */
 import { connect, type TLSSocket } from "node:tls";
-import type { Clock } from "../../kernel/clock.ts";
-import { fail } from "../../kernel/error.ts";
-import type { TlsIdentity } from "../../kernel/identity/tls.ts";
-import { GATEWAY_BUSY } from "./api.ts";
+import type { Clock } from "../../../kernel/clock.ts";
+import { fail } from "../../../kernel/error.ts";
+import type { TlsIdentity } from "../../../kernel/identity/tls.ts";
+import { GATEWAY_BUSY } from "../api.ts";
 import type { Endpoint } from "./balancer.ts";
 import { Connection } from "./connection.ts";
-import type { Ticket } from "./ticket.ts";
+import type { Ticket } from "../ticket.ts";
 
 /** Connections to one instance; more requests at once wait for one of them to be free. */
 const CONNECTIONS_MAX = 128;

@@ -1,7 +1,8 @@
 /** Takes in a request's whole body before anything goes on: a service never waits for a slow client, and a retry has it again. */
 import type { IncomingMessage } from "node:http";
-import { fail, INPUT_TOO_LARGE } from "../../kernel/error.ts";
-import { GATEWAY_BUSY, GATEWAY_CLIENT_GONE } from "./api.ts";
+import { fail, INPUT_TOO_LARGE } from "../../../kernel/error.ts";
+import { GATEWAY_BUSY, GATEWAY_CLIENT_GONE, GATEWAY_REQUEST_REFUSED } from "../api.ts";
+import type { Handler, Reply, Step, Visit } from "../visit.ts";
 
 /** The memory that all bodies under way share; a request that finds no room is refused with GATEWAY_BUSY. */
 export class Budget {
@@ -22,17 +23,48 @@ export class Budget {
   }
 }
 
-export interface Taken {
+interface Taken {
   readonly body: Buffer | undefined;
   /** Gives the memory back; to be called once. */
   done(): void;
 }
 
+export interface TakeInOptions {
+  readonly bytesMax: number;
+  readonly budget: Budget;
+}
+
+/** Makes the step that takes in the body; INPUT_TOO_LARGE, GATEWAY_BUSY, GATEWAY_CLIENT_GONE where it breaks off. */
+export const takeIn =
+  (options: TakeInOptions): Step =>
+  (next) =>
+  (visit) =>
+    visit.head!.hasBody ? withBody(options, next, visit) : next(visit);
+
+/** Refuses a body where none can be meant. */
+export const takeNone: Step = (next) => (visit) => {
+  if (visit.head!.hasBody) throw fail(GATEWAY_REQUEST_REFUSED, `${visit.method} takes no body here`);
+  return next(visit);
+};
+
+async function withBody(options: TakeInOptions, next: Handler, visit: Visit): Promise<Reply> {
+  const { length } = visit.head!;
+  if (length !== undefined && length > options.bytesMax) throw tooLarge(options.bytesMax);
+  if (visit.expects) visit.response.writeContinue();
+  const taken = await takeBody(visit.request, options);
+  visit.body = taken.body;
+  try {
+    return await next(visit);
+  } finally {
+    taken.done();
+  }
+}
+
 /** Says that a body of this length is too large. */
-export const tooLarge = (bytesMax: number) => fail(INPUT_TOO_LARGE, `the body is larger than ${bytesMax} bytes`);
+const tooLarge = (bytesMax: number) => fail(INPUT_TOO_LARGE, `the body is larger than ${bytesMax} bytes`);
 
 /** Reads a body of at most `bytesMax`; INPUT_TOO_LARGE, GATEWAY_BUSY, GATEWAY_CLIENT_GONE where it breaks off. */
-export function takeBody(request: IncomingMessage, options: { bytesMax: number; budget: Budget }): Promise<Taken> {
+function takeBody(request: IncomingMessage, options: TakeInOptions): Promise<Taken> {
   const { bytesMax, budget } = options;
   const chunks: Buffer[] = [];
   let size = 0;

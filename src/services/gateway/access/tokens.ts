@@ -1,11 +1,11 @@
 /** Believes a person's token: signed by this node, for this purpose, at this time. The verdict is kept, the token is not. */
 import { hash } from "node:crypto";
 import { createLocalJWKSet, errors, type JSONWebKeySet, jwtVerify } from "jose";
-import type { Subject } from "../../kernel/call.ts";
-import type { Clock } from "../../kernel/clock.ts";
-import { Failure, fail } from "../../kernel/error.ts";
-import type { Log } from "../../kernel/log.ts";
-import { GATEWAY_TOKEN_INVALID, GATEWAY_TOKEN_MISSING } from "./api.ts";
+import type { Subject } from "../../../kernel/call.ts";
+import type { Clock } from "../../../kernel/clock.ts";
+import { Failure, fail } from "../../../kernel/error.ts";
+import type { Log } from "../../../kernel/log.ts";
+import { GATEWAY_TOKEN_INVALID, GATEWAY_TOKEN_MISSING } from "../api.ts";
 
 /** The audience of people's tokens, as identity signs them. */
 const AUDIENCE = "holdfast";

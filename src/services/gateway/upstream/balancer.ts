@@ -1,8 +1,8 @@
 /** Picks an instance for each request: the least busy of the healthiest, leaving out those that failed lately. */
-import type { Clock } from "../../kernel/clock.ts";
-import { fail, UNAVAILABLE } from "../../kernel/error.ts";
+import type { Clock } from "../../../kernel/clock.ts";
+import { fail, UNAVAILABLE } from "../../../kernel/error.ts";
 import type { Instances, Known } from "./instances.ts";
-import type { Ticket } from "./ticket.ts";
+import type { Ticket } from "../ticket.ts";
 
 /** An instance that failed is left alone for so long; each further failure doubles it up to the most. */
 const EJECT_MS = 1_000;

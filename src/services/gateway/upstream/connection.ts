@@ -1,9 +1,9 @@
 /** One TLS connection to one instance: a request at a time, our own HTTP/1.1 codec on the socket. */
 import type { TLSSocket } from "node:tls";
-import { Failure } from "../../kernel/error.ts";
+import { Failure } from "../../../kernel/error.ts";
 import { Answer, type Flow } from "./answer.ts";
 import { AnswerParser } from "./answer-parser.ts";
-import type { Ticket } from "./ticket.ts";
+import type { Ticket } from "../ticket.ts";
 
 /** Bodies up to this travel in one write with the head, and so in one TLS record. */
 const JOINED_BYTES_MAX = 12_288;

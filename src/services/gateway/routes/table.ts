@@ -1,15 +1,18 @@
 /** Finds the operation a request is for among the routes that services publish with their registration. */
-import type { Route } from "../../kernel/contract.ts";
+import type { Route } from "../../../kernel/contract.ts";
+import type { Handler } from "../visit.ts";
 
+/** A published route with the steps that its requests take. */
 export interface Match {
   readonly service: string;
   readonly route: Route;
+  readonly handle: Handler;
 }
 
 interface Step {
   readonly literals: Map<string, Step>;
   parameter?: Step;
-  route?: Route;
+  match?: Match;
 }
 
 /** Every service answers these beside its contract's operations, as EdgeX's do. */
@@ -23,9 +26,15 @@ const COMMON: readonly Route[] = ["ping", "version"].map((operation) => ({
 }));
 
 export class RouteTable {
+  readonly #plan: (service: string, route: Route) => Handler;
   /** One tree for each method, so that a route of one never hides that of another. */
   readonly #services = new Map<string, ReadonlyMap<string, Step>>();
   readonly #lists = new Map<string, readonly Route[]>();
+
+  /** `plan` makes the steps of a route, when it is set. */
+  constructor(plan: (service: string, route: Route) => Handler) {
+    this.#plan = plan;
+  }
 
   /** Sets the routes of a service; where two have the same method and path, the later one counts. */
   set(service: string, routes: readonly Route[]): void {
@@ -34,7 +43,7 @@ export class RouteTable {
     for (const route of all) {
       const tree = trees.get(route.method) ?? newStep();
       trees.set(route.method, tree);
-      addRoute(tree, route);
+      addRoute(tree, { service, route, handle: this.#plan(service, route) });
     }
     this.#services.set(service, trees);
     this.#lists.set(service, all);
@@ -46,10 +55,8 @@ export class RouteTable {
 
   /** Finds the route for a path's decoded segments, the first of which is the service; literals go before parameters. */
   find(method: string, segments: readonly string[]): Match | undefined {
-    const service = segments[0];
-    const tree = this.#services.get(service)?.get(method === "HEAD" ? "GET" : method);
-    const route = tree && follow(tree, segments, 1);
-    return route && { service, route };
+    const tree = this.#services.get(segments[0])?.get(method === "HEAD" ? "GET" : method);
+    return tree && follow(tree, segments, 1);
   }
 
   /** Lists the methods that a path has; empty where it is no route. */
@@ -70,9 +77,9 @@ export class RouteTable {
 
 const newStep = (): Step => ({ literals: new Map() });
 
-function addRoute(tree: Step, route: Route): void {
+function addRoute(tree: Step, match: Match): void {
   let step = tree;
-  for (const segment of route.path.split("/").slice(1)) {
+  for (const segment of match.route.path.split("/").slice(1)) {
     if (segment.startsWith(":")) step = step.parameter ??= newStep();
     else {
       const next = step.literals.get(segment) ?? newStep();
@@ -80,12 +87,12 @@ function addRoute(tree: Step, route: Route): void {
       step = next;
     }
   }
-  step.route = route;
+  step.match = match;
 }
 
 /** As deep as the longest route at most, whatever the path's length. */
-function follow(step: Step, segments: readonly string[], at: number): Route | undefined {
-  if (at === segments.length) return step.route;
+function follow(step: Step, segments: readonly string[], at: number): Match | undefined {
+  if (at === segments.length) return step.match;
   const segment = segments[at];
   const literal = step.literals.get(segment);
   const found = literal && follow(literal, segments, at + 1);

@@ -1,0 +1,34 @@
+/** The steps that count: how often an address comes, how often a token. */
+import { fail } from "../../../kernel/error.ts";
+import { GATEWAY_RATE_LIMITED } from "../api.ts";
+import type { Step, Visit } from "../visit.ts";
+import type { Limiter } from "./limiter.ts";
+
+/** Counts a visit; GATEWAY_RATE_LIMITED where too many came. The limit that is nearest to its end is told in the answer. */
+export function limit(visit: Visit, name: string, limiter: Limiter, key: string): void {
+  const taken = limiter.take(key);
+  if (!visit.limit || taken.remaining <= visit.limit.taken.remaining) visit.limit = { name, taken };
+  if (taken.allowed) return;
+  throw fail(GATEWAY_RATE_LIMITED, `too many requests of this ${name} at once`, { retryAfterS: seconds(taken.waitMs) });
+}
+
+/** Makes the step that counts by address. */
+export const limitAddress =
+  (limiter: Limiter): Step =>
+  (next) =>
+  (visit) => {
+    limit(visit, "address", limiter, visit.client);
+    return next(visit);
+  };
+
+/** Makes the step that counts by token, where there is one. */
+export const limitToken =
+  (limiter: Limiter): Step =>
+  (next) =>
+  (visit) => {
+    if (visit.verdict) limit(visit, "token", limiter, visit.verdict.key);
+    return next(visit);
+  };
+
+/** Whole seconds for Retry-After, at least one. */
+export const seconds = (ms: number): number => Math.max(1, Math.ceil(ms / 1000));

@@ -1,0 +1,86 @@
+/** One request on its way through the steps, what has been found out about it so far, and what is answered to it. */
+import type { IncomingMessage, ServerResponse } from "node:http";
+import { newRequestId, newSpanId } from "../../kernel/call.ts";
+import type { Clock } from "../../kernel/clock.ts";
+import { type Failure, fail } from "../../kernel/error.ts";
+import type { Verdict } from "./access/tokens.ts";
+import { GATEWAY_CLIENT_GONE } from "./api.ts";
+import type { Head } from "./headers.ts";
+import type { Target } from "./routes/target.ts";
+import { clientOf, type Taken } from "./shape/limiter.ts";
+import type { Ticket } from "./ticket.ts";
+import type { Answer } from "./upstream/answer.ts";
+
+/** What is answered: by a service, from the cache, or by the gateway itself. */
+export interface Reply {
+  readonly status: number;
+  /** Name, value, name, value; what every answer carries is added at the door. */
+  readonly headers: readonly string[];
+  /** All of it, or what is still coming; undefined where there is none. */
+  readonly body: Buffer | Answer | undefined;
+  /** Called once, when the answer is over, however it ends. */
+  readonly done?: () => void;
+}
+
+/** Answers a visit; throws the Failure that it is refused with. */
+export type Handler = (visit: Visit) => Reply | Promise<Reply>;
+
+/** One job on the way: does its part before or after the next one's, or answers in its place. */
+export type Step = (next: Handler) => Handler;
+
+/** Puts steps in front of a handler, the first of them outermost; what is undefined is left out, and costs nothing. */
+export const chain = (steps: readonly (Step | undefined)[], end: Handler): Handler =>
+  steps.reduceRight<Handler>((next, step) => (step ? step(next) : next), end);
+
+export class Visit {
+  readonly request: IncomingMessage;
+  readonly response: ServerResponse;
+  /** The client waits for 100 Continue before it sends the body. */
+  readonly expects: boolean;
+  readonly requestId = newRequestId();
+  readonly spanId = newSpanId();
+  readonly startMs: number;
+  readonly method: string;
+  readonly url: string;
+  readonly address: string;
+  /** What the limits count by. */
+  readonly client: string;
+  /** Undefined until it has been read, and where it could not be. */
+  head: Head | undefined;
+  target: Target | undefined;
+  /** For the log and the metrics. */
+  service = "gateway";
+  operation = "unknown";
+  /** Asked all the time: counted, and written at debug alone. */
+  quiet = false;
+  verdict: Verdict | undefined;
+  limit: { readonly name: string; readonly taken: Taken } | undefined;
+  body: Buffer | undefined;
+  ticket: Ticket | undefined;
+  /** Headers the answer needs, whatever it is: name, value, ... */
+  readonly extra: string[] = [];
+
+  constructor(request: IncomingMessage, response: ServerResponse, options: { expects: boolean; clock: Clock }) {
+    this.request = request;
+    this.response = response;
+    this.expects = options.expects;
+    this.startMs = options.clock.monotonicMs();
+    this.method = request.method ?? "";
+    this.url = request.url ?? "";
+    this.address = request.socket.remoteAddress ?? "";
+    this.client = clientOf(this.address);
+  }
+
+  /** True as long as an answer may still be given. */
+  get open(): boolean {
+    return !this.response.headersSent && !this.response.destroyed;
+  }
+
+  /** True where the whole request has come: what follows on the connection is another one. */
+  get received(): boolean {
+    return this.request.complete;
+  }
+}
+
+/** Says that nobody is there any more to be answered. */
+export const gone = (): Failure => fail(GATEWAY_CLIENT_GONE, "the client has gone");
