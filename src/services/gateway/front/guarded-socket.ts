@@ -1,0 +1,61 @@
+/** A TLS socket as HTTP/2 is given it: each frame that comes has passed the guard. */
+import { Duplex } from "node:stream";
+import type { TLSSocket } from "node:tls";
+import type { Clock } from "../../../kernel/clock.ts";
+import { blameClient, FrameGuard, goAway } from "./frame-guard.ts";
+
+/** A client that does not read why it was refused is cut after this. */
+const REFUSED_MS = 1_000;
+
+export class GuardedSocket extends Duplex {
+  readonly socket: TLSSocket;
+  readonly #guard: FrameGuard;
+  #refused = false;
+
+  constructor(socket: TLSSocket, clock: Clock) {
+    super({ allowHalfOpen: false });
+    this.socket = socket;
+    this.#guard = new FrameGuard(clock);
+    socket.on("data", (chunk: Buffer) => this.#take(chunk));
+    socket.on("end", () => this.push(null));
+    socket.on("error", (error) => this.destroy(error));
+    socket.on("close", () => this.destroy());
+  }
+
+  #take(chunk: Buffer): void {
+    if (this.#refused) return;
+    const code = this.#guard.take(chunk);
+    if (code !== undefined) return this.#refuse(code);
+    if (!this.push(chunk)) this.socket.pause();
+  }
+
+  #refuse(code: number): void {
+    this.#refused = true;
+    const cut = setTimeout(() => this.destroy(), REFUSED_MS);
+    this.once("close", () => clearTimeout(cut));
+    this.socket.end(goAway(this.#guard.highest, code), () => this.destroy());
+  }
+
+  override _read(): void {
+    this.socket.resume();
+  }
+
+  override _write(chunk: Buffer, _encoding: BufferEncoding, done: (error?: Error | null) => void): void {
+    if (this.#refused) return done();
+    blameClient(chunk);
+    this.socket.write(chunk, done);
+  }
+
+  override _writev(chunks: { chunk: Buffer }[], done: (error?: Error | null) => void): void {
+    this._write(Buffer.concat(chunks.map((c) => c.chunk)), "binary", done);
+  }
+
+  override _final(done: () => void): void {
+    this.socket.end(done);
+  }
+
+  override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
+    this.socket.destroy();
+    done(error);
+  }
+}

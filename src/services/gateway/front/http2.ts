@@ -1,0 +1,143 @@
+/** HTTP/2 at the door (RFC 9113): the same requests and answers, many at once on one connection. */
+import type { IncomingMessage, ServerResponse } from "node:http";
+import {
+  constants,
+  Http2ServerRequest,
+  Http2ServerResponse,
+  type IncomingHttpHeaders,
+  performServerHandshake,
+  type ServerHttp2Session,
+  type ServerHttp2Stream,
+} from "node:http2";
+import type { TLSSocket } from "node:tls";
+import type { Clock } from "../../../kernel/clock.ts";
+import { HEADERS_MAX } from "../api.ts";
+import { GuardedSocket } from "./guarded-socket.ts";
+
+/** Requests under way on one connection; a further stream is refused with REFUSED_STREAM, and may be sent again. */
+const STREAMS_MAX = 128;
+/** Of what one connection may hold in the library's memory; in megabytes, as Node has it. */
+const SESSION_MEMORY_MB = 4;
+/** The pseudo-headers of a request (RFC 9113 8.3.1). */
+const PSEUDO_HEADERS = 4;
+/** How often connections without a request are looked for. */
+const LOOK_MS = 1_000;
+
+export interface FrontOptions {
+  readonly clock: Clock;
+  readonly limits: { readonly headerBytesMax: number; readonly requestMs: number; readonly keepAliveMs: number };
+  /** Takes a request; `slow` is called where its body did not come in time. */
+  readonly pass: (request: IncomingMessage, response: ServerResponse, expects: boolean) => { slow(): void };
+}
+
+/** A request as its reader knows those of HTTP/1.1: the host and the framing are headers. */
+function requestOf(
+  stream: ServerHttp2Stream,
+  headers: IncomingHttpHeaders,
+  raw: readonly string[],
+  socket: TLSSocket,
+): Http2ServerRequest {
+  const request = new Http2ServerRequest(stream, headers, {}, asOne(raw, stream.endAfterHeaders));
+  return Object.defineProperties(request, {
+    socket: { value: socket },
+    complete: { get: () => stream.endAfterHeaders || request.readableEnded || stream.destroyed },
+  });
+}
+
+/** Writes the headers of a stream as those of a request of HTTP/1.1. */
+function asOne(given: readonly string[], ended: boolean): string[] {
+  const raw: string[] = [];
+  let authority: string | undefined;
+  let cookies = "";
+  let length = false;
+  for (let i = 0; i < given.length; i += 2) {
+    const name = given[i];
+    const value = given[i + 1];
+    if (name === ":authority") raw.push("host", (authority = value));
+    // RFC 9113 8.3.1: the authority stands for Host. A Host that says something else makes two, which are refused.
+    else if (name === "host" && value === authority) continue;
+    // RFC 9113 8.2.3
+    else if (name === "cookie") cookies += cookies === "" ? value : `; ${value}`;
+    else if (name.charCodeAt(0) !== 58) {
+      length ||= name === "content-length";
+      raw.push(name, value);
+    }
+  }
+  if (cookies !== "") raw.push("cookie", cookies);
+  // What comes without a length ends where its stream does, as a chunked body ends where it says.
+  if (!length && !ended) raw.push("transfer-encoding", "chunked");
+  return raw;
+}
+
+function responseOf(stream: ServerHttp2Stream): Http2ServerResponse {
+  return Object.defineProperty(new Http2ServerResponse(stream), "destroyed", { get: () => stream.destroyed });
+}
+
+export class Http2Front {
+  readonly #options: FrontOptions;
+  /** Since when a connection has no request. */
+  readonly #idleSinceMs = new Map<ServerHttp2Session, number>();
+  readonly #looking: NodeJS.Timeout;
+
+  constructor(options: FrontOptions) {
+    this.#options = options;
+    this.#looking = setInterval(() => this.#closeIdle(options.limits.keepAliveMs), LOOK_MS).unref();
+  }
+
+  /** Speaks HTTP/2 on a connection that has agreed on it. */
+  serve(socket: TLSSocket): void {
+    const { clock, limits } = this.#options;
+    const session = performServerHandshake(new GuardedSocket(socket, clock), {
+      settings: { maxConcurrentStreams: STREAMS_MAX, maxHeaderListSize: limits.headerBytesMax },
+      maxHeaderListPairs: HEADERS_MAX + PSEUDO_HEADERS,
+      maxSessionMemory: SESSION_MEMORY_MB,
+    });
+    let running = 0;
+    this.#idleSinceMs.set(session, clock.monotonicMs());
+    session.on("stream", (stream, headers, _flags, raw) => {
+      running++;
+      this.#idleSinceMs.set(session, Number.POSITIVE_INFINITY);
+      stream.once("close", () => {
+        if (--running === 0 && !session.destroyed) this.#idleSinceMs.set(session, clock.monotonicMs());
+      });
+      this.#pass(stream, headers, raw as unknown as string[], socket);
+    });
+    // The client was told by a code (RFC 9113 7); the connection's end is all that follows.
+    session.on("error", () => undefined);
+    session.once("close", () => this.#idleSinceMs.delete(session));
+  }
+
+  /** Lets what is under way end (RFC 9113 6.8). */
+  drain(): void {
+    clearInterval(this.#looking);
+    for (const session of this.#idleSinceMs.keys()) session.close();
+  }
+
+  closeAll(): void {
+    for (const session of this.#idleSinceMs.keys()) session.destroy();
+  }
+
+  #closeIdle(keepAliveMs: number): void {
+    const nowMs = this.#options.clock.monotonicMs();
+    for (const [session, sinceMs] of this.#idleSinceMs) if (nowMs - sinceMs > keepAliveMs) session.close();
+  }
+
+  #pass(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, raw: readonly string[], socket: TLSSocket): void {
+    const request = requestOf(stream, headers, raw, socket);
+    const response = responseOf(stream);
+    // What the client breaks is told by the answer's close.
+    stream.on("error", () => undefined);
+    const { expect } = headers;
+    const expects = expect?.toLowerCase() === "100-continue";
+    const passed = this.#options.pass(
+      request as unknown as IncomingMessage,
+      response as unknown as ServerResponse,
+      expects,
+    );
+    if (stream.endAfterHeaders) return;
+    const timer = setTimeout(() => !request.complete && passed.slow(), this.#options.limits.requestMs);
+    stream.once("close", () => clearTimeout(timer));
+    // RFC 9113 8.1: who has its whole answer is asked to send no more of its request.
+    response.once("finish", () => !request.complete && stream.close(constants.NGHTTP2_NO_ERROR));
+  }
+}
