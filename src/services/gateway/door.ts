@@ -1,16 +1,18 @@
-/** The public socket: TLS 1.3, Node's HTTP parser at its strictest, and every limit that a stranger can run into. */
+/** The public socket: TLS 1.3, HTTP/1.1 and HTTP/2 at their strictest, and every limit that a stranger can run into. */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { createServer, type Server } from "node:https";
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
+import type { TLSSocket } from "node:tls";
 import { type Failure, fail } from "../../kernel/error.ts";
 import type { TlsIdentity } from "../../kernel/identity/tls.ts";
 import type { Log } from "../../kernel/log.ts";
 import type { ListenAt } from "../../kernel/serve.ts";
 import { GATEWAY_METHOD_REFUSED } from "./api.ts";
+import { Http2Front } from "./front/http2.ts";
 import { Passage, type PassageOptions, statusOf } from "./passage.ts";
 import { clientOf } from "./shape/limiter.ts";
-import { failureOfParser, rawRefusal } from "./refusals.ts";
+import { failureOfParser, rawRefusal, tooSlow } from "./refusals.ts";
 
 export interface DoorLimits {
   /** URL and headers together. */
@@ -39,12 +41,13 @@ const DRAIN_LOOK_MS = 50;
 export class Door {
   readonly #options: DoorOptions;
   readonly #server: Server;
+  readonly #http2: Http2Front;
   readonly #passages = new WeakMap<Duplex, Passage>();
   readonly #byAddress = new Map<string, number>();
   openConnections = 0;
 
   constructor(options: DoorOptions) {
-    const { identity, limits, log } = options;
+    const { identity, limits, log, passage } = options;
     this.#options = options;
     // Nobody is asked for a certificate: a browser would ask its user which, and people come with tokens.
     this.#server = createServer({
@@ -52,6 +55,7 @@ export class Door {
       requestCert: false,
       rejectUnauthorized: false,
       handshakeTimeout: HANDSHAKE_MS,
+      ALPNProtocols: ["h2", "http/1.1"],
       maxHeaderSize: limits.headerBytesMax,
       headersTimeout: limits.headersMs,
       requestTimeout: limits.requestMs,
@@ -61,6 +65,8 @@ export class Door {
       requireHostHeader: false,
     });
     const server = this.#server;
+    this.#http2 = new Http2Front({ clock: passage.clock, limits, pass: this.#passHttp2 });
+    this.#chooseProtocol();
     identity.attach(server);
     server.maxConnections = limits.connectionsMax;
     // Node would leave out further ones without a word.
@@ -96,10 +102,24 @@ export class Door {
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
     // A connection whose last answer promised to stay open is idle a moment later.
     const idle = setInterval(() => this.#server.closeIdleConnections(), DRAIN_LOOK_MS);
-    const end = setTimeout(() => this.#server.closeAllConnections(), ms);
+    this.#http2.drain();
+    const end = setTimeout(() => {
+      this.#server.closeAllConnections();
+      this.#http2.closeAll();
+    }, ms);
     await closed;
     clearInterval(idle);
     clearTimeout(end);
+  }
+
+  /** RFC 9113 3.2: what was agreed on in the handshake; who agreed on nothing speaks HTTP/1.1. */
+  #chooseProtocol(): void {
+    const [http1] = this.#server.listeners("secureConnection") as ((socket: TLSSocket) => void)[];
+    this.#server.off("secureConnection", http1);
+    this.#server.on("secureConnection", (socket) => {
+      if (socket.alpnProtocol === "h2") this.#http2.serve(socket);
+      else http1.call(this.#server, socket);
+    });
   }
 
   #admitConnection(socket: Socket): void {
@@ -121,6 +141,12 @@ export class Door {
     this.#passages.set(request.socket, passage);
     void passage.run();
   }
+
+  readonly #passHttp2 = (request: IncomingMessage, response: ServerResponse, expects: boolean) => {
+    const passage = new Passage(this.#options.passage, request, response, expects);
+    void passage.run();
+    return { slow: () => passage.refuse(tooSlow(this.#options.limits)) };
+  };
 
   /** What is not HTTP, or not in time. After it the connection is of no use: where the next request begins is unknown. */
   #clientError(error: NodeJS.ErrnoException, socket: Duplex): void {

@@ -35,10 +35,13 @@ export function failureOfParser(
       GATEWAY_HEADERS_TOO_LARGE,
       `the URL and the headers have more than ${limits.headerBytesMax} bytes together`,
     );
-  if (code === "ERR_HTTP_REQUEST_TIMEOUT")
-    return fail(GATEWAY_REQUEST_SLOW, `the request did not come within ${limits.requestMs} ms`);
+  if (code === "ERR_HTTP_REQUEST_TIMEOUT") return tooSlow(limits);
   return fail(GATEWAY_REQUEST_REFUSED, `the request is not well-formed HTTP/1.1 (${code ?? "unknown"})`);
 }
+
+/** Says that a request did not come in time. */
+export const tooSlow = ({ requestMs }: { requestMs: number }): Failure =>
+  fail(GATEWAY_REQUEST_SLOW, `the request did not come within ${requestMs} ms`);
 
 const REASONS: Readonly<Record<number, string>> = {
   400: "Bad Request",

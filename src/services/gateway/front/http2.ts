@@ -20,8 +20,10 @@ const STREAMS_MAX = 128;
 const SESSION_MEMORY_MB = 4;
 /** The pseudo-headers of a request (RFC 9113 8.3.1). */
 const PSEUDO_HEADERS = 4;
-/** How often connections without a request are looked for. */
+/** How often connections without a request, and old ones, are looked for. */
 const LOOK_MS = 1_000;
+/** An older connection takes no further request: its certificate may have been renewed meanwhile. */
+const AGE_MS_MAX = 3_600_000;
 
 export interface FrontOptions {
   readonly clock: Clock;
@@ -73,15 +75,21 @@ function responseOf(stream: ServerHttp2Stream): Http2ServerResponse {
   return Object.defineProperty(new Http2ServerResponse(stream), "destroyed", { get: () => stream.destroyed });
 }
 
+interface Connection {
+  readonly bornMs: number;
+  running: number;
+  /** Since when it has no request. */
+  idleMs: number;
+}
+
 export class Http2Front {
   readonly #options: FrontOptions;
-  /** Since when a connection has no request. */
-  readonly #idleSinceMs = new Map<ServerHttp2Session, number>();
+  readonly #connections = new Map<ServerHttp2Session, Connection>();
   readonly #looking: NodeJS.Timeout;
 
   constructor(options: FrontOptions) {
     this.#options = options;
-    this.#looking = setInterval(() => this.#closeIdle(options.limits.keepAliveMs), LOOK_MS).unref();
+    this.#looking = setInterval(() => this.#look(), LOOK_MS).unref();
   }
 
   /** Speaks HTTP/2 on a connection that has agreed on it. */
@@ -92,34 +100,37 @@ export class Http2Front {
       maxHeaderListPairs: HEADERS_MAX + PSEUDO_HEADERS,
       maxSessionMemory: SESSION_MEMORY_MB,
     });
-    let running = 0;
-    this.#idleSinceMs.set(session, clock.monotonicMs());
+    const bornMs = clock.monotonicMs();
+    const connection = { bornMs, running: 0, idleMs: bornMs };
+    this.#connections.set(session, connection);
     session.on("stream", (stream, headers, _flags, raw) => {
-      running++;
-      this.#idleSinceMs.set(session, Number.POSITIVE_INFINITY);
+      connection.running++;
       stream.once("close", () => {
-        if (--running === 0 && !session.destroyed) this.#idleSinceMs.set(session, clock.monotonicMs());
+        connection.running--;
+        connection.idleMs = clock.monotonicMs();
       });
       this.#pass(stream, headers, raw as unknown as string[], socket);
     });
     // The client was told by a code (RFC 9113 7); the connection's end is all that follows.
     session.on("error", () => undefined);
-    session.once("close", () => this.#idleSinceMs.delete(session));
+    session.once("close", () => this.#connections.delete(session));
   }
 
   /** Lets what is under way end (RFC 9113 6.8). */
   drain(): void {
     clearInterval(this.#looking);
-    for (const session of this.#idleSinceMs.keys()) session.close();
+    for (const session of this.#connections.keys()) session.close();
   }
 
   closeAll(): void {
-    for (const session of this.#idleSinceMs.keys()) session.destroy();
+    for (const session of this.#connections.keys()) session.destroy();
   }
 
-  #closeIdle(keepAliveMs: number): void {
-    const nowMs = this.#options.clock.monotonicMs();
-    for (const [session, sinceMs] of this.#idleSinceMs) if (nowMs - sinceMs > keepAliveMs) session.close();
+  #look(): void {
+    const { clock, limits } = this.#options;
+    const nowMs = clock.monotonicMs();
+    for (const [session, { bornMs, running, idleMs }] of this.#connections)
+      if (nowMs - bornMs > AGE_MS_MAX || (running === 0 && nowMs - idleMs > limits.keepAliveMs)) session.close();
   }
 
   #pass(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, raw: readonly string[], socket: TLSSocket): void {
