@@ -57,7 +57,8 @@ export class Door {
       handshakeTimeout: HANDSHAKE_MS,
       ALPNProtocols: ["h2", "http/1.1"],
       maxHeaderSize: limits.headerBytesMax,
-      headersTimeout: limits.headersMs,
+      // Node refuses to start where the headers may take longer than the whole.
+      headersTimeout: Math.min(limits.headersMs, limits.requestMs),
       requestTimeout: limits.requestMs,
       keepAliveTimeout: limits.keepAliveMs,
       connectionsCheckingInterval: LOOK_MS,
