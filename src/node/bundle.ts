@@ -51,7 +51,7 @@ export async function bundle(options: BundleOptions): Promise<void> {
   // Names stay, for stacks.
   await build({
     ...shared,
-    entryPoints: servicesOf(metafile!, relative(root, entry)).map((path) => ({
+    entryPoints: servicesOf(metafile, relative(root, entry)).map((path) => ({
       in: `role:${path}`,
       out: roleName(path),
     })),

@@ -58,7 +58,7 @@ async function rehearse({ contract }: ServiceMain, stage: Stage): Promise<void> 
   const who = { node, service: name, instance: INSTANCE, caPem, identity: stage.identity };
   const tls = await join({ ...who, ...shared, newSecret, signal: ended.signal });
   const tracer = new Tracer(name, systemClock);
-  const served = await serve({ ...shared, tracer, contract, service: {} as never, listen: LOOPBACK, identity: tls });
+  const served = await serve({ ...shared, tracer, contract, service: {}, listen: LOOPBACK, identity: tls });
   try {
     for (let n = 0; n < CALLS; n++) await ping(tls, name, served);
     const resolver = makeResolver({ table: new Table(), identity: tls, fixed: { "core-keeper": stage.registry } });

@@ -52,8 +52,8 @@ export async function becomeNode(role: "node" | "cloud", args: readonly string[]
   const code = await prepareCode({ root: packageRoot() }, (words) => process.stdout.write(`Holdfast: ${words}\n`));
   // Run from that very code, this process is already all that another one would be: a Node's start is saved, 0.2 s.
   if (code.directory === import.meta.dirname) {
-    const { run } = (await import(code.main)) as { run(args: readonly string[]): Promise<void> };
-    await run([role, ...args]);
+    const program = (await import(code.main)) as { run(args: readonly string[]): Promise<void> };
+    await program.run([role, ...args]);
   }
   if (!process.execve)
     throw fail(

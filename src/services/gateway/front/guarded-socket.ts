@@ -41,13 +41,17 @@ export class GuardedSocket extends Duplex {
   }
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, done: (error?: Error | null) => void): void {
-    if (this.#refused) return done();
-    blameClient(chunk);
-    this.socket.write(chunk, done);
+    this.#give(chunk, done);
   }
 
   override _writev(chunks: { chunk: Buffer }[], done: (error?: Error | null) => void): void {
-    this._write(Buffer.concat(chunks.map((c) => c.chunk)), "binary", done);
+    this.#give(Buffer.concat(chunks.map((c) => c.chunk)), done);
+  }
+
+  #give(chunk: Buffer, done: (error?: Error | null) => void): void {
+    if (this.#refused) return done();
+    blameClient(chunk);
+    this.socket.write(chunk, done);
   }
 
   override _final(done: () => void): void {

@@ -109,7 +109,7 @@ export class Http2Front {
         connection.running--;
         connection.idleMs = clock.monotonicMs();
       });
-      this.#pass(stream, headers, raw as unknown as string[], socket);
+      this.#pass(stream, headers, raw, socket);
     });
     // The client was told by a code (RFC 9113 7); the connection's end is all that follows.
     session.on("error", () => undefined);
