@@ -40,7 +40,7 @@ const CALL_TIMEOUT_MS = 5_000;
 /** Written to nowhere. */
 const quiet = { write: () => undefined };
 
-/** Makes the program of a service. */
+/** Makes the program of a service; the bundle names it (bundle.ts). @public */
 export const roleOf = (main: ServiceMain): Role => ({
   main,
   run: () => runChild((options) => runService(main, options)),
