@@ -138,3 +138,10 @@ export const makeCall = (options: CallOptions): Call & { end(abort: boolean): vo
 
 /** Milliseconds left until a call's deadline; Infinity where it has none. */
 export const leftMs = (call: Call): number => call.deadlineMs - performance.now();
+
+/** Calls back when a call is over, at once where it is already: an "abort" that was is not told again. Returns how to stop that. */
+export function whenOver({ signal }: Call, act: () => void): () => void {
+  if (signal.aborted) act();
+  else signal.addEventListener("abort", act, { once: true });
+  return () => signal.removeEventListener("abort", act);
+}

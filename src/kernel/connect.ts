@@ -2,10 +2,16 @@
 import type { Agent, IncomingMessage, RequestOptions } from "node:http";
 import { request as httpRequest } from "node:http";
 import { request as httpsRequest } from "node:https";
-import { type Call, leftMs, traceparent } from "./call.ts";
+import { type Call, leftMs, traceparent, whenOver } from "./call.ts";
 import { placed } from "./check.ts";
-import { type Contract, DEFAULT_TIMEOUT_MS, type Operation, type Service } from "./contract.ts";
-import { asFailure, DEADLINE, Failure, fail, INSTANCE_MISDIRECTED, UNAVAILABLE } from "./error.ts";
+import {
+  type Contract,
+  DEFAULT_ANSWER_BYTES_MAX,
+  DEFAULT_TIMEOUT_MS,
+  type Operation,
+  type Service,
+} from "./contract.ts";
+import { ANSWER_TOO_LARGE, asFailure, DEADLINE, Failure, fail, INSTANCE_MISDIRECTED, UNAVAILABLE } from "./error.ts";
 import { nanosOf } from "./nanos.ts";
 import type { JSON_TYPE } from "./wire.ts";
 import { CBOR_TYPE, decodeBody, decodeFrames, encodeBody, failureFromWire, HEADER } from "./wire.ts";
@@ -43,6 +49,9 @@ const TRIES_MAX = 3;
 /** A stream without a sign of life for so long is cut (the server pings every second). */
 const STREAM_SILENCE_MS = 5_000;
 
+/** A failure is a code and some sentences; of one that is longer only the status is told. */
+const FAILURE_BYTES_MAX = 65_536;
+
 /** Makes the client of a contract. Calls fail with the service's codes, UNAVAILABLE or DEADLINE. */
 export function connect<C extends Contract>(contract: C, options: ConnectOptions): Service<C> {
   const client: Record<string, unknown> = {};
@@ -70,14 +79,26 @@ async function callValue(
     call,
     Math.min(leftMs(call), op.timeoutMs ?? DEFAULT_TIMEOUT_MS),
   );
-  const chunks: Buffer[] = [];
-  try {
-    for await (const chunk of response) chunks.push(chunk as Buffer);
-  } catch (error) {
+  const bytesMax = op.answerBytesMax ?? DEFAULT_ANSWER_BYTES_MAX;
+  const bytes = await bytesOf(response, bytesMax).catch((error: unknown) => {
     throw asTransport(error, contract, op);
-  }
-  const bytes = chunks.length === 1 ? chunks[0] : Buffer.concat(chunks);
+  });
+  if (!bytes)
+    throw fail(ANSWER_TOO_LARGE, `${contract.name} answered ${op.method} ${op.path} with more than ${bytesMax} bytes`);
   return bytes.length === 0 ? undefined : nanosOf(op.output, decodeBody(bytes, response.headers["content-type"]));
+}
+
+/** Reads an answer; undefined, and no more of it is read, where it is longer than `bytesMax`. */
+async function bytesOf(response: IncomingMessage, bytesMax: number): Promise<Buffer | undefined> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  for await (const chunk of response as AsyncIterable<Buffer>) {
+    size += chunk.length;
+    // Leaving the loop ends the connection.
+    if (size > bytesMax) return undefined;
+    chunks.push(chunk);
+  }
+  return chunks.length === 1 ? chunks[0] : Buffer.concat(chunks);
 }
 
 async function* openStream(
@@ -89,7 +110,8 @@ async function* openStream(
 ): AsyncGenerator {
   const response = await exchange(contract, op, options, input, call, Number.POSITIVE_INFINITY);
   const hangUp = () => response.destroy();
-  call.signal.addEventListener("abort", hangUp, { once: true });
+  // What was aborted while the answer's head was on its way is over, too.
+  const stop = whenOver(call, hangUp);
   response.socket.setTimeout(STREAM_SILENCE_MS, hangUp);
   try {
     yield* decodeFrames(response);
@@ -99,7 +121,7 @@ async function* openStream(
       ? error
       : fail(UNAVAILABLE, `the stream from ${contract.name} broke`, { cause: error });
   } finally {
-    call.signal.removeEventListener("abort", hangUp);
+    stop();
     response.destroy();
   }
 }
@@ -133,18 +155,16 @@ async function exchange(
 /** Waits for an instance to come up, no longer than the call may last. */
 async function pickInTime(contract: Contract, picked: Promise<Target>, call: Call, timeoutMs: number): Promise<Target> {
   let stop: (() => void) | undefined;
+  let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
     const end = () => reject(fail(DEADLINE, `no instance of ${contract.name} came up in time`));
-    const timer = Number.isFinite(timeoutMs) ? setTimeout(end, Math.max(1, timeoutMs)) : undefined;
-    call.signal.addEventListener("abort", end, { once: true });
-    stop = () => {
-      clearTimeout(timer);
-      call.signal.removeEventListener("abort", end);
-    };
+    if (Number.isFinite(timeoutMs)) timer = setTimeout(end, Math.max(1, timeoutMs));
+    stop = whenOver(call, end);
   });
   try {
     return await Promise.race([picked, late]);
   } finally {
+    clearTimeout(timer);
     stop?.();
   }
 }
@@ -182,10 +202,10 @@ function sendOnce(
         fail(DEADLINE, `${contract.name} did not answer ${op.method} ${op.path} within ${Math.round(timeoutMs)} ms`),
       );
     const timer = Number.isFinite(timeoutMs) ? setTimeout(late, Math.max(1, timeoutMs)) : undefined;
-    call.signal.addEventListener("abort", onAbort, { once: true });
+    let stop: (() => void) | undefined;
     const done = () => {
       clearTimeout(timer);
-      call.signal.removeEventListener("abort", onAbort);
+      stop?.();
     };
     sent.once("response", (response) => {
       // The deadline holds until the last byte of a value's answer; a stream has none.
@@ -198,6 +218,7 @@ function sendOnce(
       reject(Object.assign(error, { reusedSocket: sent.reusedSocket }));
     });
     sent.end(body);
+    stop = whenOver(call, onAbort);
   });
 }
 
@@ -219,11 +240,9 @@ function placeInput(
 }
 
 async function failureOf(response: IncomingMessage): Promise<Failure> {
-  const chunks: Buffer[] = [];
-  for await (const chunk of response) chunks.push(chunk as Buffer);
   const status = response.statusCode ?? 500;
   const retryAfter = Number(response.headers["retry-after"] ?? Number.NaN);
-  const bytes = Buffer.concat(chunks);
+  const bytes = (await bytesOf(response, FAILURE_BYTES_MAX)) ?? Buffer.alloc(0);
   try {
     const body = decodeBody(bytes, response.headers["content-type"]) as object;
     return failureFromWire(body, status, Number.isFinite(retryAfter) ? retryAfter : undefined);

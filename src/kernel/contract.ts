@@ -34,6 +34,8 @@ export interface OperationSpec<I extends Fields, O extends TSchema> {
   readonly public?: Public;
   /** Default 1 MiB; a larger body is refused with INPUT_TOO_LARGE before it is read. */
   readonly bodyBytesMax?: number;
+  /** Default 16 MiB; a longer answer is cut off by the client with ANSWER_TOO_LARGE. A stream has FRAME_BYTES_MAX a frame. */
+  readonly answerBytesMax?: number;
   /** How long a caller waits unless it says otherwise; default 5,000. */
   readonly timeoutMs?: number;
   /** Called all the time by the house itself (renewals, confirmations): logged at debug and not traced unless it fails. */
@@ -165,3 +167,5 @@ export function routesOf(c: Contract): Route[] {
 
 export const DEFAULT_TIMEOUT_MS = 5_000;
 export const DEFAULT_BODY_BYTES_MAX = 1_048_576;
+/** More than any page of 1,024 readings or events of ours; it bounds what a service that went wrong does to its callers. */
+export const DEFAULT_ANSWER_BYTES_MAX = 16_777_216;

@@ -106,6 +106,11 @@ export const INPUT_MALFORMED = code(
   "Send a well-formed body of the content type that the request names.",
 );
 export const INPUT_TOO_LARGE = code("INPUT_TOO_LARGE", "too-large", "Send less at once; the message names the limit.");
+export const ANSWER_TOO_LARGE = code(
+  "ANSWER_TOO_LARGE",
+  "communication",
+  "Ask for less at once (limit, a shorter time range); the message names the limit.",
+);
 export const INPUT_TOO_DEEP = code(
   "INPUT_TOO_DEEP",
   "invalid",
