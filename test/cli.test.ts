@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
+import { connect, type IncomingHttpHeaders } from "node:http2";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { after, before, test } from "node:test";
@@ -213,6 +214,24 @@ test("a token opens the gateway for what its role may, with the authority that '
   assert.equal(await get("viewer", "/core-data/api/v3/reading/all"), 200);
   assert.equal(await get("viewer", command, "PUT"), 403);
   assert.equal(await get("operator", command, "PUT"), 200);
+});
+
+test("a client that offers HTTP/2, as curl does by itself, gets its answer over HTTP/2", async () => {
+  const [{ stdout: ca }, { stdout: token }] = await Promise.all([ask("ca"), ask("token", "--for", "1m")]);
+  const session = connect(`https://127.0.0.1:${whole.gatewayPort}`, { ca });
+  try {
+    const stream = session.request({
+      ":path": "/core-data/api/v3/reading/all?limit=1",
+      authorization: `Bearer ${token.trim()}`,
+    });
+    const [headers] = (await once(stream, "response")) as [IncomingHttpHeaders];
+    const chunks: Buffer[] = [];
+    for await (const chunk of stream as AsyncIterable<Buffer>) chunks.push(chunk);
+    assert.equal(headers[":status"], 200);
+    assert.equal((parseJson(Buffer.concat(chunks)) as { readings: unknown[] }).readings.length, 1);
+  } finally {
+    session.destroy();
+  }
 });
 
 test("the doctor finds nothing that stops this node, and works where none runs", async () => {

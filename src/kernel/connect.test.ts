@@ -30,12 +30,12 @@ let asked = 0;
 const server = createServer((request, response) => {
   asked++;
   const url = request.url ?? "";
-  if (url === "/refuse") return response.writeHead(418).end("x".repeat(1_000_000));
+  if (url === "/refuse") return void response.writeHead(418).end("x".repeat(1_000_000));
   if (url === "/murmur") {
     held.add(response);
     response.once("close", () => held.delete(response));
     response.writeHead(200, { "content-type": FRAMES_TYPE });
-    return response.write(encodeFrame(1));
+    return void response.write(encodeFrame(1));
   }
   response.writeHead(200, { "content-type": CBOR_TYPE });
   response.end(encodeBody({ text: "x".repeat(Number(url.split("/").at(-1))) }, CBOR_TYPE));

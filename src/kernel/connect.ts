@@ -202,10 +202,11 @@ function sendOnce(
         fail(DEADLINE, `${contract.name} did not answer ${op.method} ${op.path} within ${Math.round(timeoutMs)} ms`),
       );
     const timer = Number.isFinite(timeoutMs) ? setTimeout(late, Math.max(1, timeoutMs)) : undefined;
-    let stop: (() => void) | undefined;
+    // What is over already is destroyed here, and tells so by "error" a tick later.
+    const stop = whenOver(call, onAbort);
     const done = () => {
       clearTimeout(timer);
-      stop?.();
+      stop();
     };
     sent.once("response", (response) => {
       // The deadline holds until the last byte of a value's answer; a stream has none.
@@ -218,7 +219,6 @@ function sendOnce(
       reject(Object.assign(error, { reusedSocket: sent.reusedSocket }));
     });
     sent.end(body);
-    stop = whenOver(call, onAbort);
   });
 }
 

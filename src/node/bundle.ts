@@ -110,14 +110,14 @@ const roles = (root: string): Plugin => ({
   },
 });
 
-/** Puts something that throws when it is used in the place of these packages. */
+/** Puts something that throws when it is used in the place of these, where a library asks for them; our own code means it. */
 function leaveOut(packages: readonly string[]): Plugin {
   const contents = `module.exports = () => () => () => { throw new Error("left out of the bundle: see node/bundle.ts"); };`;
   return {
     name: "leave-out",
     setup(build) {
-      build.onResolve({ filter: /./ }, ({ path }) =>
-        packages.includes(path) ? { path, namespace: "left-out" } : undefined,
+      build.onResolve({ filter: /./ }, ({ path, importer }) =>
+        packages.includes(path) && importer.includes("/node_modules/") ? { path, namespace: "left-out" } : undefined,
       );
       build.onLoad({ filter: /./, namespace: "left-out" }, () => ({ contents, loader: "js" }));
     },

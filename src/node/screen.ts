@@ -100,9 +100,10 @@ export class Screen {
   /** Keeps one line current: every second on a terminal, as a line of its own every ten seconds where it is piped. */
   live(text: () => string): void {
     const show = (): void => {
-      const line = stripVTControlCharacters(text()).slice(0, this.width);
+      const line = stripVTControlCharacters(text());
+      // Only a terminal would break it, and then leave half of it behind.
       if (!this.#tty) return this.say(line);
-      this.#live = this.#style("dim", line);
+      this.#live = this.#style("dim", line.slice(0, this.width));
       this.#out.write(`\r\u001b[K${this.#live}`);
     };
     this.#timer = setInterval(show, this.#tty ? LIVE_TTY_MS : LIVE_PIPED_MS).unref();
