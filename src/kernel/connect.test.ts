@@ -30,15 +30,16 @@ let asked = 0;
 const server = createServer((request, response) => {
   asked++;
   const url = request.url ?? "";
-  if (url === "/refuse") return void response.writeHead(418).end("x".repeat(1_000_000));
-  if (url === "/murmur") {
+  if (url === "/refuse") response.writeHead(418).end("x".repeat(1_000_000));
+  else if (url === "/murmur") {
     held.add(response);
     response.once("close", () => held.delete(response));
     response.writeHead(200, { "content-type": FRAMES_TYPE });
-    return void response.write(encodeFrame(1));
+    response.write(encodeFrame(1));
+  } else {
+    response.writeHead(200, { "content-type": CBOR_TYPE });
+    response.end(encodeBody({ text: "x".repeat(Number(url.split("/").at(-1))) }, CBOR_TYPE));
   }
-  response.writeHead(200, { "content-type": CBOR_TYPE });
-  response.end(encodeBody({ text: "x".repeat(Number(url.split("/").at(-1))) }, CBOR_TYPE));
 });
 await once(server.listen(0, "127.0.0.1"), "listening");
 const agent = new Agent({ keepAlive: true });
