@@ -9,7 +9,7 @@ import type { TlsIdentity } from "../../kernel/identity/tls.ts";
 import type { Log } from "../../kernel/log.ts";
 import type { ListenAt } from "../../kernel/serve.ts";
 import { GATEWAY_METHOD_REFUSED } from "./api.ts";
-import { Http2Front } from "./front/http2.ts";
+import type { Http2Front } from "./front/http2.ts";
 import { Passage, type PassageOptions, statusOf } from "./passage.ts";
 import { clientOf } from "./shape/limiter.ts";
 import { failureOfParser, rawRefusal, tooSlow } from "./refusals.ts";
@@ -41,13 +41,14 @@ const DRAIN_LOOK_MS = 50;
 export class Door {
   readonly #options: DoorOptions;
   readonly #server: Server;
-  readonly #http2: Http2Front;
+  /** Loaded for the first who speaks it: 25 ms and 6 MB that most nodes never need. */
+  #http2: Promise<Http2Front> | undefined;
   readonly #passages = new WeakMap<Duplex, Passage>();
   readonly #byAddress = new Map<string, number>();
   openConnections = 0;
 
   constructor(options: DoorOptions) {
-    const { identity, limits, log, passage } = options;
+    const { identity, limits, log } = options;
     this.#options = options;
     // Nobody is asked for a certificate: a browser would ask its user which, and people come with tokens.
     this.#server = createServer({
@@ -66,7 +67,6 @@ export class Door {
       requireHostHeader: false,
     });
     const server = this.#server;
-    this.#http2 = new Http2Front({ clock: passage.clock, limits, pass: this.#passHttp2 });
     this.#chooseProtocol();
     identity.attach(server);
     server.maxConnections = limits.connectionsMax;
@@ -103,10 +103,11 @@ export class Door {
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
     // A connection whose last answer promised to stay open is idle a moment later.
     const idle = setInterval(() => this.#server.closeIdleConnections(), DRAIN_LOOK_MS);
-    this.#http2.drain();
+    const http2 = await this.#http2;
+    http2?.drain();
     const end = setTimeout(() => {
       this.#server.closeAllConnections();
-      this.#http2.closeAll();
+      http2?.closeAll();
     }, ms);
     await closed;
     clearInterval(idle);
@@ -118,9 +119,23 @@ export class Door {
     const [http1] = this.#server.listeners("secureConnection") as ((socket: TLSSocket) => void)[];
     this.#server.off("secureConnection", http1);
     this.#server.on("secureConnection", (socket) => {
-      if (socket.alpnProtocol === "h2") this.#http2.serve(socket);
+      if (socket.alpnProtocol === "h2") void this.#serveHttp2(socket);
       else http1.call(this.#server, socket);
     });
+  }
+
+  async #serveHttp2(socket: TLSSocket): Promise<void> {
+    const { limits, passage } = this.#options;
+    // It may break before anybody else minds it.
+    socket.on("error", () => socket.destroy());
+    this.#http2 ??= import("./front/http2.ts").then(
+      ({ Http2Front: Front }) => new Front({ clock: passage.clock, limits, pass: this.#passHttp2 }),
+    );
+    const http2 = await this.#http2;
+    if (socket.destroyed) return;
+    http2.serve(socket);
+    // Who came while the door closed is told to go.
+    if (passage.load.draining) http2.drain();
   }
 
   #admitConnection(socket: Socket): void {
