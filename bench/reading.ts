@@ -18,6 +18,7 @@ const STARTS = 5;
 const COMMANDS = 300;
 const rows: Row[] = [];
 const call = (timeoutMs = 10_000) => makeCall({ caller: "cli", timeoutMs });
+const MACHINE = "box";
 const quantile = (values: number[], q: number): number =>
   values.toSorted((a, b) => a - b)[Math.min(values.length - 1, Math.floor(q * values.length))];
 
@@ -40,23 +41,33 @@ async function readingsAtCloud(house: Whole): Promise<number> {
   return edges.reduce((n, edge) => n + edge.readings, 0);
 }
 
-/** From exec to every service up and the first reading at the cloud, the state made before. */
+/** Whether the cloud has a reading of this node's machine that was made since. */
+async function hasReadingSince(house: Whole, sinceMs: number): Promise<boolean> {
+  const cloud = cloudOf(house);
+  const { edges } = await cloud.edges({}, call()).catch(() => ({ edges: [] }));
+  for (const { edge } of edges) {
+    const { readings } = await cloud.readings({ edge, device: MACHINE, offset: 0, limit: 1 }, call());
+    if (readings.some(({ origin }) => Number(origin) / 1e6 >= sinceMs)) return true;
+  }
+  return false;
+}
+
+/** From exec to every service up and the first reading of this run at the cloud, the state made before. */
 async function measureStart(): Promise<void> {
-  const house = new Whole({ config: "device-host: { interval: 200ms }\n" });
+  const house = new Whole({ config: `device-host: { deviceName: ${MACHINE}, interval: 200ms }\n` });
   await house.start();
   await house.stop();
   const times: number[] = [];
   for (let n = 0; n < STARTS; n++) {
-    const startMs = performance.now();
+    const [startMs, startWallMs] = [performance.now(), Date.now()];
     await house.start();
-    const before = await readingsAtCloud(house);
-    while ((await readingsAtCloud(house)) <= before) await sleep(10);
+    while (!(await hasReadingSince(house, startWallMs))) await sleep(10);
     times.push((performance.now() - startMs) / 1000);
     await house.stop();
   }
   await house.remove();
   console.log(`starts: ${times.map((t) => t.toFixed(2)).join(" ")} s`);
-  rows.push(rowOf("from exec to all up and a new reading at the cloud, median", quantile(times, 0.5), "s", 4));
+  rows.push(rowOf("from exec to all up and the first reading of this run at the cloud, median", quantile(times, 0.5), "s", 4));
 }
 
 function pssMb(pid: number): number {
