@@ -67,7 +67,9 @@ async function measureStart(): Promise<void> {
   }
   await house.remove();
   console.log(`starts: ${times.map((t) => t.toFixed(2)).join(" ")} s`);
-  rows.push(rowOf("from exec to all up and the first reading of this run at the cloud, median", quantile(times, 0.5), "s", 4));
+  rows.push(
+    rowOf("from exec to all up and the first reading of this run at the cloud, median", quantile(times, 0.5), "s", 4),
+  );
 }
 
 function pssMb(pid: number): number {
