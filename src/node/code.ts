@@ -30,6 +30,7 @@ import { launcherFile } from "./confine/launcher.ts";
 import { archOf, koffiFile } from "./confine/libc.ts";
 import { NODE_FLAGS } from "./flags.ts";
 import { COMPILE_CACHE, type Manifest } from "./manifest.ts";
+import { inTurn } from "./turn.ts";
 
 /** Where a made code lies, and what is in it. */
 export interface Code {
@@ -52,6 +53,8 @@ const KEPT_MAX = 4;
 const MAIN = "main.js";
 const LAUNCHER = "launcher";
 const MANIFEST = "manifest.json";
+/** There when all the rest is; bin/holdfast looks for it, too. */
+const COMPLETE = "complete";
 /** Says in made code which package it was made of. */
 export const ROOT_FILE = "package-root";
 const WARM_TIMEOUT_MS = 60_000;
@@ -80,39 +83,48 @@ export async function prepareCode(source: CodeSource, say: (words: string) => vo
     ? listFiles(join(source.root, "dist"))
     : [...listFiles(join(source.root, "src")), join(source.root, "package-lock.json")];
   const entry = source.entry ?? join(source.root, "src", "main.ts");
-  const directory = join(cache, `code-${markOf([...files, join(source.root, "package.json")], entry)}`);
+  const mark = markOf([...files, join(source.root, "package.json")], entry);
+  const directory = join(cache, `code-${mark}`);
   ownDirectory(cache);
-  if (existsSync(join(directory, "complete"))) {
-    // Says that it is in use, for `removeOld` of a newer version, and newer than its source, for bin/holdfast.
-    const now = new Date();
-    for (const path of [directory, join(directory, "complete")]) utimesSync(path, now, now);
-    pointTo(cache, source.root, directory);
-    return codeIn(directory);
-  }
-  say(built ? "laying out the code for this machine (once)" : "bundling the code (once for each change of it)");
+  const isMade = () => existsSync(join(directory, COMPLETE));
+  await inTurn(join(cache, `making-${mark}`), isMade, async () => {
+    say(built ? "laying out the code for this machine (once)" : "bundling the code (once for each change of it)");
+    await make(directory, source.root, async (to) => {
+      if (built) for (const file of files) copyFileSync(file, join(to, basename(file)));
+      else await bundle({ root: source.root, entry, to });
+    });
+    removeOld(cache, directory);
+  }).catch((cause: unknown) => {
+    throw refusedBy(cache, cause);
+  });
+  // Says that it is in use, for `removeOld` of a newer version, and newer than its source, for bin/holdfast.
+  const now = new Date();
+  for (const path of [directory, join(directory, COMPLETE)]) utimesSync(path, now, now);
+  pointTo(cache, source.root, directory);
+  return codeIn(directory);
+}
+
+/** Makes the code aside, puts it where it is looked for, and warms it there: V8 knows its cache by the files' places. */
+async function make(directory: string, root: string, fill: (to: string) => Promise<void>): Promise<void> {
   const aside = `${directory}.new-${process.pid}`;
   try {
     rmSync(aside, { recursive: true, force: true });
     mkdirSync(aside, { mode: 0o755 });
-    if (built) for (const file of files) copyFileSync(file, join(aside, basename(file)));
-    else await bundle({ root: source.root, entry, to: aside });
+    await fill(aside);
     copyFileSync(koffiFile(), join(aside, "koffi.node"));
-    copyFileSync(databaseFile(source.root), join(aside, DATABASE_FILE));
+    copyFileSync(databaseFile(root), join(aside, DATABASE_FILE));
     writeFileSync(join(aside, LAUNCHER), launcherFile(archOf()));
+    writeFileSync(join(aside, ROOT_FILE), root);
     for (const name of readdirSync(aside)) chmodSync(join(aside, name), name === LAUNCHER ? 0o755 : 0o644);
     chmodSync(aside, 0o755);
+    // Left by one that was killed before it had warmed it.
     rmSync(directory, { recursive: true, force: true });
     renameSync(aside, directory);
   } catch (cause) {
     rmSync(aside, { recursive: true, force: true });
-    // Another start made the same code at the same time.
-    if (!existsSync(join(directory, MAIN))) throw refusedBy(cache, cause);
+    throw cause;
   }
-  writeFileSync(join(directory, ROOT_FILE), source.root, { mode: 0o644 });
   await warm(directory);
-  pointTo(cache, source.root, directory);
-  removeOld(cache, directory);
-  return codeIn(directory);
 }
 
 /** Lets bin/holdfast find the code of a clone without reading the source: a command then starts in a third of the time. */
@@ -156,7 +168,7 @@ async function warm(directory: string): Promise<void> {
     chmodSync(path, statSync(path).isDirectory() ? 0o755 : 0o644);
   }
   chmodSync(compileCache, 0o755);
-  writeFileSync(join(directory, "complete"), "", { mode: 0o644 });
+  writeFileSync(join(directory, COMPLETE), "", { mode: 0o644 });
 }
 
 /** Lets a service of another uid use the compile cache: Node names the directory after the uid (its name ends in -UID). */
