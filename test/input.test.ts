@@ -111,11 +111,12 @@ test("a body that is malformed is refused with the place of the fault", async ()
       send: post({ body: "<a/>", headers: { "content-type": "text/xml" } }),
       refused: [415, "MEDIA_TYPE_UNKNOWN", /text\/xml/],
     },
-    {
+    // Several times: who is hung up on while it sends may see the answer, or not.
+    ...Array.from({ length: 10 }, (): Case => ({
       what: "3 MB",
       send: post(json(" ".repeat(3_000_000))),
       refused: [413, "INPUT_TOO_LARGE", /1048576/],
-    },
+    })),
   ]);
 });
 

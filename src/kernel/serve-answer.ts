@@ -1,5 +1,5 @@
 /** How a service answers: values, streams with signs of life, failures in one shape, and EdgeX's routes of every service. */
-import type { ServerResponse } from "node:http";
+import type { IncomingMessage, ServerResponse } from "node:http";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { type Call, makeCall, readRequestId } from "./call.ts";
 import type { Contract, Operation } from "./contract.ts";
@@ -17,6 +17,8 @@ import {
 } from "./wire.ts";
 
 const STREAM_PING_MS = 1_000;
+/** So long the rest of a refused body is read and thrown away. */
+const LINGER_MS = 500;
 
 export function answer(
   options: ServeOptions<Contract>,
@@ -103,6 +105,22 @@ export function answerFailure(
     makeCall({ caller: "", timeoutMs: 0 }).requestId;
   options.log.info({ requestId, operation: "unknown", status: failure.status, code: failure.code });
   send(request, reply, requestId, failure.status, errorBody(failure, requestId));
+}
+
+/**
+ * Reads what is left of a request that is refused, for LINGER_MS at most: who is hung up on while it still sends may lose the
+ * answer that says why (RFC 9112 9.6).
+ */
+export function wholeRead(request: IncomingMessage): Promise<void> {
+  if (request.complete || request.destroyed) return Promise.resolve();
+  return new Promise((resolve) => {
+    const timer = setTimeout(done, LINGER_MS);
+    function done(): void {
+      clearTimeout(timer);
+      resolve();
+    }
+    request.once("end", done).once("close", done).once("error", done).resume();
+  });
 }
 
 export function fromFastify(error: unknown, request: FastifyRequest): Failure {

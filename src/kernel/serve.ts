@@ -7,7 +7,7 @@ import { type Contract, DEFAULT_BODY_BYTES_MAX, type Operation, type Service } f
 import { asFailure, type Failure, fail, ROUTE_UNKNOWN } from "./error.ts";
 import type { TlsIdentity } from "./identity/tls.ts";
 import type { Log } from "./log.ts";
-import { addCommonRoutes, answer, answerFailure, answerStream, fromFastify, send } from "./serve-answer.ts";
+import { addCommonRoutes, answer, answerFailure, answerStream, fromFastify, send, wholeRead } from "./serve-answer.ts";
 import { admit, callOf, readInput } from "./serve-request.ts";
 import type { Tracer } from "./trace.ts";
 import { errorBody } from "./wire.ts";
@@ -61,7 +61,11 @@ export async function serve<C extends Contract>(options: ServeOptions<C>): Promi
   if (identity) identity.attach(app.server as unknown as Parameters<TlsIdentity["attach"]>[0]);
   app.removeAllContentTypeParsers();
   app.addContentTypeParser("*", { parseAs: "buffer" }, (_request, body, done) => done(null, body));
-  app.setErrorHandler((error, request, reply) => answerFailure(options, request, reply, fromFastify(error, request)));
+  app.setErrorHandler(async (error, request, reply) => {
+    await wholeRead(request.raw);
+    answerFailure(options, request, reply, fromFastify(error, request));
+    return reply;
+  });
   app.setNotFoundHandler((request, reply) =>
     answerFailure(
       options,
