@@ -4,6 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { Type } from "typebox";
+import { checkConfig } from "./config.ts";
+import { portOf, reachOf, readNamedFiles } from "./config-reach.ts";
 import { readConfig, readConfigFile } from "./config-file.ts";
 import { Failure } from "./error.ts";
 import { field } from "./service.ts";
@@ -106,4 +108,70 @@ test("a file that is not there, or is no config at all, is refused", (t) => {
     "bus:\n  a: &a [1,1,1,1,1,1,1,1,1,1]\n  b: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]\n  c: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b,*b]\n  d: [*c,*c,*c,*c,*c,*c,*c,*c,*c,*c]\n",
   );
   assert.throws(() => readConfigFile(file, sections), { code: "CONFIG_FILE_MALFORMED" });
+});
+
+const kinds = Type.Object(
+  {
+    ways: Type.Record(
+      Type.String({ pattern: "^[a-z]+$" }),
+      Type.Union([
+        Type.Object(
+          {
+            kind: Type.Literal("https"),
+            url: field(Type.String(), { description: "", default: undefined, reach: "url" }),
+            tokens: Type.Record(
+              Type.String({ pattern: "^[a-z]+$" }),
+              Object.assign(Type.String(), { reach: "file" as const }),
+            ),
+            extra: Type.Optional(Type.Object({ size: Type.Integer() }, { additionalProperties: false })),
+          },
+          { additionalProperties: false },
+        ),
+        Type.Object(
+          {
+            kind: Type.Literal("file"),
+            from: Type.Optional(field(Type.String(), { description: "", default: undefined, reach: "local-address" })),
+          },
+          { additionalProperties: false },
+        ),
+      ]),
+    ),
+  },
+  { additionalProperties: false },
+);
+
+test("sections that differ by a kind are each checked as their own", () => {
+  const check = (ways: object) => checkConfig(kinds, { ways }, "pipeline", "f");
+  assert.deepEqual(check({ a: { kind: "https", url: "https://a" }, b: { kind: "file" } }), {
+    ways: { a: { kind: "https", url: "https://a", tokens: {} }, b: { kind: "file" } },
+  });
+  assert.throws(() => check({ a: { kind: "ftp" } }), {
+    message: `f: 'pipeline.ways.a.kind' must be "https" or "file", got "ftp" (a text)`,
+  });
+  assert.throws(() => check({ a: {} }), { message: /'pipeline.ways.a.kind' must be .* got nothing/ });
+  assert.throws(() => check({ a: { kind: "https" } }), { message: /'pipeline.ways.a.url' is missing/ });
+  assert.throws(() => check({ a: { kind: "file", url: "x" } }), {
+    message: /'pipeline.ways.a.url' is not a known key/,
+  });
+});
+
+test("what a config reaches outside is known: ports, own addresses, and the text of its files", (t) => {
+  const directory = mkdtempSync(join(tmpdir(), "holdfast-config-"));
+  t.after(() => rmSync(directory, { recursive: true }));
+  const file = join(directory, "token");
+  const ways = (more: object) =>
+    checkConfig(kinds, { ways: { a: { kind: "https", url: "https://a.example", tokens: { t: file } }, ...more } }, "");
+  assert.throws(() => readNamedFiles(kinds, ways({}), "pipeline"), {
+    code: "CONFIG_NAMED_FILE_UNREADABLE",
+    message: `'pipeline.ways.a.tokens.t' names ${file}, which cannot be read (ENOENT)`,
+  });
+  writeFileSync(file, "s3cret");
+  assert.deepEqual(readNamedFiles(kinds, ways({}), "pipeline"), { [file]: "s3cret" });
+  assert.deepEqual(reachOf(kinds, ways({})), { connectPorts: [443], isBinding: false });
+  const more = { b: { kind: "https", url: "mqtts://[::1]:9999" }, c: { kind: "file", from: "10.0.0.1" } };
+  assert.deepEqual(reachOf(kinds, ways(more)), { connectPorts: [443, 9999], isBinding: true });
+  assert.deepEqual(
+    [portOf("mqtts://a"), portOf("nats://a"), portOf("x://a"), portOf("a")],
+    [8883, 4222, undefined, undefined],
+  );
 });

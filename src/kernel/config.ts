@@ -46,7 +46,12 @@ export interface ConfigSchema {
   readonly description?: string;
   readonly default?: unknown;
   readonly example?: unknown;
+  /** What its value reaches outside of the service, where it does (config-reach.ts). */
+  readonly reach?: Reach;
 }
+
+/** A file whose text the service gets, an address that it connects to, or an own address that it connects from. */
+export type Reach = "file" | "url" | "local-address";
 
 export interface ConfigSection {
   /** Service key, or `node` for the node itself. */
@@ -65,10 +70,9 @@ export function checkConfig(schema: ConfigSchema, given: unknown, path: string, 
   if (!fits(schema, value))
     throw fail(CONFIG_VALUE_INVALID, `${file}: ${named(path)} must be ${expected(schema)}, got ${got(value)}`);
   if (schema.anyOf) {
-    const way =
-      schema.anyOf.find((s) => fits(s, value) && !(s.properties && !onlyKnown(s, value))) ??
-      schema.anyOf.find((s) => fits(s, value));
-    return way ? checkConfig(way, value, path, file) : value;
+    const way = wayOf(schema.anyOf, value);
+    if (!way) throw fail(CONFIG_VALUE_INVALID, `${file}: ${kindMessage(schema.anyOf, value, path)}`);
+    return checkConfig(way, value, path, file);
   }
   if (Array.isArray(value))
     return value.map((item: unknown, at) =>
@@ -81,6 +85,53 @@ export function checkConfig(schema: ConfigSchema, given: unknown, path: string, 
 
 const startOf = (schema: ConfigSchema): unknown =>
   schema.default !== undefined ? structuredClone(schema.default) : schema.type === "object" ? {} : undefined;
+
+/** Walks a checked value with its schema: calls back for each place that the schema describes. */
+export function walkConfig(
+  schema: ConfigSchema,
+  value: unknown,
+  visit: (schema: ConfigSchema, value: unknown, path: string) => void,
+  path = "",
+): void {
+  visit(schema, value, path);
+  const below = (key: string) => (path === "" ? key : `${path}.${key}`);
+  if (schema.anyOf) {
+    const way = wayOf(schema.anyOf, value);
+    if (way) walkConfig(way, value, visit, path);
+  } else if (Array.isArray(value))
+    value.forEach((item: unknown, at) => schema.items && walkConfig(schema.items, item, visit, `${path}[${at}]`));
+  else if (typeof value === "object" && value !== null)
+    for (const [key, item] of Object.entries(value)) {
+      const inner = schema.properties?.[key] ?? furtherOf(schema, key);
+      if (inner) walkConfig(inner, item, visit, below(key));
+    }
+}
+
+/** Finds which of a union's schemas a value is meant for: by the constant that tells its sections apart, else the first it fits. */
+function wayOf(ways: readonly ConfigSchema[], value: unknown): ConfigSchema | undefined {
+  const kind = kindOf(ways);
+  if (kind !== undefined && isSection(value))
+    return ways.find((way) => way.properties?.[kind]?.const === (value as Record<string, unknown>)[kind]);
+  return (
+    ways.find((s) => fits(s, value) && !(s.properties && !onlyKnown(s, value))) ?? ways.find((s) => fits(s, value))
+  );
+}
+
+/** The key that is a constant in every section of a union (`kind`). */
+function kindOf(ways: readonly ConfigSchema[]): string | undefined {
+  const sections = ways.filter(({ type }) => type === "object");
+  return Object.keys(sections[0]?.properties ?? {}).find((key) =>
+    sections.every((way) => way.properties?.[key]?.const !== undefined),
+  );
+}
+
+function kindMessage(ways: readonly ConfigSchema[], value: unknown, path: string): string {
+  const kind = kindOf(ways) ?? "";
+  const known = ways.flatMap((way) => (way.properties?.[kind] ? [expected(way.properties[kind])] : []));
+  return `'${path}.${kind}' must be ${known.join(" or ")}, got ${got((value as Record<string, unknown>)[kind])}`;
+}
+
+const isSection = (value: unknown): boolean => typeof value === "object" && value !== null && !Array.isArray(value);
 const onlyKnown = (schema: ConfigSchema, value: unknown): boolean =>
   Object.keys(value as object).every((key) => Object.hasOwn(schema.properties ?? {}, key));
 
@@ -99,9 +150,11 @@ function checkObject(schema: ConfigSchema, value: Record<string, unknown>, path:
     out[key] = checkConfig(other, item, below(key), file);
   }
   for (const [key, inner] of Object.entries(known)) {
-    const filled = Object.hasOwn(value, key) ? value[key] : startOf(inner);
+    const isRequired = schema.required?.includes(key) ?? false;
+    // A section that may be left out means something by being there: it is not made of defaults.
+    const filled = Object.hasOwn(value, key) ? value[key] : isRequired ? startOf(inner) : inner.default;
     if (filled !== undefined) out[key] = checkConfig(inner, filled, below(key), file);
-    else if (schema.required?.includes(key))
+    else if (isRequired)
       throw fail(CONFIG_VALUE_INVALID, `${file}: ${named(below(key))} is missing; it must be ${expected(inner)}`);
   }
   return out;
@@ -135,7 +188,7 @@ function fits(schema: ConfigSchema, value: unknown): boolean {
     case "array":
       return Array.isArray(value) && value.length <= (schema.maxItems ?? Number.POSITIVE_INFINITY);
     case "object":
-      return typeof value === "object" && value !== null && !Array.isArray(value);
+      return isSection(value);
     default:
       return true;
   }
@@ -147,7 +200,7 @@ const named = (path: string): string => (path === "" ? "the file" : `'${path}'`)
 
 /** Says in words what a schema takes: "an integer from 1 to 65535". */
 export function expected(schema: ConfigSchema): string {
-  if (schema.anyOf) return schema.anyOf.map(expected).join(" or ");
+  if (schema.anyOf) return [...new Set(schema.anyOf.map(expected))].join(" or ");
   if (schema.const !== undefined) return JSON.stringify(schema.const);
   const { minimum: low, maximum: high, maxLength } = schema;
   const range =

@@ -1,6 +1,7 @@
 /** Keeps a piece of work going: runs it again after it ends or fails, with full-jitter backoff, until told to stop. */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Clock } from "./clock.ts";
+import { fullJitterMs } from "./jitter.ts";
 import type { Log } from "./log.ts";
 
 export interface ForeverOptions {
@@ -33,7 +34,7 @@ export async function forever(options: ForeverOptions, work: () => Promise<void>
     }
     if (signal.aborted) return;
     tries = clock.monotonicMs() - startMs > STABLE_MS ? 0 : tries + 1;
-    const pauseMs = Math.random() * Math.min(maxMs, baseMs * 2 ** Math.min(tries, 16));
+    const pauseMs = fullJitterMs(tries, { firstMs: baseMs, mostMs: maxMs });
     await sleep(pauseMs, undefined, { signal, ref: false }).catch(() => undefined);
   }
 }

@@ -1,6 +1,7 @@
 /** What a service is to the process that runs it: its contract, its config, what it needs, and how it starts. */
 import type { Static, TObject, TSchema } from "typebox";
 import type { Clock } from "./clock.ts";
+import type { Reach } from "./config.ts";
 import type { ConnectOptions } from "./connect.ts";
 import type { Contract, Service } from "./contract.ts";
 import type { TlsIdentity } from "./identity/tls.ts";
@@ -23,7 +24,7 @@ export interface Context<Config> {
   readonly directory: string;
   /** Derives a 32-byte key for one purpose (`database`, `journal`) from the service's data key. */
   key(purpose: string): Buffer;
-  /** Small secrets the supervisor hands over the pipe, by name. */
+  /** Texts of the files that the config names (`reach: "file"`), by path: the supervisor hands them over the pipe. */
   readonly secrets: Readonly<Record<string, string>>;
   readonly log: Log;
   readonly clock: Clock;
@@ -84,8 +85,8 @@ export interface ServiceMain<C extends Contract = Contract, S extends TObject = 
 export const defineService = <C extends Contract, S extends TObject>(main: ServiceMain<C, S>): ServiceMain<C, S> =>
   main;
 
-/** A config field: its schema with meaning, default and example, from which docs/config.md is made. */
+/** A config field: its schema with meaning, default and example, from which docs/config.md is made, and what it reaches outside. */
 export const field = <S extends TSchema>(
   schema: S,
-  doc: { description: string; default: unknown; example?: unknown },
+  doc: { description: string; default: unknown; example?: unknown; reach?: Reach },
 ): S => Object.assign({}, schema, doc);

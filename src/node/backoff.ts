@@ -1,8 +1,8 @@
 /** How long to wait before a service is started again: twice as long at most each time, drawn at random, forgiven after a while. */
 import type { Clock } from "../kernel/clock.ts";
+import { fullJitterMs } from "../kernel/jitter.ts";
 
-const FIRST_MS = 100;
-const MOST_MS = 30_000;
+const PAUSE = { firstMs: 100, mostMs: 30_000 };
 /** A process that lived so long crashed for another reason than the last time. */
 export const STABLE_MS = 30_000;
 /** So many ends without a stable life between are a crash loop, which is shown as such. */
@@ -24,12 +24,10 @@ export class Backoff {
     this.#startedMs = this.#clock.monotonicMs();
   }
 
-  /** Tells how long to wait after an end, in milliseconds: full jitter, so that what fell together does not rise together. */
+  /** Tells how long to wait after an end, in milliseconds. */
   ended(): number {
     if (this.#clock.monotonicMs() - this.#startedMs >= STABLE_MS) this.ends = 0;
-    const mostMs = Math.min(MOST_MS, FIRST_MS * 2 ** Math.min(this.ends, 16));
-    this.ends++;
-    return this.#random() * mostMs;
+    return fullJitterMs(this.ends++, PAUSE, this.#random);
   }
 
   get looping(): boolean {

@@ -3,6 +3,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { chmodSync, chownSync, lstatSync, mkdirSync, readdirSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import type { ConfigValues } from "../kernel/config.ts";
+import { type ConfigReach, reachOf, readNamedFiles } from "../kernel/config-reach.ts";
 import { withAddresses } from "./addresses.ts";
 import { type ErrorCode, fail } from "../kernel/error.ts";
 import type { KeyRing } from "../kernel/seal/keyring.ts";
@@ -114,7 +115,7 @@ export class Births {
       instance,
       directory,
       dataKey,
-      secrets: {},
+      secrets: readNamedFiles(manifest.config, values[name], name),
       ...(manifest.ownIdentity ? {} : { joinSecret: this.secretFor(name, instance) }),
       config: name === "identity" ? withAddresses(values[name] as ConfigValues) : (values[name] as ConfigValues),
       listen: { host: listen.host, port: listen.port, fd: pass(listen.fd) },
@@ -143,6 +144,8 @@ export class Births {
       write: stateful,
       read: cast.services.flatMap((name) => this.#manifest(name).reads),
       ...(connectPorts ? { connectPorts } : {}),
+      // Port 0: an own address may be chosen, the port is the kernel's choice.
+      ...(cast.services.some((name) => this.#reach(name).isBinding) ? { bindPorts: [0] } : {}),
       udp: names,
       names,
     });
@@ -156,10 +159,18 @@ export class Births {
     const inside = manifests
       .filter(({ name }) => needs.some((need) => meant(need, name)))
       .flatMap(({ name }) => sockets.get(name)!.listen.map(({ port }) => port));
-    const outside = cast.services.flatMap((name) => node.connectPorts[name] ?? rights[name]?.connectPorts ?? []);
+    const outside = cast.services.flatMap((name) => [
+      ...(node.connectPorts[name] ?? rights[name]?.connectPorts ?? []),
+      ...this.#reach(name).connectPorts,
+    ]);
     // Where a service may go outside, the cloud beside the node is one of the places.
     const cloud = outside.length > 0 ? (sockets.get("cloud")?.listen ?? []).map(({ port }) => port) : [];
     return [...new Set([...inside, ...outside, ...cloud])];
+  }
+
+  /** What its config has a service connect to and from. */
+  #reach(name: string): ConfigReach {
+    return reachOf(this.#manifest(name).config, this.#options.values[name]);
   }
 
   /** Whether it calls device services of others. */

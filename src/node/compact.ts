@@ -47,6 +47,7 @@ export async function runCompact(table: ServiceTable, options: ProcessOptions): 
     identityOf: (name) => identities.get(name),
     lineOf: (name) => lines.of(name),
     instanceOf: (name) => parts.get(name)!.instance,
+    secretsOf: (name) => parts.get(name)!.secrets,
   });
   const mains = await Promise.all(hello.parts.map((part) => loadMain(table, part.name)));
   line.send({ kind: "loaded" });

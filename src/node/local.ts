@@ -10,6 +10,7 @@ import { type Call, leftMs, makeCall } from "../kernel/call.ts";
 import { checkInput, defaultOf } from "../kernel/check.ts";
 import { type Clock, systemClock } from "../kernel/clock.ts";
 import { checkConfig } from "../kernel/config.ts";
+import { readNamedFiles } from "../kernel/config-reach.ts";
 import { type Contract, DEFAULT_TIMEOUT_MS, type Operation, type Service } from "../kernel/contract.ts";
 import { CALLER_REFUSED, fail, UNAVAILABLE } from "../kernel/error.ts";
 import type { TlsIdentity } from "../kernel/identity/tls.ts";
@@ -36,6 +37,8 @@ export interface LocalOptions {
   identityOf?(service: string): TlsIdentity | undefined;
   /** The line to a supervisor, where there is one; without it the house keeps what services say. */
   lineOf?(service: string): SupervisorLine;
+  /** The files that a service's config names, where this process may not read them itself. */
+  secretsOf?(service: string): Readonly<Record<string, string>> | undefined;
   /** A service's instance, where somebody else chooses it. */
   instanceOf?(service: string): string;
 }
@@ -90,6 +93,7 @@ export function makeLocalHouse(options: LocalOptions): LocalHouse {
       const tracer = new Tracer(name, clock);
       const instance =
         options.instanceOf?.(name) ?? `${name}-${process.pid}-${Math.round(performance.now() * 1000).toString(36)}`;
+      const values = configOf(main, options.config?.[name], config);
       const context: Context<never> = {
         name,
         node: options.node,
@@ -98,9 +102,9 @@ export function makeLocalHouse(options: LocalOptions): LocalHouse {
         directory,
         clock,
         tracer,
-        config: configOf(main, options.config?.[name], config) as never,
+        config: values as never,
         key: (purpose) => deriveKey(dataKey, name, purpose),
-        secrets: {},
+        secrets: options.secretsOf?.(name) ?? readNamedFiles(main.config, values, name),
         log: options.log.child({ service: name }),
         supervisor: options.lineOf?.(name) ?? lineOf(name),
         identity: options.identityOf?.(name),
