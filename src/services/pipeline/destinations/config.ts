@@ -15,7 +15,7 @@ const optional = <S extends Parameters<typeof Type.Optional>[0]>(
 const fileField = (description: string, example: string) =>
   optional(Type.String({ minLength: 1, maxLength: 4096 }), { description, example, reach: "file" });
 const url = (protocols: string, example: string, without: string) =>
-  field(text(2048, `^(${protocols})://[^/@]+`), {
+  field(text(2048, `^(${protocols})://[^/?@]+([/?].*)?$`), {
     description: `Address; '${without}' (without TLS) only to this machine, or with 'insecure'. Its port is allowed to the sandbox.`,
     default: undefined,
     example,
@@ -174,7 +174,7 @@ export const HttpsDestination = Type.Object(
     headerFiles: field(
       Type.Record(
         Type.String({ pattern: "^[A-Za-z0-9-]{1,64}$" }),
-        Object.assign(Type.String({ minLength: 1, maxLength: 4096 }), { reach: "file" }),
+        Object.assign(Type.String({ minLength: 1, maxLength: 4096 }), { reach: "file" as const }),
       ),
       {
         description: "Further header fields whose values are secret: each the text of a file.",

@@ -164,11 +164,11 @@ function answerOf(request: ClientRequest, body: Uint8Array, timeoutMs: number): 
       response.on("data", (chunk: Buffer) => {
         if (text.length < REASON_CHARACTERS_MAX) text += chunk.toString("latin1");
         if ((bytes += chunk.length) > ANSWER_BYTES_MAX)
-          response.destroy(new Error(`an answer of over ${ANSWER_BYTES_MAX} bytes`));
+          request.destroy(new Error(`an answer of over ${ANSWER_BYTES_MAX} bytes`));
       });
       response.once("error", reject);
       // A server that dies while it answers may not have kept what it was sent.
-      response.once("aborted", () => reject(new Error("the answer was cut off")));
+      response.once("close", () => reject(new Error("the answer was cut off")));
       response.once("end", () =>
         resolve({ status: response.statusCode ?? 0, headers: response.headers, text: shown(text) }),
       );
@@ -181,7 +181,7 @@ function answerOf(request: ClientRequest, body: Uint8Array, timeoutMs: number): 
 const shown = (text: string): string =>
   text
     .slice(0, REASON_CHARACTERS_MAX)
-    .replace(/[^\x20-\x7e]+/g, " ")
+    .replace(/[^\x21-\x7e]+/g, " ")
     .trim();
 
 /** Reads Retry-After in seconds (RFC 9110 10.2.3), a date against the server's own clock where it tells it. */

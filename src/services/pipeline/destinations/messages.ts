@@ -8,7 +8,7 @@ import type { Block } from "../../../kernel/events/model.ts";
 import { stringifyJson } from "../../../kernel/json.ts";
 import type { HttpsConfig } from "./config.ts";
 import { compress, ENCODINGS, makeSeal, type Seal } from "./envelope.ts";
-import { eventToXml } from "./xml.ts";
+import { element, eventToXml } from "./xml.ts";
 
 export interface Message {
   /** Its number in the batch, from 0: the same whenever the batch is sent with the same config. */
@@ -16,9 +16,12 @@ export interface Message {
   /** Topic or subject; empty where the destination has none. */
   readonly place: string;
   readonly body: Uint8Array;
-  /** Of a single event that brought one. */
+  /** Of a single event that brought one which fits a header field. */
   readonly requestId: string | undefined;
 }
+
+/** Request ids that can stand in a header: strangers choose theirs. */
+const HEADER_FIT = /^[\x21-\x7e]{1,128}$/;
 
 export type Form = Pick<HttpsConfig, "format" | "shape" | "compression" | "encryption" | "messageBytesMax">;
 
@@ -80,7 +83,8 @@ export class MessageMaker {
       const at = index++;
       if (at < from) continue;
       const small = await compress(bytes, this.#o.form.compression);
-      yield { index: at, place, body: this.#seal ? this.#seal(small) : small, requestId };
+      const id = requestId !== undefined && HEADER_FIT.test(requestId) ? requestId : undefined;
+      yield { index: at, place, body: this.#seal ? this.#seal(small) : small, requestId: id };
     }
   }
 
@@ -133,7 +137,7 @@ export class MessageMaker {
     if (format === "xml") {
       const xml = eventToXml(event);
       return isRequest
-        ? `<AddEventRequest><ApiVersion>v3</ApiVersion><RequestId>${requestId}</RequestId>${xml}</AddEventRequest>`
+        ? `<AddEventRequest><ApiVersion>v3</ApiVersion>${element("RequestId", requestId)}${xml}</AddEventRequest>`
         : xml;
     }
     const item = isRequest ? { apiVersion: "v3", requestId, event } : event;

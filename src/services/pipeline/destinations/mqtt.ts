@@ -31,18 +31,18 @@ export function makeMqttSender({ config, node, name, secrets, way }: SenderOptio
     scope: `${node}.${name}`,
     async post({ body, place: topic, requestId }, id) {
       const connection = await shared.get();
+      // MQTT has no field for them; the id lets a reader drop what a lost acknowledgement has it get twice.
+      const userProperties: Record<string, string> = { messageId: id };
+      if (requestId !== undefined) userProperties["requestId"] = requestId;
+      if (encoding !== undefined) userProperties["contentEncoding"] = encoding;
+      const { retain } = config;
       await connection.publish({
         topic,
         payload: body,
         qos: 1,
-        retain: config.retain,
+        retain,
         contentType: maker.contentType,
-        // MQTT has no field for them; the id lets a reader drop what a lost acknowledgement has it get twice.
-        userProperties: {
-          messageId: id,
-          ...(requestId === undefined ? {} : { requestId }),
-          ...(encoding ? { contentEncoding: encoding } : {}),
-        },
+        userProperties,
       });
     },
   });

@@ -46,13 +46,10 @@ export function makeNatsSender({ config, node, name, secrets, way }: SenderOptio
     scope: `${node}.${name}`,
     async post({ body, place: subject, requestId }, id) {
       const connection = await shared.get();
-      const headers = {
-        "Nats-Msg-Id": id,
-        "Content-Type": maker.contentType,
-        ...(encoding ? { "Content-Encoding": encoding } : {}),
-        ...(requestId === undefined ? {} : { "X-Correlation-ID": requestId }),
-        ...(config.stream === undefined ? {} : { "Nats-Expected-Stream": config.stream }),
-      };
+      const headers: Record<string, string> = { "Nats-Msg-Id": id, "Content-Type": maker.contentType };
+      if (encoding !== undefined) headers["Content-Encoding"] = encoding;
+      if (requestId !== undefined) headers["X-Correlation-ID"] = requestId;
+      if (config.stream !== undefined) headers["Nats-Expected-Stream"] = config.stream;
       // The head is of some hundred bytes, and counts.
       if (body.length + 1_024 > connection.payloadBytesMax)
         throw new Refused(`${body.length} bytes are more than the server takes (${connection.payloadBytesMax})`);

@@ -21,7 +21,9 @@ const escape = (text: string): string =>
     .replace(UNFIT, "\ufffd")
     .replace(/[&<>"'\t\n\r]/g, (c) => ESCAPED[c]);
 
-const element = (name: string, text: string | bigint | number): string => `<${name}>${escape(String(text))}</${name}>`;
+/** Writes an element with a text in it. */
+export const element = (name: string, text: string | bigint | number): string =>
+  `<${name}>${escape(String(text))}</${name}>`;
 
 /** Writes an event. Binary values are base64, objects JSON: Go writes the bytes as they are, and no objects at all. */
 export function eventToXml(event: EdgexEvent): string {
