@@ -12,6 +12,7 @@ interface Need {
 
 export const NEEDS = {
   mosquitto: { commands: ["mosquitto"], debian: "mosquitto" },
+  nats: { commands: ["nats-server"], debian: "nats-server" },
   /** Captures loopback: needs the right to, as well. */
   tcpdump: { commands: ["tcpdump"], debian: "tcpdump", root: true },
   /** Network namespaces and links that can be cut. */

@@ -68,6 +68,7 @@ export class NatsConnection {
     });
     socket.on("error", (error) => this.#lose(error));
     socket.on("close", () => this.#lose(new Error("the server closed the connection")));
+    socket.resume();
   }
 
   /** Connects. UNAVAILABLE, PIPELINE_PORT_FORBIDDEN. */

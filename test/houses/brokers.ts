@@ -1,0 +1,123 @@
+/** Real brokers for tests of destinations: Mosquitto and nats-server, each on a port of its own, killed when the test ends. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { connect, createServer, type AddressInfo } from "node:net";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { findCommand } from "../need.ts";
+
+const READY_MS_MAX = 10_000;
+
+export interface BrokerTls {
+  readonly ca: string;
+  readonly cert: string;
+  readonly key: string;
+}
+
+export interface Broker {
+  readonly port: number;
+  readonly pid: number;
+  /** kill -9. */
+  kill(): Promise<void>;
+  /** Starts it again, on the same port. */
+  start(): Promise<void>;
+  signal(name: NodeJS.Signals): void;
+}
+
+interface After {
+  after(work: () => unknown): void;
+}
+
+/** Finds a port that is free now. */
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, "close");
+  return port;
+}
+
+async function answers(port: number, process: ChildProcess): Promise<void> {
+  const endMs = performance.now() + READY_MS_MAX;
+  for (;;) {
+    const socket = connect(port, "127.0.0.1");
+    const isUp = await Promise.race([
+      once(socket, "connect").then(
+        () => true,
+        () => false,
+      ),
+      sleep(1_000, false),
+    ]);
+    socket.destroy();
+    if (isUp) return;
+    if (process.exitCode !== null) throw new Error(`the broker ended with status ${process.exitCode}`);
+    if (performance.now() > endMs) throw new Error("the broker does not come up");
+    await sleep(20);
+  }
+}
+
+async function run(t: After, command: string, args: (port: number) => string[]): Promise<Broker> {
+  const path = findCommand(command);
+  if (path === undefined) throw new Error(`${command} is not here`);
+  const port = await freePort();
+  let child: ChildProcess;
+  const start = async () => {
+    child = spawn(path, args(port), { stdio: "ignore" });
+    await answers(port, child);
+  };
+  const kill = async () => {
+    if (child.exitCode !== null || child.signalCode !== null) return;
+    const ended = once(child, "exit");
+    child.kill("SIGKILL");
+    await ended;
+  };
+  await start();
+  t.after(kill);
+  return {
+    port,
+    get pid() {
+      return child.pid ?? 0;
+    },
+    kill,
+    start,
+    signal: (name) => void child.kill(name),
+  };
+}
+
+/** Starts Mosquitto; `lines` go into its config (`max_packet_size 10000`). */
+export function startMosquitto(
+  t: After,
+  directory: string,
+  { tls, lines = [] }: { tls?: BrokerTls; lines?: readonly string[] } = {},
+): Promise<Broker> {
+  return run(t, "mosquitto", (port) => {
+    const file = join(directory, "mosquitto.conf");
+    const secure = tls
+      ? [`cafile ${tls.ca}`, `certfile ${tls.cert}`, `keyfile ${tls.key}`, "require_certificate true"]
+      : [];
+    // As root it would become a user of its own, who may not read the test's key.
+    const text = [`listener ${port} 127.0.0.1`, "allow_anonymous true", "user root", ...secure, ...lines, ""];
+    writeFileSync(file, text.join("\n"));
+    return ["-c", file];
+  });
+}
+
+/** Starts nats-server with JetStream; `lines` go into its config. */
+export function startNats(
+  t: After,
+  directory: string,
+  { tls, lines = [] }: { tls?: BrokerTls; lines?: readonly string[] } = {},
+): Promise<Broker> {
+  return run(t, "nats-server", (port) => {
+    const file = join(directory, "nats.conf");
+    mkdirSync(join(directory, "nats"), { recursive: true });
+    const secure = tls
+      ? [`tls { cert_file: "${tls.cert}", key_file: "${tls.key}", ca_file: "${tls.ca}", verify: true }`]
+      : [];
+    const store = `jetstream { store_dir: "${join(directory, "nats")}" }`;
+    writeFileSync(file, [`listen: 127.0.0.1:${port}`, store, ...secure, ...lines, ""].join("\n"));
+    return ["-c", file];
+  });
+}
