@@ -1,6 +1,6 @@
 /** `holdfast enroll`: joins the node to a cloud. */
-import { Failure, fail } from "../../kernel/error.ts";
-import { pipeline, PIPELINE_ENROLL_FAILED } from "../../services/pipeline/api.ts";
+import { fail } from "../../kernel/error.ts";
+import { pipeline } from "../../services/pipeline/api.ts";
 import { COMMON, COMMON_HELP, readArguments } from "../arguments.ts";
 import type { Command } from "../command.ts";
 import { CLI_USAGE, EXIT } from "../exit.ts";
@@ -33,21 +33,10 @@ export const command: Command = {
     if (!url.startsWith("https://") || !URL.canParse(url)) throw fail(CLI_USAGE, `'${url}' is no https:// address`);
     const page = openPage();
     await withLink({ state: values.state, role: "admin" }, async (link) => {
-      const joined = await link
-        .service(pipeline)
-        .enroll({ body: { url, code } }, link.call(TIMEOUT_MS))
-        .catch((error: unknown) => Promise.reject(inWordsOfTheSandbox(error, url)));
+      const joined = await link.service(pipeline).enroll({ body: { url, code } }, link.call(TIMEOUT_MS));
       if (values.json) return page.json(joined);
       page.line(`joined to ${plain(joined.url)} as '${plain(joined.edge)}'`);
     });
     return EXIT.fine;
   },
 };
-
-/** Landlock answers EACCES to a connect that the pipeline may not make: says which key of the config allows it. */
-function inWordsOfTheSandbox(error: unknown, url: string): unknown {
-  if (!(error instanceof Failure) || !/\bE(ACCES|PERM)\b/.test(error.message)) return error;
-  const port = new URL(url).port || "443";
-  const words = `the pipeline may not connect to port ${port}: allow it with 'node.connectPorts: { pipeline: [${port}] }' in the config, and start anew`;
-  return fail(PIPELINE_ENROLL_FAILED, words, { cause: error });
-}

@@ -2,6 +2,7 @@
 import { createHash, X509Certificate } from "node:crypto";
 import { Agent } from "node:https";
 import type { Call } from "../../kernel/call.ts";
+import { portOf } from "../../kernel/config-reach.ts";
 import { connect } from "../../kernel/connect.ts";
 import { asFailure, fail } from "../../kernel/error.ts";
 import { spiffeName } from "../../kernel/identity/names.ts";
@@ -10,6 +11,7 @@ import { makeKeyAndRequest } from "../../kernel/identity/request.ts";
 import { TlsIdentity } from "../../kernel/identity/tls.ts";
 import { cloud } from "../cloud/api.ts";
 import { PIPELINE_ENROLL_FAILED } from "./api.ts";
+import { forbiddenPort } from "./destinations/wire.ts";
 import { targetOf } from "./link.ts";
 import type { Enrollment } from "./store.ts";
 
@@ -22,9 +24,9 @@ export async function enrollWith(url: string, code: string, edge: string, call: 
   } catch (error) {
     const failure = asFailure(error);
     if (failure.code === PIPELINE_ENROLL_FAILED.code) throw failure;
-    throw fail(PIPELINE_ENROLL_FAILED, `the cloud at ${url} did not enroll this node: ${failure.message}`, {
-      cause: error,
-    });
+    const port = portOf(url);
+    const { message } = (port === undefined ? undefined : forbiddenPort(failure, port)) ?? failure;
+    throw fail(PIPELINE_ENROLL_FAILED, `the cloud at ${url} did not enroll this node: ${message}`, { cause: error });
   }
 }
 

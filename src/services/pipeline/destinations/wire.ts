@@ -131,16 +131,21 @@ export function encrypted(tcp: Socket, tls: ConnectionOptions): Socket {
   return socket;
 }
 
+/** Says which key of the config allows a port, where it was the sandbox that refused it: PIPELINE_PORT_FORBIDDEN; else undefined. */
+export function forbiddenPort(error: unknown, port: number): Failure | undefined {
+  const { code: reason, message } = error as NodeJS.ErrnoException;
+  // Landlock answers EACCES to a connect that it was not told of, the system call filter EPERM.
+  if (!/\bE(ACCES|PERM)\b/.test(`${reason} ${message}`)) return undefined;
+  const said = `the sandbox does not let the pipeline connect to port ${port}: allow it with 'node.connectPorts: { pipeline: [${port}] }' in the config, and start anew`;
+  return fail(PIPELINE_PORT_FORBIDDEN, said, { cause: error });
+}
+
 /** Says what went wrong with a connection. PIPELINE_PORT_FORBIDDEN where it was the sandbox, else UNAVAILABLE. */
 export function inWords(error: unknown, { host, port }: Pick<Place, "host" | "port">): Failure {
   if (error instanceof Failure) return error;
   const { code: reason, message } = error as NodeJS.ErrnoException;
-  // Landlock answers EACCES to a connect that it was not told of, the system call filter EPERM.
-  if (/^E(ACCES|PERM)$/.test(reason ?? "") || /connect E(ACCES|PERM)\b/.test(message))
-    return fail(
-      PIPELINE_PORT_FORBIDDEN,
-      `the sandbox does not let the pipeline connect to port ${port}: allow it with 'node.connectPorts: { pipeline: [${port}] }' in the config, and start anew`,
-      { cause: error },
-    );
-  return fail(UNAVAILABLE, `${host}:${port}: ${message || reason || "the connection broke"}`, { cause: error });
+  return (
+    forbiddenPort(error, port) ??
+    fail(UNAVAILABLE, `${host}:${port}: ${message || reason || "the connection broke"}`, { cause: error })
+  );
 }
