@@ -35,12 +35,35 @@ export function configPage(sections: readonly ConfigSection[], manifests: readon
 function rowsOf(schema: ConfigSchema, prefix: string): Row[] {
   return Object.entries(schema.properties ?? {}).flatMap(([key, inner]) => {
     const path = `${prefix}${key}`;
-    const named = Object.values(inner.patternProperties ?? {});
-    const below = inner.properties
-      ? rowsOf(inner, `${path}.`)
-      : named.flatMap((each) => (each.properties ? rowsOf(each, `${path}.NAME.`) : []));
-    return [{ key: path, schema: inner }, ...below];
+    return [{ key: path, schema: inner }, ...rowsBelow(inner, path)];
   });
+}
+
+function rowsBelow(schema: ConfigSchema, path: string): Row[] {
+  const named = Object.values(schema.patternProperties ?? {});
+  if (named.length > 0) return named.flatMap((each) => rowsBelow(each, `${path}.NAME`));
+  if (schema.items) return rowsBelow(schema.items, `${path}[]`);
+  return schema.anyOf ? rowsOfKinds(schema.anyOf, path) : rowsOf(schema, `${path}.`);
+}
+
+/** Sections that differ by a constant key: what several have in common is told once, with whose it is. */
+function rowsOfKinds(ways: readonly ConfigSchema[], path: string): Row[] {
+  const rows = new Map<string, { row: Row; kinds: string[] }>();
+  for (const way of ways) {
+    const [kind, tag] = Object.entries(way.properties ?? {}).find(([, inner]) => inner.const !== undefined) ?? [];
+    if (kind === undefined || tag === undefined) continue;
+    for (const row of rowsOf(way, `${path}.`)) {
+      if (row.schema.const !== undefined) continue;
+      const id = JSON.stringify(row);
+      const known = rows.get(id);
+      if (known) known.kinds.push(String(tag.const));
+      else rows.set(id, { row, kinds: [String(tag.const)] });
+    }
+  }
+  return [...rows.values()].map(({ row, kinds }) => ({
+    ...row,
+    schema: { ...row.schema, description: `(${kinds.join(", ")}) ${row.schema.description ?? ""}` },
+  }));
 }
 
 function table(rows: readonly Row[]): string {
