@@ -88,8 +88,7 @@ export function makeLocalHouse(options: LocalOptions): LocalHouse {
       const name = main.contract.name;
       const directory = options.directoryOf?.(name) ?? join(options.directory, name);
       mkdirSync(directory, { recursive: true, mode: 0o700 });
-      const dataKey = await options.dataKey(name);
-      const stopping = new AbortController();
+      const [dataKey, stopping] = [await options.dataKey(name), new AbortController()];
       const tracer = new Tracer(name, clock);
       const instance =
         options.instanceOf?.(name) ?? `${name}-${process.pid}-${Math.round(performance.now() * 1000).toString(36)}`;

@@ -8,6 +8,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { findCommand } from "../need.ts";
 
 const READY_MS_MAX = 10_000;
+/** What a broker said last, for when it does not come up. */
+const SAID_MAX = 2_000;
 
 export interface BrokerTls {
   readonly ca: string;
@@ -64,8 +66,11 @@ async function run(t: After, command: string, args: (port: number) => string[]):
   const port = await freePort();
   let child: ChildProcess;
   const start = async () => {
-    child = spawn(path, args(port), { stdio: "ignore" });
-    await answers(port, child);
+    child = spawn(path, args(port), { stdio: ["ignore", "pipe", "pipe"] });
+    let said = "";
+    for (const output of [child.stdout, child.stderr])
+      output?.on("data", (chunk: Buffer) => (said = (said + chunk.toString()).slice(-SAID_MAX)));
+    await answers(port, child).catch((cause: unknown) => Promise.reject(new Error(`${command}: ${said}`, { cause })));
   };
   const kill = async () => {
     if (child.exitCode !== null || child.signalCode !== null) return;

@@ -1,13 +1,16 @@
 /** The config of destinations: where batches go, in which form, and at what pace. */
-import { type Static, Type } from "typebox";
+import { type Static, type TLiteral, type TUnion, Type } from "typebox";
 import type { Reach } from "../../../kernel/config.ts";
 import { field } from "../../../kernel/service.ts";
 import { Pace } from "../pacing/config.ts";
 
 const strict = { additionalProperties: false } as const;
 const text = (maxLength = 1024, pattern?: string) => Type.String({ maxLength, ...(pattern ? { pattern } : {}) });
+/** A union of texts; TypeBox loses their types over `map`. */
 const oneOf = <const T extends readonly string[]>(...values: T) =>
-  Type.Union(values.map((v) => Type.Literal(v as T[number])));
+  Type.Union(values.map((value) => Type.Literal(value))) as unknown as TUnion<{
+    -readonly [K in keyof T]: TLiteral<T[K]>;
+  }>;
 const optional = <S extends Parameters<typeof Type.Optional>[0]>(
   schema: S,
   doc: { description: string; example: unknown; reach?: Reach },

@@ -12,7 +12,7 @@ export interface DeliveryOptions {
   /** Names what an id is unique among: node and destination. */
   readonly scope: string;
   /**
-   * Sends a message; resolves when it is durable. Rejects with Refused for good, with anything else for now. `id` is the
+   * Sends a message; resolves when it is durable. Rejects with Refused for good, with anything else where it is to be tried again. `id` is the
    * same whenever the same message is sent.
    */
   post(message: Message, id: string, signal: AbortSignal): Promise<void>;
@@ -33,7 +33,7 @@ export class Delivery {
   readonly #o: DeliveryOptions;
   readonly #progress = new Map<Lane["class"], Progress>();
   /** What stopped the last batches, after others had gone. */
-  #owed: unknown;
+  #owed: { readonly error: unknown } | undefined;
 
   constructor(options: DeliveryOptions) {
     this.#o = options;
@@ -43,7 +43,7 @@ export class Delivery {
   async send(lane: Lane, batches: readonly BatchToSend[], signal: AbortSignal): Promise<Sent> {
     const owed = this.#owed;
     this.#owed = undefined;
-    if (owed !== undefined) throw owed;
+    if (owed) throw owed.error;
     const refused: Refusal[] = [];
     let durable = 0;
     for (const batch of batches) {
@@ -53,7 +53,7 @@ export class Delivery {
         if (reasons.length > 0) refused.push({ sequence: batch.sequence, reason: reasons.join("; ") });
       } catch (error) {
         if (durable === 0) throw error;
-        this.#owed = error;
+        this.#owed = { error };
         break;
       }
       durable = batch.sequence;
@@ -99,21 +99,23 @@ class Flight {
   }
 
   add(index: number, posted: Promise<void>): void {
-    const flying = posted
-      .catch((error: unknown) => {
-        if (!(error instanceof Refused)) throw error;
-        const { reasons } = this.#progress;
-        if (reasons.length < REASONS_MAX) reasons.push(`message ${index}: ${error.message}`);
-      })
-      .then(() => {
-        this.#ended.add(index);
-        while (this.#ended.delete(this.#progress.done)) this.#progress.done++;
-      })
-      .catch((error: unknown) => {
-        this.#failure ??= { error };
-      })
-      .finally(() => this.#flying.delete(flying));
+    const flying = this.#follow(index, posted).finally(() => this.#flying.delete(flying));
     this.#flying.add(flying);
+  }
+
+  async #follow(index: number, posted: Promise<void>): Promise<void> {
+    try {
+      await posted;
+    } catch (error) {
+      if (!(error instanceof Refused)) {
+        this.#failure ??= { error };
+        return;
+      }
+      const { reasons } = this.#progress;
+      if (reasons.length < REASONS_MAX) reasons.push(`message ${index}: ${error.message}`);
+    }
+    this.#ended.add(index);
+    while (this.#ended.delete(this.#progress.done)) this.#progress.done++;
   }
 
   /** Resolves when another message may go; false: none may any more. */

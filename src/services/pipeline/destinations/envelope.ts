@@ -10,9 +10,9 @@ export type Compression = "none" | "gzip" | "zlib" | "zstd";
 
 const compressors: Readonly<Record<Compression, (bytes: Uint8Array) => Promise<Uint8Array>>> = {
   none: async (bytes) => bytes,
-  gzip: promisify(gzip) as (bytes: Uint8Array) => Promise<Uint8Array>,
-  zlib: promisify(deflate) as (bytes: Uint8Array) => Promise<Uint8Array>,
-  zstd: promisify(zstdCompress) as (bytes: Uint8Array) => Promise<Uint8Array>,
+  gzip: promisify(gzip),
+  zlib: promisify(deflate),
+  zstd: promisify(zstdCompress),
 };
 
 /** Names of the compressions in Content-Encoding (RFC 9110 8.4.1: `deflate` is the zlib format; RFC 8878). */

@@ -18,8 +18,10 @@ import type { BatchToSend, Lane, Sender } from "./sender.ts";
 import { makeSender, type ForeignConfig, type SenderWay } from "./senders.ts";
 
 /** Fills in the defaults of a config, as the config file's reader does. */
-export const defaultsOf = <S extends TSchema>(schema: S, given: unknown): Static<S> =>
-  checkConfig(schema, given, "test") as Static<S>;
+export function defaultsOf<S extends TSchema>(schema: S, given: unknown): Static<S>;
+export function defaultsOf(schema: TSchema, given: unknown): unknown {
+  return checkConfig(schema, given, "test");
+}
 
 export const NODE = "node-1";
 export const LIVE: Lane = { class: "normal", epoch: 5, kind: "live" };

@@ -49,7 +49,7 @@ export interface MessageOptions {
   readonly form: Form;
   readonly secrets: Readonly<Record<string, string>>;
   /** Tells the topic or subject of a block's events. */
-  placeOf?(block: Block): string;
+  readonly placeOf?: (block: Block) => string;
 }
 
 export class MessageMaker {

@@ -28,7 +28,7 @@ export interface MqttOptions {
   readonly secrets: Readonly<Record<string, string>>;
   /** Published by the broker when the connection breaks, with QoS 1. */
   readonly will?: Will;
-  onMessage?(topic: string, payload: Uint8Array): void;
+  readonly onMessage?: (topic: string, payload: Uint8Array) => void;
 }
 
 export interface MqttMessage {

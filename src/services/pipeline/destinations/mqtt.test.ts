@@ -6,7 +6,7 @@ import { test, type TestContext } from "node:test";
 import mqtt, { type IPublishPacket, type MqttClient } from "mqtt";
 import { type Broker, startMosquitto } from "../../../../test/houses/brokers.ts";
 import { need } from "../../../../test/need.ts";
-import { Failure } from "../../../kernel/error.ts";
+import type { Failure } from "../../../kernel/error.ts";
 import { parseJson } from "../../../kernel/json.ts";
 import { batchOf, LIVE, makeTlsFiles, never, senderOf, temporary } from "./fixture.ts";
 import type { Sender } from "./sender.ts";
@@ -84,7 +84,9 @@ test("a list of events a topic, and the last message kept, where the config says
   const reader = await listen(t, broker);
   await reader.count(2);
   assert.deepEqual(
-    reader.got.map(({ topic, payload }) => [topic, (parseJson(payload as Buffer) as unknown[]).length]).toSorted(),
+    reader.got
+      .map(({ topic, payload }) => [topic, (parseJson(payload as Buffer) as unknown[]).length])
+      .toSorted(([a], [b]) => String(a).localeCompare(String(b))),
     [
       ["x/a", 5],
       ["x/b", 5],
@@ -156,7 +158,7 @@ test(
     assert.equal((await sender.send(LIVE, [batchOf(2)], never)).durable, 2);
     await reader.count(4);
     // At least once: what was on its way when the broker hung may come twice, with the same id.
-    assert.deepEqual([...new Set(idsOf(reader.got))].length, 4);
+    assert.equal(new Set(idsOf(reader.got)).size, 4);
   },
 );
 

@@ -39,8 +39,8 @@ export interface NatsOptions {
 }
 
 interface Waiting {
-  resolve(answer: NatsAnswer): void;
-  reject(error: unknown): void;
+  readonly resolve: (answer: NatsAnswer) => void;
+  readonly reject: (error: unknown) => void;
 }
 
 export class NatsConnection {

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
 import { jetstream, jetstreamManager } from "@nats-io/jetstream";
-import { connect, type NatsConnection } from "@nats-io/transport-node";
+import { createAccount, createOperator, createUser, type KeyPair } from "@nats-io/nkeys";
+import { connect, credsAuthenticator, type NatsConnection } from "@nats-io/transport-node";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Broker, startNats } from "../../../../test/houses/brokers.ts";
@@ -133,6 +134,52 @@ test("who may is known by password, token or credentials file", { skip }, async 
   const token = await startNats(t, temporary(t), { lines: ['authorization { token: "s3cret" }'] });
   await makeStream(await official(t, token, { token: "s3cret" }));
   assert.equal((await (await open(t, token, { tokenFile: secret })).send(LIVE, [batchOf(1)], never)).durable, 1);
+});
+
+/** A JWT as NATS signs them, with the issuer's key. */
+function jwtOf(issuer: KeyPair, subject: KeyPair, name: string, nats: object): string {
+  const part = (value: object | Uint8Array) =>
+    Buffer.from(value instanceof Uint8Array ? value : JSON.stringify(value)).toString("base64url");
+  const claims = { jti: name, iat: 1_700_000_000, iss: issuer.getPublicKey(), sub: subject.getPublicKey(), name, nats };
+  const text = `${part({ typ: "JWT", alg: "ed25519-nkey" })}.${part(claims)}`;
+  return `${text}.${part(issuer.sign(Buffer.from(text)))}`;
+}
+
+const credentialsOf = (jwt: string, signer: KeyPair) =>
+  [
+    `-----BEGIN NATS USER JWT-----\n${jwt}\n------END NATS USER JWT------\n`,
+    `-----BEGIN USER NKEY SEED-----\n${Buffer.from(signer.getSeed()).toString()}\n------END USER NKEY SEED------\n`,
+  ].join("\n");
+
+test("a server of accounts lets in whom the credentials file proves to be, and nobody else", { skip }, async (t) => {
+  const directory = temporary(t);
+  const [operator, account, user] = [createOperator(), createAccount(), createUser()];
+  const any = { subs: -1, data: -1, payload: -1 };
+  const limits = { ...any, imports: -1, exports: -1, wildcards: true, conn: -1, leaf: -1 };
+  const storage = { mem_storage: -1, disk_storage: -1, streams: -1, consumer: -1 };
+  const plant = { limits: { ...limits, ...storage }, type: "account", version: 2 };
+  const accountJwt = jwtOf(operator, account, "plant", plant);
+  const operatorJwt = jwtOf(operator, operator, "us", { type: "operator", version: 2 });
+  const userJwt = jwtOf(account, user, "site-7", { ...any, type: "user", version: 2 });
+  const [mine, forged] = ["mine.creds", "forged.creds"].map((name) => join(directory, name));
+  writeFileSync(mine, credentialsOf(userJwt, user));
+  writeFileSync(forged, credentialsOf(userJwt, createUser()));
+  const system = createAccount();
+  const systemJwt = jwtOf(operator, system, "system", { limits, type: "account", version: 2 });
+  const known = [`${account.getPublicKey()}: "${accountJwt}"`, `${system.getPublicKey()}: "${systemJwt}"`];
+  const lines = [
+    `operator: "${operatorJwt}"`,
+    "resolver: MEMORY",
+    `system_account: ${system.getPublicKey()}`,
+    `resolver_preload: { ${known.join(", ")} }`,
+  ];
+  const broker = await startNats(t, directory, { lines });
+  const authenticator = credsAuthenticator(readFileSync(mine));
+  await makeStream(await official(t, broker, { authenticator }));
+  const sender = await open(t, broker, { credentialsFile: mine });
+  assert.equal((await sender.send(LIVE, [batchOf(1)], never)).durable, 1);
+  const other = await open(t, broker, { credentialsFile: forged });
+  await assert.rejects(other.send(LIVE, [batchOf(1)], never), { code: "UNAVAILABLE", message: /Authorization/ });
 });
 
 test(

@@ -65,7 +65,7 @@ function tagsToXml(tags: Readonly<Record<string, unknown>> | null | undefined): 
   const entries = Object.entries(tags ?? {});
   if (entries.length === 0) return "";
   const inner = entries.map(([key, value]) =>
-    element(nameOf(key), typeof value === "object" ? stringifyJson(value) : String(value)),
+    element(nameOf(key), typeof value === "string" ? value : stringifyJson(value)),
   );
   return `<Tags>${inner.join("")}</Tags>`;
 }

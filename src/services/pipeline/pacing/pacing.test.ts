@@ -106,7 +106,7 @@ test("waits are drawn evenly from nothing to the bound", () => {
     breaker.failed();
     tenths[Math.floor(breaker.leave().waitMs / 25)]++;
   }
-  for (const count of tenths) assert.ok(count > 800 && count < 1_200, `${tenths.join(" ")}`);
+  for (const count of tenths) assert.ok(count > 800 && count < 1_200, tenths.join(" "));
 });
 
 const budgetOf = (
@@ -284,7 +284,10 @@ test("with all ways down they are tried one after the other, and a single way is
     ways.failed();
     clock.pass(1_000);
   }
-  assert.deepEqual([...seen].sort(), [0, 1]);
+  assert.deepEqual(
+    [...seen].toSorted((a, b) => a - b),
+    [0, 1],
+  );
   const only = new Uplinks(clock, 1);
   for (let n = 0; n < 10; n++) assert.equal(only.failed(), false);
   assert.equal(only.current, 0);

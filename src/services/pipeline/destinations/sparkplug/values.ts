@@ -56,11 +56,11 @@ const WRITERS: Readonly<
   Uint8Array: [1, (to, item, at) => to.writeUInt8(Number(item), at)],
   Uint16Array: [2, (to, item, at) => to.writeUInt16LE(Number(item), at)],
   Uint32Array: [4, (to, item, at) => to.writeUInt32LE(Number(item), at)],
-  Uint64Array: [8, (to, item, at) => to.writeBigUInt64LE(BigInt(item as bigint), at)],
+  Uint64Array: [8, (to, item, at) => to.writeBigUInt64LE(BigInt(item as bigint | number), at)],
   Int8Array: [1, (to, item, at) => to.writeInt8(Number(item), at)],
   Int16Array: [2, (to, item, at) => to.writeInt16LE(Number(item), at)],
   Int32Array: [4, (to, item, at) => to.writeInt32LE(Number(item), at)],
-  Int64Array: [8, (to, item, at) => to.writeBigInt64LE(BigInt(item as bigint), at)],
+  Int64Array: [8, (to, item, at) => to.writeBigInt64LE(BigInt(item as bigint | number), at)],
   Float32Array: [4, (to, item, at) => to.writeFloatLE(Number(item), at)],
   Float64Array: [8, (to, item, at) => to.writeDoubleLE(Number(item), at)],
 };
