@@ -66,7 +66,7 @@ export class BlockBuilder {
     for (let k = 0; k < values.length; k++) {
       const value = values[k];
       columns[k].push(value);
-      this.#bytes += typeof value === "number" ? NUMBER_BYTES : sizeOf(value, 0);
+      this.#bytes += typeof value === "number" ? NUMBER_BYTES : valueBytes(value);
     }
     this.#rows++;
     return !this.full;
@@ -109,16 +109,16 @@ export class BlockBuilder {
 }
 
 /** Guesses the bytes of a value, from above for text, which may be more than one byte a character. */
-function sizeOf(value: unknown, depth: number): number {
+export function valueBytes(value: unknown, depth = 0): number {
   if (typeof value === "string") return value.length * 3 + 2;
   if (typeof value !== "object" || value === null) return NUMBER_BYTES + 1;
   if (value instanceof Uint8Array) return value.length + 4;
   let size = 2;
   if (depth > DEPTH_MAX) return size;
-  if (Array.isArray(value)) for (const item of value) size += sizeOf(item, depth + 1) + 10;
+  if (Array.isArray(value)) for (const item of value) size += valueBytes(item, depth + 1) + 10;
   else
     for (const name of Object.keys(value))
-      size += name.length * 3 + 4 + sizeOf((value as Record<string, unknown>)[name], depth + 1) + 10;
+      size += name.length * 3 + 4 + valueBytes((value as Record<string, unknown>)[name], depth + 1) + 10;
   return size;
 }
 
@@ -127,7 +127,7 @@ function extraSize(extra: Extra): number {
   for (const id of extra.ids ?? [])
     size += id === undefined ? 1 : Math.max(UUID_BYTES, id.length === 36 ? 0 : id.length * 3);
   size += (extra.origins?.length ?? 0) * (NUMBER_BYTES + 1);
-  return size + sizeOf(extra.tags, 0) + sizeOf(extra.readingTags, 0);
+  return size + valueBytes(extra.tags) + valueBytes(extra.readingTags);
 }
 
 /** Cuts the rows from `from` to before `to` out of a block, as a copy. */
