@@ -1,8 +1,9 @@
-/** Keeps batches of a node in order, each once; what can never be read is refused for good, and the queue goes on. */
+/** Keeps batches of a node, in the order of each lane, each once; what can never be read is refused for good, and the queue goes on. */
 import { asFailure, fail, type Failure } from "../../kernel/error.ts";
 import { decodeBlocks } from "../../kernel/events/codec.ts";
 import type { Block } from "../../kernel/events/model.ts";
-import { ACCEPT_WORK_MAX, type Batch, CLOUD_OLDER, CLOUD_SEQUENCE_GAP, type Refusal } from "./api.ts";
+import { type SequenceRange, SequenceSet } from "../../kernel/sequences.ts";
+import { ACCEPT_WORK_MAX, type Batch, CLOUD_OLDER, CLOUD_SEQUENCE_GAP, LANES_MAX, type Refusal } from "./api.ts";
 import type { CloudStore, Place } from "./store.ts";
 
 const REASON_LENGTH_MAX = 1_000;
@@ -15,55 +16,74 @@ export interface Accepted {
   readonly refused: Refusal[];
   /** Of those refused, the ones that were not refused before. */
   readonly news: Refusal[];
-  /** Batches that are kept by this call. */
-  readonly kept: number;
+}
+
+export interface ToAccept {
+  readonly batches: readonly Batch[];
+  readonly absent?: readonly SequenceRange[];
+  readonly opens?: boolean;
+}
+
+/** When batches came, and how far their node's clock was ahead then, where that is known. */
+export interface Arrival {
+  readonly receivedNs: bigint;
+  readonly aheadNs: bigint | undefined;
 }
 
 /**
- * Keeps the batches above the mark and moves the mark, in one transaction; what is at or below it was kept before. Stops
- * where ACCEPT_WORK_MAX is reached. CLOUD_SEQUENCE_GAP where something between was never sent; CLOUD_OLDER.
+ * Keeps the batches that are not settled and settles them, in one transaction; what is settled was kept before. Stops
+ * where ACCEPT_WORK_MAX is reached. CLOUD_SEQUENCE_GAP where something before was never sent; CLOUD_OLDER.
  */
-export function acceptBatches(
-  store: CloudStore,
-  place: Place,
-  batches: readonly Batch[],
-  receivedNs: bigint,
-): Accepted {
+export function acceptBatches(store: CloudStore, place: Place, sent: ToAccept, arrival: Arrival): Accepted {
   return store.transaction(() => {
-    const before = store.mark(place);
+    const settled = new SequenceSet(store.settled(place));
+    const { batches, absent = [] } = sent;
+    for (const { from, to } of absent) settled.add(from, Math.max(from, to));
     const news: Refusal[] = [];
-    let [durable, through, work, kept]: [number, number | undefined, number, number] = [before, undefined, 0, 0];
-    for (const batch of batches) {
-      if (batch.sequence <= durable) continue;
-      if (batch.previous > durable) {
-        const { stream } = place;
-        throw fail(
-          CLOUD_SEQUENCE_GAP,
-          `stream '${stream}' is durable up to ${durable}; batch ${batch.sequence} follows ${batch.previous}`,
-        );
+    let [durable, work] = [0, 0];
+    for (const [i, batch] of batches.entries()) {
+      const { sequence, previous } = batch;
+      if (!settled.has(sequence)) {
+        if (work >= ACCEPT_WORK_MAX) break;
+        checkChain(settled, place, batch, i === 0 && sent.opens === true);
+        // What comes before such a batch is kept nevertheless.
+        if (isNewer(batch.blocks) && i > 0) break;
+        const read = readBatch(batch.blocks);
+        work += "blocks" in read ? workOf(read.blocks) : batch.blocks.length;
+        if ("blocks" in read) store.keep(place, batch, read.blocks, arrival);
+        else news.push(refuse(store, place, sequence, read.failure, arrival));
+        settled.add(Math.min(previous + 1, sequence), sequence);
       }
-      if (work >= ACCEPT_WORK_MAX) break;
-      // What comes before such a batch is kept nevertheless.
-      if (isNewer(batch.blocks) && durable !== before) break;
-      const read = readBatch(batch.blocks);
-      if ("blocks" in read) {
-        store.keep(place, batch, read.blocks, receivedNs);
-        kept++;
-      } else {
-        const refusal = { sequence: batch.sequence, reason: read.failure.message.slice(0, REASON_LENGTH_MAX) };
-        store.refuse(place, refusal, receivedNs);
-        news.push(refusal);
-      }
-      work += "blocks" in read ? workOf(read.blocks) : batch.blocks.length;
-      ({ sequence: durable, through } = batch);
+      durable = sequence;
     }
-    if (durable !== before) store.setMark(place, durable, through);
+    store.settle(place, settled.ranges());
     // Those refused at an earlier try, too: its answer may never have arrived.
     const refused = store
       .refusals(place, batches[0].sequence)
       .filter(({ sequence }) => sequence <= batches.at(-1)!.sequence);
-    return { durable, refused, news, kept };
+    return { durable, refused, news };
   });
+}
+
+function checkChain(settled: SequenceSet, { stream }: Place, { sequence, previous }: Batch, opens: boolean): void {
+  if (previous === 0 || settled.has(previous)) return;
+  if (opens && settled.size < LANES_MAX) return;
+  throw fail(
+    CLOUD_SEQUENCE_GAP,
+    `batch ${sequence} of stream '${stream}' follows ${previous}, which never came; the last before it is ${settled.last(previous)}`,
+  );
+}
+
+function refuse(
+  store: CloudStore,
+  place: Place,
+  sequence: number,
+  { message }: Failure,
+  { receivedNs }: Arrival,
+): Refusal {
+  const refusal = { sequence, reason: message.slice(0, REASON_LENGTH_MAX) };
+  store.refuse(place, refusal, receivedNs);
+  return refusal;
 }
 
 const isNewer = (bytes: Uint8Array): boolean => bytes[0] > FORM_LAST && bytes[0] < FORM_END;

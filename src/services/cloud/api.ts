@@ -30,13 +30,18 @@ const Count = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER });
 const StreamName = Type.String({ minLength: 1, maxLength: 200 });
 const Epoch = Count;
 
-/** A batch's place: exactly once is (edge, stream, epoch, sequence) against a high-water mark. */
+const Sequence = Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER });
+const Range = Type.Object({ from: Sequence, to: Sequence });
+
+/** A batch's place: exactly once is (edge, stream, epoch, sequence) against the ranges of sequences that are settled. */
 export const Batch = Type.Object({
-  sequence: Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER }),
-  /** The sequence before it in its stream (0: it is the first). Were it above the mark, something between was never sent. */
+  sequence: Sequence,
+  /** The sequence before it (0: it is the first): nothing between them is ever sent. It must be settled, or open a lane. */
   previous: Count,
+  /** The node's pipeline that made it. */
+  pipeline: Type.String({ minLength: 1, maxLength: 64 }),
   /**
-   * How far the sender had read its own source when the batch was made. Given back with the mark: a sender that lost
+   * How far that pipeline had read its own source when the batch was made. Given back with the mark: a sender that lost
    * its place finds it there.
    */
   through: Type.Optional(Count),
@@ -50,6 +55,41 @@ export type Batch = Static<typeof Batch>;
 export const Refusal = Type.Object({ sequence: Type.Integer(), reason: Type.String() });
 export type Refusal = Static<typeof Refusal>;
 
+/** Why batches never arrived. */
+export const GapReason = Type.Union([
+  Type.Literal("expired"),
+  Type.Literal("dropped-full"),
+  Type.Literal("damaged"),
+  Type.Literal("cloud-restored"),
+  Type.Literal("dropped-by-person"),
+  Type.Literal("dead-letters-full"),
+  Type.Literal("destination-removed"),
+]);
+export type GapReason = Static<typeof GapReason>;
+
+/** An entry of a node's gap ledger: batches that a destination does not get, and why. */
+export const Gap = Type.Object({
+  destination: Type.String({ maxLength: 64 }),
+  class: Type.Union([Type.Literal("high"), Type.Literal("normal"), Type.Literal("low")]),
+  epoch: Epoch,
+  from: Sequence,
+  to: Sequence,
+  /** Whose batches they were; none where the disk lost even that. */
+  pipelines: Type.Array(Type.String({ maxLength: 64 }), { maxItems: 1_000 }),
+  events: Count,
+  readings: Count,
+  /** When the first and the last of them were queued, where that is known. */
+  firstNs: Type.Optional(Nanos),
+  lastNs: Type.Optional(Nanos),
+  reason: GapReason,
+  /** When the node found it. */
+  atNs: Nanos,
+});
+export type Gap = Static<typeof Gap>;
+
+export const GAPS_MAX = 256;
+/** Ranges of one stream and epoch that are told apart: a lane for what is new, and what waits between earlier ones. */
+export const LANES_MAX = 64;
 export const ACCEPT_BYTES_MAX = 4 * 1024 * 1024;
 export const BATCHES_MAX = 256;
 /**
@@ -71,7 +111,12 @@ export const EdgeStatus = Type.Object({
   bytes: Type.Integer(),
   /** Batches that could not be read, and were passed. */
   refused: Type.Integer(),
+  /** From the outbox to the disk here, of the newest batches, by both clocks and their offset. */
+  dwellMs: Type.Optional(Type.Object({ p50: Type.Number(), p99: Type.Number() })),
+  /** How far the node's clock is ahead of this one, and by how much that may be wrong either way. */
+  clock: Type.Optional(Type.Object({ aheadMs: Type.Number(), errorMs: Type.Number() })),
 });
+export type EdgeStatus = Static<typeof EdgeStatus>;
 
 export const cloud = contract("cloud", {
   authority: get("/authority", {
@@ -106,13 +151,21 @@ export const cloud = contract("cloud", {
       body: Type.Object({
         stream: StreamName,
         epoch: Epoch,
+        /** The first batch opens a lane of its own: what is before it comes later, or never. */
+        opens: Type.Optional(Type.Boolean()),
+        /** Sequences that are not there any more, and come never. */
+        absent: Type.Optional(Type.Array(Range, { maxItems: LANES_MAX })),
         batches: Type.Array(Batch, { minItems: 1, maxItems: BATCHES_MAX }),
+        /** The node's clock when it sent this. */
+        sentNs: Nanos,
+        /** Of its last exchange: when the cloud answered by its clock, and when the node heard it by its own. */
+        heard: Type.Optional(Type.Object({ answeredNs: Nanos, atNs: Nanos })),
       }),
     },
     output: Type.Object({
-      /** High-water mark of the stream and epoch: all up to here is durable. Below the last batch sent: send the rest again. */
+      /** The last batch of this request that is durable or refused; below the last one sent: send the rest again. */
       durable: Count,
-      /** Batches of this request that can never be kept, with the reason; the mark has passed them. */
+      /** Batches of this request that can never be kept, with the reason; they are passed. */
       refused: Type.Array(Refusal),
       receivedNs: Nanos,
       durationUs: Count,
@@ -123,16 +176,28 @@ export const cloud = contract("cloud", {
     timeoutMs: 30_000,
   }),
   mark: get("/mark", {
-    summary: "Tells the high-water mark of one of the calling node's streams.",
+    summary: "Tells which batches of one of the calling node's streams are settled.",
     input: { stream: StreamName, epoch: Epoch },
     output: Type.Object({
-      durable: Count,
-      /** Of the batch kept last of the stream, whatever its epoch. */
-      through: Type.Optional(Count),
+      settled: Type.Array(Range),
+      /** How far each pipeline has come with the stream, whatever the epoch. */
+      pipelines: Type.Array(Type.Object({ name: Type.String(), through: Count })),
       /** Batches of the stream and epoch that could not be kept, the newest of them. */
       refused: Type.Array(Refusal),
     }),
     callers: ["edge.*"],
+  }),
+  reportGaps: post("/gaps", {
+    summary: "Keeps entries of the calling node's gap ledger; the same entry twice counts once.",
+    input: { body: Type.Object({ gaps: Type.Array(Gap, { minItems: 1, maxItems: GAPS_MAX }) }) },
+    output: Type.Object({}),
+    callers: ["edge.*"],
+  }),
+  gaps: get("/gaps/:edge", {
+    summary: "Lists what of a node never reached one of its destinations, and why, newest first.",
+    input: { edge: Type.String(), limit: Type.Integer({ minimum: 1, maximum: 10_000, default: 100 }) },
+    output: Type.Object({ totalCount: Type.Integer(), gaps: Type.Array(Gap) }),
+    callers: ["cli", "node"],
   }),
   newCode: post("/code", {
     summary:
@@ -153,6 +218,8 @@ export const cloud = contract("cloud", {
       edge: Type.String(),
       device: Type.String(),
       resource: Type.Optional(Type.String()),
+      /** Origins as the cloud's clock would have told them, where the node's was off. */
+      corrected: Type.Optional(Type.Boolean()),
       offset: Type.Integer({ minimum: 0, default: 0 }),
       limit: Type.Integer({ minimum: 1, maximum: 100_000, default: 20 }),
     },
@@ -162,11 +229,12 @@ export const cloud = contract("cloud", {
   }),
   audit: get("/audit/:edge", {
     summary:
-      "Tells per publisher and epoch which event sequences are kept, as ranges, and how many twice (0): what the fault tests hold the node to.",
+      "Tells per pipeline, publisher and epoch which event sequences are kept, as ranges, and how many twice (0): what the fault tests hold the node to.",
     input: { edge: Type.String() },
     output: Type.Object({
       publishers: Type.Array(
         Type.Object({
+          pipeline: Type.String(),
           name: Type.String(),
           epoch: Type.Integer(),
           events: Type.Integer(),

@@ -1,23 +1,25 @@
 /** What a cloud holds of a node, told so that loss, repetition and disorder can be seen: the judge of the fault tests. */
 import type { Block } from "../../kernel/events/model.ts";
+import { type SequenceRange, SequenceSet } from "../../kernel/sequences.ts";
 import { RANGES_MAX } from "./api.ts";
 import { readingsOf } from "./count.ts";
-import { type SequenceRange, SequenceSet } from "./sequences.ts";
 
 export interface PublisherAudit {
+  pipeline: string;
   name: string;
   epoch: number;
   events: number;
   readings: number;
   /** Events whose sequence was there before. */
   duplicates: number;
-  /** Events that came after a later one of their device and source. */
+  /** Events that are behind a later one of their device and source. */
   outOfOrder: number;
   ranges: SequenceRange[];
   rangesLeftOut?: number;
 }
 
 interface Gathered {
+  readonly pipeline: string;
   readonly name: string;
   readonly epoch: number;
   events: number;
@@ -27,21 +29,21 @@ interface Gathered {
   readonly sequences: SequenceSet;
 }
 
-/** The last event of a device and source that came. */
+/** The last event of a device and source so far. */
 interface Last {
   epoch: number;
   sequence: number;
 }
 
-/** Gathers the audit, batch by batch in order of arrival; what it holds grows with gaps and devices, not with events. */
+/** Gathers the audit, batch by batch in order of their sequences; what it holds grows with gaps and devices, not with events. */
 export class Audit {
   readonly #publishers = new Map<string, Gathered>();
   readonly #last = new Map<string, Last>();
 
-  add(batch: readonly Block[]): void {
+  add(pipeline: string, batch: readonly Block[]): void {
     const sequences = new Map<Gathered, number[]>();
     for (const block of batch) {
-      const publisher = this.#publisherOf(block);
+      const publisher = this.#publisherOf(pipeline, block);
       publisher.events += block.sequences.length;
       publisher.readings += readingsOf(block);
       this.#order(publisher, block);
@@ -61,19 +63,19 @@ export class Audit {
     }));
   }
 
-  #publisherOf({ publisher: { name, epoch } }: Block): Gathered {
-    const key = `${epoch} ${name}`;
+  #publisherOf(pipeline: string, { publisher: { name, epoch } }: Block): Gathered {
+    const key = `${epoch} ${pipeline} ${name}`;
     let found = this.#publishers.get(key);
     if (!found) {
-      found = { name, epoch, events: 0, readings: 0, duplicates: 0, outOfOrder: 0, sequences: new SequenceSet() };
+      found = { pipeline, name, epoch, events: 0, readings: 0, duplicates: 0, outOfOrder: 0, sequences: new SequenceSet() };
       this.#publishers.set(key, found);
     }
     return found;
   }
 
   #order(publisher: Gathered, { series: { deviceName, sourceName }, sequences }: Block): void {
-    const { name, epoch } = publisher;
-    const key = JSON.stringify([name, deviceName, sourceName]);
+    const { pipeline, name, epoch } = publisher;
+    const key = JSON.stringify([pipeline, name, deviceName, sourceName]);
     let last = this.#last.get(key);
     if (!last) this.#last.set(key, (last = { epoch: 0, sequence: 0 }));
     for (const sequence of sequences) {

@@ -4,9 +4,9 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { encodeBlocks } from "../../kernel/events/codec.ts";
 import type { Block } from "../../kernel/events/model.ts";
+import { SequenceSet } from "../../kernel/sequences.ts";
 import { ACCEPT_WORK_MAX } from "./api.ts";
 import { Audit } from "./audit.ts";
-import { SequenceSet } from "./sequences.ts";
 import { blocksOf, call, EDGE, events, type RunningCloud, startCloud, temporary } from "../../../test/houses/uplink.ts";
 
 const edge = `edge.${EDGE}`;

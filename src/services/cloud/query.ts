@@ -4,9 +4,9 @@ import type { Reading } from "../../kernel/edgex.ts";
 import { readingOf } from "../../kernel/events/edgex.ts";
 import { publisherTag } from "../../kernel/events/ids.ts";
 import type { Block } from "../../kernel/events/model.ts";
-import { newest } from "../../kernel/events/newest.ts";
+import { newest, type Piece } from "../../kernel/events/newest.ts";
 import { DEADLINE, fail } from "../../kernel/error.ts";
-import type { CloudStore } from "./store.ts";
+import type { CloudPiece, CloudStore } from "./store.ts";
 
 /** Work goes on so long before others have their turn. */
 const TURN_MS = 10;
@@ -15,6 +15,8 @@ export interface ReadingsInput {
   readonly edge: string;
   readonly device: string;
   readonly resource?: string;
+  /** Origins as this cloud's clock would have told them; pages are cut by those that the node told. */
+  readonly corrected?: boolean;
   readonly offset: number;
   readonly limit: number;
 }
@@ -32,7 +34,7 @@ export function turns(signal: AbortSignal): () => Promise<void> | undefined {
 
 export async function readingsOfDevice(
   store: CloudStore,
-  { edge, device, resource, offset, limit }: ReadingsInput,
+  { edge, device, resource, corrected = false, offset, limit }: ReadingsInput,
   signal: AbortSignal,
 ): Promise<{ totalCount: number; readings: Reading[] }> {
   const turn = turns(signal);
@@ -41,17 +43,35 @@ export async function readingsOfDevice(
   const readings: Reading[] = [];
   if (offset >= totalCount) return { totalCount, readings };
   const itemsOf = (block: Block, row: number) => itemsIn(block, row, resource);
-  for (const { block, row, passed } of newest(store.pieces(edge, device, resource), { skip: offset, itemsOf })) {
+  const ahead = new WeakMap<Block, bigint>();
+  const pieces = withOffsets(store.pieces(edge, device, resource), ahead);
+  for (const { block, row, passed } of newest(pieces, { skip: offset, itemsOf })) {
     let skip = passed;
     const tag = publisherTag(edge, block.publisher.name);
     for (let column = 0; column < block.columns.length && readings.length < limit; column++) {
       if (!holds(block, row, column, resource) || skip-- > 0) continue;
-      readings.push(readingOf(block, row, column, tag));
+      const reading = readingOf(block, row, column, tag);
+      // What came in is never rewritten: only the answer is.
+      readings.push(corrected ? { ...reading, origin: reading.origin - (ahead.get(block) ?? 0n) } : reading);
     }
     if (readings.length >= limit) break;
     await turn();
   }
+  if (corrected) readings.sort((a, b) => (a.origin > b.origin ? -1 : a.origin < b.origin ? 1 : 0));
   return { totalCount, readings };
+}
+
+/** Notes of each block that is opened how far its node's clock was ahead. */
+function* withOffsets(pieces: Iterable<CloudPiece>, ahead: WeakMap<Block, bigint>): Generator<Piece> {
+  for (const piece of pieces)
+    yield {
+      ...piece,
+      open: () => {
+        const blocks = piece.open();
+        for (const block of blocks) ahead.set(block, piece.aheadNs);
+        return blocks;
+      },
+    };
 }
 
 async function countOf(

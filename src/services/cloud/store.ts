@@ -1,10 +1,12 @@
-/** Keeps batches as they came (columns), with an index of the series in them, in encrypted SQLite; marks make each count once. */
-import { type Database, openDatabase, type Statement } from "../../kernel/database.ts";
+/** Keeps batches as they came (columns), with an index of the series in them, in encrypted SQLite; ranges make each count once. */
+import { type Database, openDatabase, type Statement, type Value } from "../../kernel/database.ts";
 import { decodeBlocks } from "../../kernel/events/codec.ts";
 import type { Block } from "../../kernel/events/model.ts";
 import type { Piece } from "../../kernel/events/newest.ts";
 import type { Log } from "../../kernel/log.ts";
-import type { Batch, Refusal } from "./api.ts";
+import type { SequenceRange } from "../../kernel/sequences.ts";
+import type { Arrival } from "./accept.ts";
+import type { Batch, Gap, Refusal } from "./api.ts";
 import { readingsOf } from "./count.ts";
 
 export interface EdgeRow {
@@ -16,6 +18,8 @@ export interface EdgeRow {
   readonly readings: number;
   readonly bytes: number;
   readonly refused: number;
+  readonly aheadNs: number | null;
+  readonly errorNs: number | null;
 }
 
 /** Whose batches, of which stream, in which epoch of it. */
@@ -29,12 +33,22 @@ const SCHEMA = `
   CREATE TABLE edge (
     edge TEXT PRIMARY KEY, enrolledAtMs INTEGER NOT NULL, lastSeenMs INTEGER,
     batches INTEGER NOT NULL DEFAULT 0, events INTEGER NOT NULL DEFAULT 0, readings INTEGER NOT NULL DEFAULT 0,
-    bytes INTEGER NOT NULL DEFAULT 0, refused INTEGER NOT NULL DEFAULT 0
+    bytes INTEGER NOT NULL DEFAULT 0, refused INTEGER NOT NULL DEFAULT 0, aheadNs INTEGER, errorNs INTEGER
   ) WITHOUT ROWID;
   CREATE TABLE code (hash BLOB PRIMARY KEY, expires_ms INTEGER NOT NULL) WITHOUT ROWID;
-  CREATE TABLE mark (
-    edge TEXT NOT NULL, stream TEXT NOT NULL, epoch INTEGER NOT NULL, durable INTEGER NOT NULL, through INTEGER,
+  CREATE TABLE settled (
+    edge TEXT NOT NULL, stream TEXT NOT NULL, epoch INTEGER NOT NULL, ranges TEXT NOT NULL,
     PRIMARY KEY (edge, stream, epoch)
+  ) WITHOUT ROWID;
+  CREATE TABLE source (
+    edge TEXT NOT NULL, stream TEXT NOT NULL, pipeline TEXT NOT NULL, epoch INTEGER NOT NULL, sequence INTEGER NOT NULL,
+    through INTEGER NOT NULL, PRIMARY KEY (edge, stream, pipeline)
+  ) WITHOUT ROWID;
+  CREATE TABLE gap (
+    edge TEXT NOT NULL, destination TEXT NOT NULL, class TEXT NOT NULL, epoch INTEGER NOT NULL, "from" INTEGER NOT NULL,
+    "to" INTEGER NOT NULL, pipelines TEXT NOT NULL, events INTEGER NOT NULL, readings INTEGER NOT NULL,
+    firstNs INTEGER, lastNs INTEGER, reason TEXT NOT NULL, atNs INTEGER NOT NULL,
+    PRIMARY KEY (edge, destination, class, epoch, "from")
   ) WITHOUT ROWID;
   CREATE TABLE refused (
     edge TEXT NOT NULL, stream TEXT NOT NULL, epoch INTEGER NOT NULL, sequence INTEGER NOT NULL, reason TEXT NOT NULL,
@@ -42,9 +56,10 @@ const SCHEMA = `
   ) WITHOUT ROWID;
   CREATE TABLE batch (
     id INTEGER PRIMARY KEY, edge TEXT NOT NULL, stream TEXT NOT NULL, epoch INTEGER NOT NULL, sequence INTEGER NOT NULL,
-    queued_ns INTEGER NOT NULL, received_ns INTEGER NOT NULL, blocks BLOB NOT NULL
+    pipeline TEXT NOT NULL, queued_ns INTEGER NOT NULL, received_ns INTEGER NOT NULL, ahead_ns INTEGER, blocks BLOB NOT NULL
   );
   CREATE INDEX batch_of_edge ON batch (edge, id);
+  CREATE UNIQUE INDEX batch_in_order ON batch (edge, stream, epoch, sequence);
   CREATE TABLE piece (
     edge TEXT NOT NULL, device TEXT NOT NULL, max_origin INTEGER NOT NULL, batch INTEGER NOT NULL, block INTEGER NOT NULL,
     min_origin INTEGER NOT NULL, readings INTEGER NOT NULL, PRIMARY KEY (edge, device, max_origin, batch, block)
@@ -53,6 +68,8 @@ const SCHEMA = `
 
 /** Refusals of a stream and epoch that are remembered, the newest of them. */
 const REFUSALS_MAX = 100;
+/** Batches whose dwell times are told. */
+const DWELL_BATCHES = 1_000;
 const PAGE_PIECES = 256;
 const PAGE_BATCHES = 16;
 
@@ -62,25 +79,52 @@ interface PieceRow {
   readonly min_origin: bigint;
   readonly max_origin: bigint;
   readonly readings: bigint;
+  readonly ahead_ns: bigint | null;
+}
+
+/** Blocks of a batch, and how far its node's clock was ahead. */
+export interface CloudPiece extends Piece {
+  readonly aheadNs: bigint;
+}
+
+type GapRow = { readonly [K in keyof Omit<Gap, "pipelines">]: unknown } & { readonly pipelines: string };
+
+interface BatchRow {
+  readonly stream: string;
+  readonly epoch: number;
+  readonly sequence: number;
+  readonly pipeline: string;
+  readonly blocks: Uint8Array;
 }
 
 export class CloudStore {
   readonly #db: Database;
-  readonly #mark: Statement<{ durable: number }, [string, string, number]>;
-  readonly #setMark: Statement<never, [string, string, number, number, number | null]>;
-  readonly #addBatch: Statement<never, [string, string, number, number, bigint, bigint, Uint8Array]>;
+  readonly #settled: Statement<{ ranges: string }, [string, string, number]>;
+  readonly #settle: Statement<never, [string, string, number, string]>;
+  readonly #setSource: Statement<never, [string, string, string, number, number, number]>;
+  readonly #addBatch: Statement<
+    never,
+    [string, string, number, number, string, bigint, bigint, bigint | null, Uint8Array]
+  >;
   readonly #addPiece: Statement<never, [string, string, bigint, number, number, bigint, number]>;
   readonly #count: Statement<never, [string, number, number, number, number, number, number, number]>;
 
   constructor(options: { path: string; key: Uint8Array; log: Log }) {
     const db = (this.#db = openDatabase({ ...options, schema: { version: 1, migrations: [SCHEMA] } }));
-    this.#mark = db.prepare("SELECT durable FROM mark WHERE edge = ? AND stream = ? AND epoch = ?");
-    this.#setMark = db.prepare(
-      `INSERT INTO mark (edge, stream, epoch, durable, through) VALUES (?, ?, ?, ?, ?)
-       ON CONFLICT DO UPDATE SET durable = excluded.durable, through = excluded.through`,
+    this.#settled = db.prepare("SELECT ranges FROM settled WHERE edge = ? AND stream = ? AND epoch = ?");
+    this.#settle = db.prepare(
+      `INSERT INTO settled (edge, stream, epoch, ranges) VALUES (?, ?, ?, ?)
+       ON CONFLICT DO UPDATE SET ranges = excluded.ranges`,
+    );
+    // A lane of what waited comes behind what is new: the furthest counts, in the newest epoch.
+    this.#setSource = db.prepare(
+      `INSERT INTO source (edge, stream, pipeline, epoch, sequence, through) VALUES (?, ?, ?, ?, ?, ?)
+       ON CONFLICT DO UPDATE SET epoch = excluded.epoch, sequence = excluded.sequence, through = excluded.through
+       WHERE (excluded.epoch, excluded.sequence) > (epoch, sequence)`,
     );
     this.#addBatch = db.prepare(
-      "INSERT INTO batch (edge, stream, epoch, sequence, queued_ns, received_ns, blocks) VALUES (?, ?, ?, ?, ?, ?, ?)",
+      `INSERT INTO batch (edge, stream, epoch, sequence, pipeline, queued_ns, received_ns, ahead_ns, blocks)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
     );
     this.#addPiece = db.prepare(
       "INSERT INTO piece (edge, device, max_origin, batch, block, min_origin, readings) VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -94,7 +138,7 @@ export class CloudStore {
     );
   }
 
-  /** Where a damaged predecessor went, when there was one: its marks are gone with it. */
+  /** Where a damaged predecessor went, when there was one: what it had is gone with it. */
   get replaced(): Database["replaced"] {
     return this.#db.replaced;
   }
@@ -103,33 +147,38 @@ export class CloudStore {
     return this.#db.transaction(work);
   }
 
-  mark({ edge, stream, epoch }: Place): number {
-    return this.#mark.get(edge, stream, epoch)?.durable ?? 0;
+  /** Sequences of a stream and epoch that are kept, refused, or never come. */
+  settled({ edge, stream, epoch }: Place): SequenceRange[] {
+    const row = this.#settled.get(edge, stream, epoch);
+    return row ? (JSON.parse(row.ranges) as SequenceRange[]) : [];
   }
 
-  setMark({ edge, stream, epoch }: Place, durable: number, through: number | undefined): void {
-    this.#setMark.run(edge, stream, epoch, durable, through ?? null);
+  settle({ edge, stream, epoch }: Place, ranges: readonly SequenceRange[]): void {
+    this.#settle.run(edge, stream, epoch, JSON.stringify(ranges));
   }
 
-  /** How far the sender of a stream had read its source with the batch that was kept last: epochs grow. */
-  through(edge: string, stream: string): number | undefined {
-    const newest = "SELECT through FROM mark WHERE edge = ? AND stream = ? ORDER BY epoch DESC LIMIT 1";
-    const row = this.#db.prepare<{ through: number | null }, [string, string]>(newest).get(edge, stream);
-    return row?.through ?? undefined;
+  /** How far each pipeline that a stream is made of had read its source with the last batch that is here. */
+  sources(edge: string, stream: string): { name: string; through: number }[] {
+    const all = "SELECT pipeline AS name, through FROM source WHERE edge = ? AND stream = ? ORDER BY pipeline";
+    return this.#db.prepare<{ name: string; through: number }, [string, string]>(all).all(edge, stream);
   }
 
   /** Keeps one batch that was read; call within a transaction. */
-  keep({ edge, stream, epoch }: Place, batch: Batch, blocks: readonly Block[], receivedNs: bigint): void {
-    const bytes = batch.blocks;
+  keep({ edge, stream, epoch }: Place, batch: Batch, blocks: readonly Block[], arrival: Arrival): void {
+    const { sequence, pipeline, through, queuedNs, blocks: bytes } = batch;
+    const { receivedNs, aheadNs = null } = arrival;
     const { lastInsertRowid } = this.#addBatch.run(
       edge,
       stream,
       epoch,
-      batch.sequence,
-      batch.queuedNs,
+      sequence,
+      pipeline,
+      queuedNs,
       receivedNs,
+      aheadNs,
       bytes,
     );
+    if (through !== undefined) this.#setSource.run(edge, stream, pipeline, epoch, sequence, through);
     const id = Number(lastInsertRowid);
     let [events, readings] = [0, 0];
     blocks.forEach((block, index) => {
@@ -182,6 +231,48 @@ export class CloudStore {
     return this.#db.prepare<EdgeRow>("SELECT * FROM edge ORDER BY edge").all();
   }
 
+  /** Keeps how far a node's clock is ahead. */
+  setClock(edge: string, { aheadNs, errorNs }: { aheadNs: bigint; errorNs: bigint }): void {
+    this.#db
+      .prepare<never, [bigint, bigint, string]>("UPDATE edge SET aheadNs = ?, errorNs = ? WHERE edge = ?")
+      .run(aheadNs, errorNs, edge);
+  }
+
+  /** How long the newest batches of a node took from its outbox to here, milliseconds, in ascending order. */
+  dwellMs(edge: string): number[] {
+    return this.#db
+      .prepare<number, [string]>(
+        `SELECT (received_ns - queued_ns + coalesce(ahead_ns, 0)) / 1e6 FROM batch
+         WHERE edge = ? ORDER BY id DESC LIMIT ${DWELL_BATCHES}`,
+        { pluck: true },
+      )
+      .all(edge)
+      .sort((a, b) => a - b);
+  }
+
+  /** Keeps entries of a node's gap ledger; what was told before, and has grown since, is told anew. */
+  addGaps(edge: string, gaps: readonly Gap[]): void {
+    const add = this.#db.prepare<never, Value[]>(
+      `INSERT OR REPLACE INTO gap VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+    );
+    this.#db.transaction(() => {
+      for (const g of gaps)
+        add.run(
+          ...[edge, g.destination, g.class, g.epoch, g.from, g.to, JSON.stringify(g.pipelines), g.events, g.readings],
+          ...[g.firstNs ?? null, g.lastNs ?? null, g.reason, g.atNs],
+        );
+    });
+  }
+
+  /** Lists a node's gaps, newest first. */
+  gaps(edge: string, limit: number): { totalCount: number; gaps: Gap[] } {
+    const count = "SELECT count(*) AS n FROM gap WHERE edge = ?";
+    const rows = this.#db
+      .prepare<GapRow, [string, number]>("SELECT * FROM gap WHERE edge = ? ORDER BY atNs DESC LIMIT ?", { bigint: true })
+      .all(edge, limit);
+    return { totalCount: this.#db.prepare<{ n: number }, [string]>(count).get(edge)!.n, gaps: rows.map(gapOf) };
+  }
+
   /** Keeps a code; those that ran out go. */
   addCode(hash: Uint8Array, expiresMs: number, nowMs: number): void {
     this.#db.prepare<never, [number]>("DELETE FROM code WHERE expires_ms <= ?").run(nowMs);
@@ -208,10 +299,10 @@ export class CloudStore {
   }
 
   /** Blocks of a device, newest first; with a resource only its values are read, and none is counted before. */
-  *pieces(edge: string, device: string, resource?: string): Generator<Piece> {
+  *pieces(edge: string, device: string, resource?: string): Generator<CloudPiece> {
     const rows = this.#db.prepare<PieceRow, [string, string, bigint, bigint, bigint]>(
-      `SELECT batch, block, min_origin, max_origin, readings FROM piece
-       WHERE edge = ? AND device = ? AND (max_origin, batch, block) < (?, ?, ?)
+      `SELECT batch, block, min_origin, max_origin, readings, ahead_ns FROM piece JOIN batch ON batch.id = piece.batch
+       WHERE piece.edge = ? AND device = ? AND (max_origin, batch, block) < (?, ?, ?)
        ORDER BY max_origin DESC, batch DESC, block DESC LIMIT ${PAGE_PIECES}`,
       { bigint: true },
     );
@@ -219,11 +310,12 @@ export class CloudStore {
     let after: [bigint, bigint, bigint] = [most, most, most];
     for (;;) {
       const page = rows.all(edge, device, ...after);
-      for (const { batch, block, min_origin, max_origin, readings } of page) {
+      for (const { batch, block, min_origin, max_origin, readings, ahead_ns } of page) {
         yield {
           minOrigin: min_origin,
           maxOrigin: max_origin,
           count: resource === undefined ? Number(readings) : undefined,
+          aheadNs: ahead_ns ?? 0n,
           open: () => [this.#blocksOf(Number(batch), resource)[Number(block)]],
         };
       }
@@ -233,16 +325,19 @@ export class CloudStore {
     }
   }
 
-  /** Every batch of a node in order of arrival. */
-  *batchesInOrder(edge: string): Generator<Block[]> {
-    const page = this.#db.prepare<{ id: number; blocks: Uint8Array }, [string, number]>(
-      `SELECT id, blocks FROM batch WHERE edge = ? AND id > ? ORDER BY id LIMIT ${PAGE_BATCHES}`,
+  /** Every batch of a node, in order of its sequences. */
+  *batchesInOrder(edge: string): Generator<{ pipeline: string; blocks: Block[] }> {
+    const page = this.#db.prepare<BatchRow, [string, string, number, number]>(
+      `SELECT stream, epoch, sequence, pipeline, blocks FROM batch
+       WHERE edge = ? AND (stream, epoch, sequence) > (?, ?, ?)
+       ORDER BY stream, epoch, sequence LIMIT ${PAGE_BATCHES}`,
     );
-    for (let after = 0; ;) {
-      const rows = page.all(edge, after);
-      for (const row of rows) yield decodeBlocks(row.blocks);
+    for (let after: [string, number, number] = ["", 0, 0]; ;) {
+      const rows = page.all(edge, ...after);
+      for (const { pipeline, blocks } of rows) yield { pipeline, blocks: decodeBlocks(blocks) };
       if (rows.length < PAGE_BATCHES) return;
-      after = rows.at(-1)!.id;
+      const { stream, epoch, sequence } = rows.at(-1)!;
+      after = [stream, epoch, sequence];
     }
   }
 
@@ -270,4 +365,15 @@ function spanOf(block: Block): { min: bigint; max: bigint } {
     if (origin > max) max = origin;
   }
   return { min, max };
+}
+
+function gapOf({ pipelines, epoch, from, to, events, readings, firstNs, lastNs, ...row }: GapRow): Gap {
+  const numbers = { epoch, from, to, events, readings };
+  const known = Object.entries({ firstNs, lastNs }).filter(([, value]) => value !== null);
+  return {
+    ...row,
+    ...Object.fromEntries(Object.entries(numbers).map(([name, value]) => [name, Number(value)])),
+    ...Object.fromEntries(known),
+    pipelines: JSON.parse(pipelines) as string[],
+  } as Gap;
 }

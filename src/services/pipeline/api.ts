@@ -9,6 +9,12 @@ export const PIPELINE_ENROLL_FAILED = code(
   "Check the cloud's address, that it runs, and that the code is fresh ('holdfast cloud code').",
 );
 
+export const PIPELINE_OUTBOX_FULL = code(
+  "PIPELINE_OUTBOX_FULL",
+  "full",
+  "See what waits with 'holdfast backlog'; mend the link, raise outboxBytesMax, or let the outbox drop what is oldest (outboxWhenFull).",
+);
+
 export const Destination = Type.Object({
   name: Type.String(),
   url: Type.String(),

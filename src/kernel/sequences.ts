@@ -10,8 +10,48 @@ export class SequenceSet {
   readonly #from: number[] = [];
   readonly #to: number[] = [];
 
+  constructor(ranges: Iterable<SequenceRange> = []) {
+    for (const { from, to } of ranges) this.add(from, to);
+  }
+
+  /** Ranges there are. */
   get size(): number {
     return this.#from.length;
+  }
+
+  /** The highest number in it; 0 where there is none. */
+  get high(): number {
+    return this.#to.at(-1) ?? 0;
+  }
+
+  has(number: number): boolean {
+    return this.through(number - 1) >= number;
+  }
+
+  /** How far all numbers after `after` are in it, without a gap; `after` itself where the next one is not. */
+  through(after: number): number {
+    const at = this.#search(after + 1);
+    return at < this.#from.length && this.#from[at] <= after + 1 ? this.#to[at] : after;
+  }
+
+  /** The first number of the range that `number` is in; the one after it where it is in none. */
+  start(number: number): number {
+    const at = this.#search(number);
+    return at < this.#from.length && this.#from[at] <= number ? this.#from[at] : number + 1;
+  }
+
+  /** The highest number up to `most` that is in it; 0 where there is none. */
+  last(most: number): number {
+    if (most < 1) return 0;
+    const at = this.#search(most);
+    if (at < this.#from.length && this.#from[at] <= most) return most;
+    return at > 0 ? this.#to[at - 1] : 0;
+  }
+
+  /** The first number above `after` that is in it; undefined where none is. */
+  next(after: number): number | undefined {
+    const at = this.#search(after + 1);
+    return at < this.#from.length ? Math.max(after + 1, this.#from[at]) : undefined;
   }
 
   /** Adds a range; answers how many of its numbers were there before. */
@@ -36,7 +76,7 @@ export class SequenceSet {
   }
 
   /** The first ranges, in order. */
-  ranges(most: number): SequenceRange[] {
+  ranges(most = this.size): SequenceRange[] {
     return this.#from.slice(0, most).map((from, i) => ({ from, to: this.#to[i] }));
   }
 
