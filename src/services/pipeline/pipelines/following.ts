@@ -1,0 +1,315 @@
+/**
+ * Follows the bus for one pipeline: takes record after record through its functions and gathers what they give into batches
+ * for the outbox. What comes out is the same every time, so that its events can be counted: after a restart what the outbox
+ * has of them is dropped by that count. What the time brings forth is not made again, and so kept with the checkpoint.
+ */
+import { makeCall } from "../../../kernel/call.ts";
+import { asFailure } from "../../../kernel/error.ts";
+import { sliceBlock } from "../../../kernel/events/blocks.ts";
+import { decodeBlocks } from "../../../kernel/events/codec.ts";
+import type { Block } from "../../../kernel/events/model.ts";
+import type { BusRecord, FollowItem } from "../../bus/api.ts";
+import { makeBatches, valuesOf } from "../batch.ts";
+import { Chain } from "./chain.ts";
+import { batchLimitsOf, type PipelineDefinition } from "./definition.ts";
+import { Gathered } from "./gathered.ts";
+import type { Parts } from "./parts.ts";
+import { queueBatches } from "./queueing.ts";
+import type { Mark } from "./tables.ts";
+
+export const FOLLOWER = "pipeline";
+const ITEM_BYTES_MAX = 512 * 1024;
+/** Functions are told the time so often. */
+const TICK_EVERY_MS = 1_000;
+/** What the functions remember goes to the disk so often, and less often where that takes over 2% of the time. */
+const CHECKPOINT_EVERY_MS = 1_000;
+const CHECKPOINT_COST_SHARE = 50;
+
+/** What goes to the outbox as one. */
+interface Cut extends Mark {
+  readonly gathered: Gathered;
+  readonly state: readonly unknown[] | undefined;
+}
+
+export class Following {
+  readonly #p: Parts;
+  readonly #name: string;
+  readonly #definition: PipelineDefinition;
+  readonly #limits: { readonly events: number; readonly ms: number };
+  readonly chain: Chain;
+  /** Ends the stream when a timed flush failed: the run must not go on past a batch that is in no outbox. */
+  readonly #ending = new AbortController();
+  #gathered = new Gathered();
+  #through = 0;
+  #emitted = 0;
+  /** Events to come that the outbox has already; and all of what comes up to this position. */
+  #drop = 0;
+  #dropThrough = 0;
+  /** Before the functions have seen what is on the bus, it is too early to tell them the time. */
+  #isLive = false;
+  /** Since when nothing came; infinite while something is taken. */
+  #takenMs: number;
+  /** Flushes, one after the other; rejected for good when one failed. */
+  #flushing: Promise<void> = Promise.resolve();
+  readonly #onTheirWay = new Set<Gathered>();
+  #flushTimer: NodeJS.Timeout | undefined;
+  #checkpointMs: number;
+  #checkpointCostMs = 0;
+  /** All of it up to here is in the outbox, or never will be. */
+  #followed: Mark = { position: 0, emitted: 0 };
+  /** What the disk knows: from here on the bus is needed. */
+  #safe = 0;
+  #noted = 0;
+
+  constructor(parts: Parts, name: string, definition: PipelineDefinition) {
+    this.#p = parts;
+    this.#name = name;
+    this.#definition = definition;
+    this.#limits = batchLimitsOf(definition.functions);
+    this.chain = new Chain(definition.functions, parts.pseudonymKey);
+    this.#checkpointMs = this.#takenMs = parts.clock.monotonicMs();
+  }
+
+  /** Position of the bus from which on this pipeline needs it. */
+  get safe(): number {
+    return this.#safe;
+  }
+
+  /** Position of the bus up to which all is in the outbox, or never will be. */
+  get followed(): number {
+    return this.#followed.position;
+  }
+
+  /**
+   * Follows until the signal aborts; or, for the last time with this definition (`isLast`), until all is made again that
+   * the outbox has.
+   */
+  async run(signal: AbortSignal, isLast = false): Promise<void> {
+    const { bus } = this.#p;
+    const until = this.#begin();
+    if (isLast && this.#through >= until) return;
+    const ended = AbortSignal.any([signal, this.#ending.signal]);
+    const call = makeCall({ caller: FOLLOWER, timeoutMs: Number.POSITIVE_INFINITY, signal: ended });
+    const ticking = setInterval(() => this.#guarded(() => this.#tick()), TICK_EVERY_MS).unref();
+    try {
+      const { topics } = this.#definition;
+      const filter = topics.length > 0 ? { topics: [...topics] } : {};
+      const after = this.#through;
+      for await (const item of bus.follow({ follower: FOLLOWER, after, bytesMax: ITEM_BYTES_MAX, ...filter }, call)) {
+        this.#takenMs = Number.POSITIVE_INFINITY;
+        await this.#take(item, after);
+        this.#takenMs = this.#p.clock.monotonicMs();
+        if (isLast && this.#through >= until) break;
+        if (this.#gathered.events > 0) this.#flushSoon();
+        else this.#guarded(() => this.#flush());
+      }
+      // The reason why it ended, where a timed flush failed.
+      await this.#flushing;
+    } finally {
+      clearInterval(ticking);
+      clearTimeout(this.#flushTimer);
+      await this.#flushing.catch(() => undefined); // Thrown above, or overtaken by another failure.
+      call.end(false);
+    }
+  }
+
+  /** Where to begin, and what of it is in the outbox already; answers the position that this reaches to. */
+  #begin(): number {
+    const { outbox, tables } = this.#p;
+    const kept = tables.load(this.#name)!;
+    const queued = outbox.followed(this.#name);
+    const isAhead = queued && (queued.emitted === undefined ? queued.through > kept.position : queued.emitted > kept.emitted);
+    const ahead = isAhead ? { position: queued.through, emitted: queued.emitted ?? kept.emitted } : kept;
+    const start = this.chain.isStateful ? kept : ahead;
+    if (this.chain.isStateful) {
+      if (kept.state) this.chain.load(kept.state);
+      this.#drop = ahead.emitted - kept.emitted;
+      // The cloud has told the position, and not how many events that are.
+      if (queued && queued.emitted === undefined) this.#dropThrough = queued.through;
+    }
+    this.#followed = { position: start.position, emitted: start.emitted };
+    this.#through = this.#safe = start.position;
+    this.#noted = kept.position;
+    this.#emitted = start.emitted;
+    const hasPending = isAhead || queued?.emitted === kept.emitted;
+    this.#resume(kept.pending.flatMap((bytes) => decodeBlocks(bytes)), hasPending ? 0 : kept.emitted - (queued?.emitted ?? 0));
+    return ahead.position;
+  }
+
+  /** Gathers the last of what was given before the checkpoint, as far as the outbox has not got it. */
+  #resume(pending: readonly Block[], missing: number): void {
+    const events = eventsIn(pending);
+    this.#emitted -= events;
+    this.#followed = { ...this.#followed, emitted: this.#emitted };
+    const drop = this.#drop;
+    this.#drop = Math.max(0, events - Math.max(0, missing));
+    this.#emit(pending, 0);
+    this.#drop = drop;
+    if (this.#gathered.events > 0) this.#flushSoon();
+  }
+
+  async #take(item: FollowItem, after: number): Promise<void> {
+    if (item.gap)
+      this.#p.log.warn({ ...item.gap, pipeline: this.#name }, "records of the bus are gone before the pipeline had them");
+    const first = item.records[0]?.position ?? item.next;
+    if (this.#through === after && first <= after) this.#beginAnew(first - 1);
+    for (const record of item.records) {
+      if (record.kind === "events") await this.#add(record);
+      this.#through = record.position;
+      if (this.#gathered.isFull(this.#limits.events)) await this.#flush();
+    }
+    this.#through = Math.max(this.#through, item.next);
+  }
+
+  /** The bus counts from the beginning again: its journal was lost. What it has now, nobody has seen. */
+  #beginAnew(position: number): void {
+    this.#p.log.error(
+      { followed: this.#through, position, pipeline: this.#name },
+      "the bus has begun anew, behind what was followed of it; it is followed from there",
+    );
+    this.#drop = this.#dropThrough = 0;
+    this.#through = position;
+    this.#checkpoint({ position, emitted: this.#emitted, state: this.#stateNow() });
+  }
+
+  /** Takes a record through the functions; what is gathered goes first where both are too much. */
+  async #add({ payload, position }: BusRecord): Promise<void> {
+    const { decoded, log } = this.#p;
+    let blocks: readonly Block[];
+    try {
+      // What comes of a topic filter is a part of the record.
+      blocks = this.#definition.topics.length > 0 ? decodeBlocks(payload) : decoded.of(position, payload);
+    } catch (error) {
+      const { code } = asFailure(error);
+      return log.error({ position, code, err: error }, "a record of the bus cannot be read and is passed by");
+    }
+    const values = valuesIn(blocks);
+    if (this.#gathered.events > 0 && this.#gathered.isFull(this.#limits.events, values, payload.length))
+      await this.#flush();
+    const given = this.chain.push(blocks);
+    if (position <= this.#dropThrough) this.#drop = Math.max(this.#drop, eventsIn(given));
+    this.#emit(given, Math.round((payload.length * valuesIn(given)) / Math.max(1, values)));
+  }
+
+  /** Gathers what the functions gave, but for what the outbox has of it. */
+  #emit(blocks: readonly Block[], bytes: number): void {
+    const fresh: Block[] = [];
+    for (const block of blocks) {
+      const events = block.sequences.length;
+      const known = Math.min(events, this.#drop);
+      this.#drop -= known;
+      this.#emitted += events;
+      if (known < events) fresh.push(known === 0 ? block : sliceBlock(block, known, events));
+    }
+    this.#gathered.add(fresh, bytes, this.#p.clock.monotonicMs());
+  }
+
+  #flushSoon(): void {
+    this.#flushTimer ??= setTimeout(() => this.#guarded(() => this.#flush()), this.#limits.ms);
+  }
+
+  /** Runs what a timer wants; a failure ends the run. */
+  #guarded(work: () => Promise<void> | void): void {
+    void (async () => work())().catch((error: unknown) => {
+      this.#flushing = Promise.reject(error as Error);
+      this.#flushing.catch(() => undefined);
+      this.#ending.abort();
+    });
+  }
+
+  /** Tells the functions the time, once they have seen what is on the bus: what is due by it leaves though nothing came. */
+  #tick(): void {
+    const nowMs = this.#p.clock.monotonicMs();
+    // When nothing has come for a while, there is nothing.
+    this.#isLive ||= nowMs - this.#takenMs >= TICK_EVERY_MS;
+    if (!this.#isLive || this.#drop > 0 || !this.#isCheckpointDue()) return;
+    const due = this.chain.tick(BigInt(Math.round(nowMs * 1e6)));
+    if (!due) return;
+    this.#emit(due, 0);
+    this.#checkpoint({ position: this.#through, emitted: this.#emitted, state: this.#stateNow() });
+    this.#flushSoon();
+  }
+
+  /** Has the functions give all that they hold, for good: another definition, or none, takes the place of this one. */
+  async finish(): Promise<void> {
+    this.#emit(this.chain.flush(), 0);
+    this.#checkpoint({ position: this.#through, emitted: this.#emitted, state: undefined });
+    await this.#flush();
+  }
+
+  /** Puts what is gathered into the outbox, one flush after the other; where there is nothing, the position moves on. */
+  #flush(): Promise<void> {
+    clearTimeout(this.#flushTimer);
+    this.#flushTimer = undefined;
+    const gathered = this.#gathered;
+    const state = this.#isCheckpointDue() ? this.#stateNow() : undefined;
+    const cut = { gathered, position: this.#through, emitted: this.#emitted, state };
+    this.#gathered = new Gathered();
+    this.#onTheirWay.add(gathered);
+    this.#flushing = this.#reach(this.#flushing, cut);
+    return this.#flushing;
+  }
+
+  async #reach(before: Promise<void>, { gathered, position, emitted, state }: Cut): Promise<void> {
+    await before;
+    if (gathered.events > 0)
+      await queueBatches(this.#p, {
+        pipeline: this.#name,
+        definition: this.#definition,
+        eventsMax: this.#limits.events,
+        gathered,
+        before: this.#followed,
+        after: { position, emitted },
+      });
+    this.#onTheirWay.delete(gathered);
+    this.#followed = { position, emitted };
+    if (!this.chain.isStateful) this.#safe = position;
+    // What was gathered since is given after this moment: the functions will give it again.
+    else if (state && position > this.#safe) this.#keep({ position, emitted, state }, []);
+  }
+
+  #stateNow(): unknown[] | undefined {
+    return this.chain.isStateful ? this.chain.save() : undefined;
+  }
+
+  #isCheckpointDue(): boolean {
+    const everyMs = Math.max(CHECKPOINT_EVERY_MS, this.#checkpointCostMs * CHECKPOINT_COST_SHARE);
+    return this.chain.isStateful && this.#p.clock.monotonicMs() - this.#checkpointMs >= everyMs;
+  }
+
+  /** Keeps how things are now, with all that is not in the outbox yet. */
+  #checkpoint(now: Omit<Cut, "gathered">): void {
+    const blocks = [...this.#onTheirWay, this.#gathered].flatMap((gathered) => gathered.blocks);
+    this.#keep(now, blocks);
+  }
+
+  #keep({ position, emitted, state }: Omit<Cut, "gathered">, blocks: readonly Block[]): void {
+    const { clock, departures, tables } = this.#p;
+    const startMs = clock.monotonicMs();
+    const pending = makeBatches(blocks, this.#limits.events, () => undefined).map((batch) => batch.blocks);
+    const definition = JSON.stringify(this.#definition);
+    tables.save(this.#name, { position, emitted, definition, state, pending }, departures.of(this.#name));
+    this.#checkpointMs = clock.monotonicMs();
+    this.#checkpointCostMs = this.#checkpointMs - startMs;
+    this.#safe = this.#noted = position;
+  }
+
+  /** Sees to it that the disk knows how far this is, before the bus may drop what is behind. */
+  settle(): void {
+    const { outbox, tables } = this.#p;
+    if (this.chain.isStateful) {
+      if (this.#through > this.#safe && this.#gathered.events === 0 && this.#isCheckpointDue())
+        this.#guarded(() => this.#flush());
+      return;
+    }
+    const { position, emitted } = this.#followed;
+    const queued = outbox.followed(this.#name);
+    // What the filter left out is in no batch that would tell the position.
+    if (position <= this.#noted || (queued?.emitted === emitted && queued.through >= position)) return;
+    tables.note(this.#name, this.#followed);
+    this.#noted = position;
+  }
+}
+
+const valuesIn = (blocks: readonly Block[]): number => blocks.reduce((sum, block) => sum + valuesOf(block), 0);
+const eventsIn = (blocks: readonly Block[]): number => blocks.reduce((sum, block) => sum + block.sequences.length, 0);
