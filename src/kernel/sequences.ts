@@ -75,6 +75,18 @@ export class SequenceSet {
     return known;
   }
 
+  /** Those in it that are not in another one. */
+  without(other: SequenceSet): SequenceRange[] {
+    const left: SequenceRange[] = [];
+    for (const { from, to } of this.ranges())
+      for (let after = other.through(from - 1); after < to;) {
+        const end = Math.min(to, (other.next(after) ?? to + 1) - 1);
+        left.push({ from: after + 1, to: end });
+        after = other.through(end);
+      }
+    return left;
+  }
+
   /** The first ranges, in order. */
   ranges(most = this.size): SequenceRange[] {
     return this.#from.slice(0, most).map((from, i) => ({ from, to: this.#to[i] }));

@@ -8,7 +8,7 @@ import { spiffeName } from "../../kernel/identity/names.ts";
 import { makeKeyAndRequest } from "../../kernel/identity/request.ts";
 import type { Cloud } from "../cloud/api.ts";
 import { edgeName, enrollWith } from "./enroll.ts";
-import { openLink } from "./link.ts";
+import { openLink } from "./uplink/link.ts";
 import { call, EDGE, events, startCloud, startNode, temporary, until, Wire } from "../../../test/houses/uplink.ts";
 
 const refused = (message: RegExp) => ({ code: "PIPELINE_ENROLL_FAILED", message });

@@ -12,8 +12,8 @@ import { TlsIdentity } from "../../kernel/identity/tls.ts";
 import { cloud } from "../cloud/api.ts";
 import { PIPELINE_ENROLL_FAILED } from "./api.ts";
 import { forbiddenPort } from "./destinations/wire.ts";
-import { targetOf } from "./link.ts";
 import type { Enrollment } from "./store.ts";
+import { targetOf } from "./uplink/link.ts";
 
 const FINGERPRINT_BYTES = 32;
 

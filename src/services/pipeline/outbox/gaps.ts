@@ -7,14 +7,15 @@ import type { BatchNote } from "./record.ts";
 
 /** Where the ledger is kept. */
 export interface GapStore {
-  /** Adds an entry, or lengthens the last one where it goes on with it. */
-  addGap(gap: Gap): void;
+  /** Adds an entry, or lengthens the one that it goes on with; false where all of it is known. */
+  add(gap: Gap): boolean;
 }
 
 export class Gaps {
   readonly #store: GapStore;
   readonly #clock: Clock;
   readonly #log: Log;
+  readonly #listeners: (() => void)[] = [];
 
   constructor(store: GapStore, clock: Clock, log: Log) {
     this.#store = store;
@@ -22,11 +23,17 @@ export class Gaps {
     this.#log = log;
   }
 
+  /** Calls back after each entry. */
+  onAdded(listener: () => void): void {
+    this.#listeners.push(listener);
+  }
+
   /** Enters a range. */
   add(tally: Tally, reason: GapReason): void {
     for (const gap of tally.gaps(reason, this.#clock.wallNs())) {
-      this.#store.addGap(gap);
+      if (!this.#store.add(gap)) continue;
       const { destination, class: of, from, to, events } = gap;
+      for (const listener of this.#listeners) listener();
       this.#log.warn({ destination, class: of, from, to, events, reason }, "batches do not reach their destination");
     }
   }

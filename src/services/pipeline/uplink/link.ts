@@ -2,24 +2,26 @@
 import { Agent } from "node:https";
 import { connect as connectTcp, type Socket } from "node:net";
 import { connect as connectTls, type ConnectionOptions } from "node:tls";
-import { makeCall } from "../../kernel/call.ts";
-import { checkValue } from "../../kernel/check.ts";
-import type { Clock } from "../../kernel/clock.ts";
-import { connect, type Target } from "../../kernel/connect.ts";
-import type { Output, Service } from "../../kernel/contract.ts";
-import { fail, UNAVAILABLE } from "../../kernel/error.ts";
-import { spiffeName } from "../../kernel/identity/names.ts";
-import { makeKeyAndRequest } from "../../kernel/identity/request.ts";
-import { TlsIdentity } from "../../kernel/identity/tls.ts";
-import { cloud } from "../cloud/api.ts";
-import type { QueuedBatch } from "./outbox.ts";
-import type { Enrollment } from "./store.ts";
+import { makeCall } from "../../../kernel/call.ts";
+import { checkValue } from "../../../kernel/check.ts";
+import type { Clock } from "../../../kernel/clock.ts";
+import { connect, type Target } from "../../../kernel/connect.ts";
+import type { Output, Service } from "../../../kernel/contract.ts";
+import { fail, UNAVAILABLE } from "../../../kernel/error.ts";
+import { spiffeName } from "../../../kernel/identity/names.ts";
+import { makeKeyAndRequest } from "../../../kernel/identity/request.ts";
+import { TlsIdentity } from "../../../kernel/identity/tls.ts";
+import type { SequenceRange } from "../../../kernel/sequences.ts";
+import { cloud, type Gap } from "../../cloud/api.ts";
+import type { QueuedBatch } from "../outbox/record.ts";
+import type { Enrollment } from "../store.ts";
 
-export const STREAM = "main";
-/** An answer later than this is none. */
+/** An answer later than this is none; a request gets so much more as its bytes take on a link that is as slow as this. */
 const REQUEST_TIMEOUT_MS = 30_000;
+const LINK_BYTES_PER_S_MIN = 64;
 /** Below what the cloud waits (65 s), so that the one who sends is the one who closes. */
 const IDLE_MS_MAX = 50_000;
+/** One for what is new, one for what waits, one for certificates and marks; more where an answer is late. */
 const CONNECTIONS_MAX = 4;
 
 type CloudClient = Service<typeof cloud>;
@@ -28,9 +30,12 @@ export type Marked = Output<typeof cloud, "mark">;
 export type Signed = Pick<Enrollment, "certPem" | "keyPem">;
 
 export interface ToSend {
+  readonly stream: string;
   readonly epoch: number;
-  /** What the cloud has said to have. */
-  readonly durable: number;
+  /** The sequence that the first batch follows. */
+  readonly previous: number;
+  readonly opens: boolean;
+  readonly absent: readonly SequenceRange[];
   readonly batches: readonly QueuedBatch[];
 }
 
@@ -38,7 +43,9 @@ export interface Link {
   readonly bytes: { readonly sent: number; readonly received: number };
   /** Sends batches; what is answered fits them. */
   accept(to: ToSend, signal: AbortSignal): Promise<Accepted>;
-  mark(epoch: number, signal: AbortSignal): Promise<Marked>;
+  mark(stream: string, epoch: number, signal: AbortSignal): Promise<Marked>;
+  /** Tells entries of the gap ledger. */
+  reportGaps(gaps: readonly Gap[], signal: AbortSignal): Promise<void>;
   /** Gets a new certificate and uses it from the next connection on. */
   renew(signal: AbortSignal): Promise<Signed>;
   close(): void;
@@ -108,15 +115,25 @@ export function openLink({ caPem, certPem, cloud: node, edge, keyPem, url }: Enr
   const agent = new MeteredAgent(() => identity.clientOptions({ node, service: "cloud" }), meter);
   const target = targetOf(url, agent);
   const client = connect(cloud, { resolver: { pick: () => target, failed: () => undefined } });
+  let heard: Heard | undefined;
   return {
     get bytes() {
       return meter.bytes;
     },
-    accept: (to, signal) => accept(client, to, signal),
-    async mark(epoch, signal) {
+    async accept(to, signal) {
+      const sent = { ...to, sentNs: clock.wallNs(), ...(heard ? { heard } : {}) };
+      const accepted = await accept(client, sent, signal);
+      heard = { answeredNs: accepted.receivedNs + BigInt(accepted.durationUs) * 1000n, atNs: clock.wallNs() };
+      return accepted;
+    },
+    async mark(stream, epoch, signal) {
       const call = makeCall({ caller: "pipeline", timeoutMs: REQUEST_TIMEOUT_MS, signal });
-      const marked = await client.mark({ stream: STREAM, epoch }, call).finally(() => call.end(false));
+      const marked = await client.mark({ stream, epoch }, call).finally(() => call.end(false));
       return checked("mark", marked);
+    },
+    async reportGaps(gaps, signal) {
+      const call = makeCall({ caller: "pipeline", timeoutMs: REQUEST_TIMEOUT_MS, signal });
+      await client.reportGaps({ body: { gaps: [...gaps] } }, call).finally(() => call.end(false));
     },
     async renew(signal) {
       const { csrPem, keyPem: newKey } = await makeKeyAndRequest(spiffeName(node, `edge.${edge}`));
@@ -133,22 +150,28 @@ export function openLink({ caPem, certPem, cloud: node, edge, keyPem, url }: Enr
   };
 }
 
+/** When the cloud answered by its clock, and when that was heard by ours: both tell it how far ours is off. */
+interface Heard {
+  readonly answeredNs: bigint;
+  readonly atNs: bigint;
+}
+
 async function accept(
   client: CloudClient,
-  { epoch, durable, batches }: ToSend,
+  { previous, batches, absent, ...to }: ToSend & { readonly sentNs: bigint; readonly heard?: Heard },
   signal: AbortSignal,
 ): Promise<Accepted> {
-  const call = makeCall({ caller: "pipeline", timeoutMs: REQUEST_TIMEOUT_MS, signal });
-  const chain = batches.map(({ sequence, through, queuedNs, blocks }, i) => {
-    const previous = i === 0 ? durable : batches[i - 1].sequence;
-    return { sequence, previous, through, queuedNs, blocks };
-  });
-  const answer = await client
-    .accept({ body: { stream: STREAM, epoch, batches: chain } }, call)
-    .finally(() => call.end(false));
-  const accepted = checked("accept", answer);
+  const bytes = batches.reduce((sum, { blocks }) => sum + blocks.length, 0);
+  const timeoutMs = REQUEST_TIMEOUT_MS + (bytes * 1000) / LINK_BYTES_PER_S_MIN;
+  const call = makeCall({ caller: "pipeline", timeoutMs, signal });
+  const chain = batches.map(({ sequence, pipeline, through, queuedNs, blocks }, i) => ({
+    ...{ sequence, previous: i === 0 ? previous : batches[i - 1].sequence, pipeline, queuedNs, blocks },
+    ...(through === undefined ? {} : { through }),
+  }));
+  const body = { ...to, absent: [...absent], batches: chain };
+  const accepted = checked("accept", await client.accept({ body }, call).finally(() => call.end(false)));
   // Were it believed, batches that nobody has would be let go of.
-  if (accepted.durable <= durable || !batches.some(({ sequence }) => sequence === accepted.durable))
+  if (!batches.some(({ sequence }) => sequence === accepted.durable))
     throw fail(
       UNAVAILABLE,
       `the cloud answers that it has batches up to ${accepted.durable}; ${batches[0].sequence} to ${batches.at(-1)!.sequence} were sent`,

@@ -1,8 +1,8 @@
 /** Renews the node's certificate at a third of its lifetime; failing that the old one serves on. */
 import { X509Certificate } from "node:crypto";
-import type { Clock } from "../../kernel/clock.ts";
-import { asFailure } from "../../kernel/error.ts";
-import type { Log } from "../../kernel/log.ts";
+import type { Clock } from "../../../kernel/clock.ts";
+import { asFailure } from "../../../kernel/error.ts";
+import type { Log } from "../../../kernel/log.ts";
 import type { Link, Signed } from "./link.ts";
 
 /** A renewal that failed is tried again after so long. */

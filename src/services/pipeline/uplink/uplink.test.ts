@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { cpSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { Failure, fail, INTERNAL } from "../../kernel/error.ts";
-import type { Cloud } from "../cloud/api.ts";
+import { Failure, fail, INTERNAL } from "../../../kernel/error.ts";
+import type { Cloud } from "../../cloud/api.ts";
 import {
   call,
   events,
