@@ -67,7 +67,16 @@ export class Audit {
     const key = `${epoch} ${pipeline} ${name}`;
     let found = this.#publishers.get(key);
     if (!found) {
-      found = { pipeline, name, epoch, events: 0, readings: 0, duplicates: 0, outOfOrder: 0, sequences: new SequenceSet() };
+      found = {
+        pipeline,
+        name,
+        epoch,
+        events: 0,
+        readings: 0,
+        duplicates: 0,
+        outOfOrder: 0,
+        sequences: new SequenceSet(),
+      };
       this.#publishers.set(key, found);
     }
     return found;

@@ -268,7 +268,9 @@ export class CloudStore {
   gaps(edge: string, limit: number): { totalCount: number; gaps: Gap[] } {
     const count = "SELECT count(*) AS n FROM gap WHERE edge = ?";
     const rows = this.#db
-      .prepare<GapRow, [string, number]>("SELECT * FROM gap WHERE edge = ? ORDER BY atNs DESC LIMIT ?", { bigint: true })
+      .prepare<GapRow, [string, number]>("SELECT * FROM gap WHERE edge = ? ORDER BY atNs DESC LIMIT ?", {
+        bigint: true,
+      })
       .all(edge, limit);
     return { totalCount: this.#db.prepare<{ n: number }, [string]>(count).get(edge)!.n, gaps: rows.map(gapOf) };
   }

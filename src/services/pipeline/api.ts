@@ -1,7 +1,9 @@
 /** The pipeline: follows the bus, filters, batches, encodes, keeps in the outbox, and sends to the cloud as the link allows. */
 import { type Static, Type } from "typebox";
-import { contract, get, post, type Service } from "../../kernel/contract.ts";
+import { Event } from "../../kernel/edgex.ts";
+import { contract, del, get, post, type Service } from "../../kernel/contract.ts";
 import { code } from "../../kernel/error.ts";
+import { Gap } from "../cloud/api.ts";
 
 export const PIPELINE_ENROLL_FAILED = code(
   "PIPELINE_ENROLL_FAILED",
@@ -15,8 +17,39 @@ export const PIPELINE_OUTBOX_FULL = code(
   "See what waits with 'holdfast backlog'; mend the link, raise outboxBytesMax, or let the outbox drop what is oldest (outboxWhenFull).",
 );
 
+export const PIPELINE_CLOUDS_TWO = code(
+  "PIPELINE_CLOUDS_TWO",
+  "invalid",
+  "Name one destination of kind 'cloud' in the config: the one that the node is enrolled at.",
+);
+export const PIPELINE_LETTER_UNKNOWN = code(
+  "PIPELINE_LETTER_UNKNOWN",
+  "not-found",
+  "See which there are with 'holdfast deadletters'.",
+);
+
+/** Events of a dead letter that are shown. */
+export const LETTER_EVENTS_MAX = 100;
+
+const Id = Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER });
+
+/** A batch that a destination refused for good. */
+export const DeadLetter = Type.Object({
+  id: Id,
+  destination: Type.String(),
+  pipeline: Type.String(),
+  priority: Type.Integer(),
+  reason: Type.String(),
+  atMs: Type.Integer(),
+  events: Type.Integer(),
+  readings: Type.Integer(),
+  bytes: Type.Integer(),
+});
+export type DeadLetter = Static<typeof DeadLetter>;
+
 export const Destination = Type.Object({
   name: Type.String(),
+  kind: Type.String(),
   url: Type.String(),
   state: Type.Union([
     Type.Literal("sending"),
@@ -55,9 +88,46 @@ export const pipeline = contract("pipeline", {
           bytes: Type.Integer(),
         }),
       ),
+      /** Entries of the gap ledger: the newest, and how many there are. */
+      gaps: Type.Object({ totalCount: Type.Integer(), newest: Type.Array(Gap) }),
     }),
     callers: ["node"],
     public: { scope: "node:read" },
+  }),
+  deadLetters: get("/deadletters", {
+    summary: "Lists the batches that a destination refused for good, newest first.",
+    input: { limit: Type.Integer({ minimum: 1, maximum: 1_000, default: 100 }) },
+    output: Type.Object({ deadLetters: Type.Array(DeadLetter) }),
+    callers: ["node"],
+    public: { scope: "node:read" },
+  }),
+  deadLetter: get("/deadletters/:id", {
+    summary: "Shows a batch that was refused, with its events where they can be read.",
+    input: { id: Id },
+    output: Type.Object({
+      deadLetter: DeadLetter,
+      events: Type.Array(Event),
+      unreadable: Type.Optional(Type.String()),
+    }),
+    errors: [PIPELINE_LETTER_UNKNOWN],
+    callers: ["node"],
+    public: { scope: "node:write" },
+  }),
+  replayDeadLetter: post("/deadletters/:id/replay", {
+    summary: "Puts a batch that was refused into the outbox again, for the destination that refused it.",
+    input: { id: Id },
+    output: Type.Object({}),
+    errors: [PIPELINE_LETTER_UNKNOWN, PIPELINE_OUTBOX_FULL],
+    callers: ["node"],
+    public: { scope: "node:write" },
+  }),
+  dropDeadLetter: del("/deadletters/:id", {
+    summary: "Lets go of a batch that was refused; the gap ledger tells of it.",
+    input: { id: Id },
+    output: Type.Object({}),
+    errors: [PIPELINE_LETTER_UNKNOWN],
+    callers: ["node"],
+    public: { scope: "node:write" },
   }),
   enroll: post("/enroll", {
     summary: "Joins the node to a cloud with a one-time code; what waits in the outbox goes there.",

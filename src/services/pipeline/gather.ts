@@ -10,7 +10,7 @@ import type { Log } from "../../kernel/log.ts";
 import type { Tracer } from "../../kernel/trace.ts";
 import type { Bus, BusRecord, FollowItem } from "../bus/api.ts";
 import { BATCH_BYTES_MAX, BATCH_VALUES_MAX, makeBatches, valuesOf } from "./batch.ts";
-import type { Outbox } from "./outbox.ts";
+import type { Outbox } from "./outbox/outbox.ts";
 import { rangesOf } from "./ranges.ts";
 import type { PipelineStore } from "./store.ts";
 
@@ -20,10 +20,35 @@ const ITEM_BYTES_MAX = 512 * 1024;
 const CONFIRM_EVERY_MS = 1_000;
 const CALL_TIMEOUT_MS = 5_000;
 
+/** How far the bus is followed. */
+export class Place {
+  readonly outbox: Outbox;
+  readonly #store: PipelineStore;
+  followed: number;
+  isCompared = false;
+
+  constructor(outbox: Outbox, store: PipelineStore) {
+    this.outbox = outbox;
+    this.#store = store;
+    this.followed = Math.max((store.get("followed") as number | undefined) ?? 0, this.recorded);
+  }
+
+  get recorded(): number {
+    return this.outbox.followed(PIPELINE)?.through ?? 0;
+  }
+
+  note(): void {
+    this.#store.set("followed", this.followed);
+  }
+}
+
+const PIPELINE = "all";
+const SHIPMENT = { pipeline: PIPELINE, destinations: ["cloud"], priority: 5 };
+
 export interface GatherOptions {
   readonly bus: Bus;
+  readonly place: Place;
   readonly outbox: Outbox;
-  readonly store: PipelineStore;
   readonly filter: (block: Block) => Block | undefined;
   readonly batchEvents: number;
   readonly batchMs: number;
@@ -63,12 +88,14 @@ class Gathering {
   }
 
   async run(): Promise<void> {
-    const { bus, outbox, signal } = this.#o;
+    const { bus, signal } = this.#o;
+    const { place } = this.#o;
+    if (!place.isCompared) place.followed = Math.max(place.followed, place.recorded);
     await this.#resume();
     const ended = AbortSignal.any([signal, this.#ending.signal]);
     const call = makeCall({ caller: FOLLOWER, timeoutMs: Number.POSITIVE_INFINITY, signal: ended });
     try {
-      this.#after = outbox.followed;
+      this.#after = place.followed;
       for await (const item of bus.follow({ follower: FOLLOWER, after: this.#after, bytesMax: ITEM_BYTES_MAX }, call)) {
         await this.#take(item);
         if (this.#events > 0)
@@ -88,43 +115,43 @@ class Gathering {
 
   /** Where the bus has a later confirmation of ours than we have, the outbox was lost: what it held is not sent twice. */
   async #resume(): Promise<void> {
-    const { bus, outbox, log, signal } = this.#o;
-    if (outbox.isCompared) return;
+    const { bus, place, log, signal } = this.#o;
+    if (place.isCompared) return;
     const call = makeCall({ caller: FOLLOWER, timeoutMs: CALL_TIMEOUT_MS, signal });
     const { followers } = await bus.backlog({}, call).finally(() => call.end(false));
     const position = followers.find(({ name }) => name === FOLLOWER)?.position ?? 0;
-    if (position > outbox.followed) {
-      log.warn({ from: outbox.followed + 1, to: position }, "the outbox lost what it had of these records of the bus");
-      outbox.followed = position;
+    if (position > place.followed) {
+      log.warn({ from: place.followed + 1, to: position }, "the outbox lost what it had of these records of the bus");
+      place.followed = position;
     }
-    outbox.isCompared = true;
+    place.isCompared = true;
   }
 
   async #take(item: FollowItem): Promise<void> {
-    const { log, outbox } = this.#o;
+    const { log, place } = this.#o;
     if (item.gap)
       log.warn({ from: item.gap.from, to: item.gap.to }, "records of the bus are gone before the pipeline had them");
     const first = item.records[0]?.position ?? item.next;
     if (this.#through === 0 && first <= this.#after) this.#beginAnew(first - 1);
     for (const record of item.records) {
       // The cloud has told meanwhile that it has this one.
-      if (record.position <= outbox.followed) continue;
+      if (record.position <= place.followed) continue;
       if (record.kind === "events") await this.#add(record);
       this.#through = record.position;
-      if (this.#isFull(0, 0)) await this.#flush();
+      if (this.#isFull(0, 0) || (this.#o.outbox.isUnsure && this.#events > 0)) await this.#flush();
     }
     this.#through = item.next;
   }
 
   /** The bus counts from the beginning again: its journal was lost. What it has now, nobody has seen. */
   #beginAnew(position: number): void {
-    const { log, outbox, store } = this.#o;
+    const { log, place } = this.#o;
     log.error(
-      { followed: outbox.followed, position },
+      { followed: place.followed, position },
       "the bus has begun anew, behind what was followed of it; it is followed from there",
     );
-    outbox.followed = position;
-    store.followed = position;
+    place.followed = position;
+    place.note();
     this.#confirmed = -1;
   }
 
@@ -162,10 +189,10 @@ class Gathering {
 
   /** Nothing waits: what was followed held nothing that leaves. But a flush before it may be on its way, or fail. */
   #pass(): void {
-    const { outbox } = this.#o;
+    const { place } = this.#o;
     const through = this.#through;
     this.#flushing = this.#afterFlush(async () => {
-      outbox.followed = Math.max(outbox.followed, through);
+      place.followed = Math.max(place.followed, through);
     });
     this.#flushing.catch(() => this.#ending.abort());
   }
@@ -189,8 +216,8 @@ class Gathering {
   }
 
   async #queue({ blocks, through, startMs }: { blocks: Block[]; through: number; startMs: number }): Promise<void> {
-    const { batchEvents, clock, log, outbox, tracer } = this.#o;
-    if (through <= outbox.followed) return;
+    const { batchEvents, clock, log, outbox, place, tracer } = this.#o;
+    if (through <= place.followed) return;
     const queuedNs = clock.wallNs();
     const encodeMs = clock.monotonicMs();
     const lost = ({ series, sequences }: Block) =>
@@ -200,7 +227,7 @@ class Gathering {
     const batches = made.map((batch, i) => ({
       ...batch,
       queuedNs,
-      through: i === made.length - 1 ? through : outbox.followed,
+      through: i === made.length - 1 ? through : place.followed,
     }));
     const ranges = rangesOf(blocks);
     const bytes = made.reduce((sum, batch) => sum + batch.blocks.length, 0);
@@ -211,8 +238,8 @@ class Gathering {
       `${made.length} batches, ${bytes} bytes, gathered in ${Math.round(encodeMs - startMs)} ms`,
     );
     const queueMs = clock.monotonicMs();
-    if (batches.length > 0) await outbox.add(batches);
-    else outbox.followed = Math.max(outbox.followed, through);
+    if (batches.length > 0) await outbox.add(SHIPMENT, batches);
+    place.followed = Math.max(place.followed, through);
     tracer.batch("queue", queueMs, ranges);
   }
 
@@ -228,11 +255,11 @@ class Gathering {
   }
 
   async #confirm(): Promise<void> {
-    const { bus, outbox, signal, store } = this.#o;
-    const position = outbox.followed;
+    const { bus, place, signal } = this.#o;
+    const position = place.followed;
     if (position <= this.#confirmed) return this.#events > 0 ? this.#confirmSoon() : undefined;
     // What the filter left out is in no batch that would tell the position: it is noted before the bus may drop it.
-    if (position > outbox.recorded) store.followed = position;
+    if (position > place.recorded) place.note();
     const call = makeCall({ caller: FOLLOWER, timeoutMs: CALL_TIMEOUT_MS, signal });
     await bus.confirm({ body: { follower: FOLLOWER, position } }, call).finally(() => call.end(false));
     this.#confirmed = position;

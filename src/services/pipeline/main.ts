@@ -1,103 +1,163 @@
 /** Wires the pipeline. */
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { Type } from "typebox";
-import { defineService, field } from "../../kernel/service.ts";
+import { type Static, Type } from "typebox";
+import { type Context, defineService, field } from "../../kernel/service.ts";
 import { bus } from "../bus/api.ts";
 import { pipeline } from "./api.ts";
+import { Destinations } from "./destinations.ts";
+import { Destinations as DestinationsConfig } from "./destinations/config.ts";
 import { edgeName, enrollWith } from "./enroll.ts";
 import { Filter, makeFilter } from "./filter.ts";
-import { gather } from "./gather.ts";
-import { Outbox } from "./outbox.ts";
+import { gather, Place } from "./gather.ts";
+import { Gaps } from "./outbox/gaps.ts";
+import { Outbox } from "./outbox/outbox.ts";
 import { makePipeline } from "./service.ts";
 import { PipelineStore } from "./store.ts";
-import { Uplink } from "./uplink.ts";
 
 /** The bus is followed so long after the start at the latest, whether the cloud has answered or not. */
 const ASKED_MS_MAX = 2_000;
 /** Less would not hold the batches of one large record of the bus. */
 const OUTBOX_BYTES_MIN = 4_194_304;
+/** Ten years. */
+const AGE_MS_MAX = 315_360_000_000;
+const SWEEP_EVERY_MS = 30_000;
+
+const config = Type.Object(
+  {
+    filter: field(Filter, {
+      description: "What leaves the node.",
+      default: { devices: [], profiles: [], resources: [] },
+    }),
+    batchEvents: field(Type.Integer({ minimum: 1, maximum: 10_000 }), {
+      description: "Events in a batch at the most.",
+      default: 1_000,
+      example: 100,
+    }),
+    batchMs: field(Type.Integer({ minimum: 1, maximum: 3_600_000 }), {
+      description: "Milliseconds that an event waits for its batch to fill.",
+      default: 500,
+      example: 60_000,
+    }),
+    destinations: field(DestinationsConfig, {
+      description: "Where batches go, by name; 'cloud' is the one that the node is enrolled at.",
+      default: { cloud: { kind: "cloud" } },
+      example: { cloud: { kind: "cloud" }, plant: { kind: "mqtt", url: "mqtts://broker.example:8883" } },
+    }),
+    outboxBytesMax: field(Type.Integer({ minimum: OUTBOX_BYTES_MIN }), {
+      description: "Bytes of batches that wait for their destinations.",
+      default: 1_073_741_824,
+      example: 67_108_864,
+    }),
+    outboxWhenFull: field(Type.Union([Type.Literal("refuse"), Type.Literal("drop")]), {
+      description:
+        "At outboxBytesMax: 'refuse', the pipelines stop, the bus keeps on, and nothing is dropped; or 'drop' the oldest batches of the lowest class, which the gap ledger tells.",
+      default: "refuse",
+      example: "drop",
+    }),
+    outboxAgeMsMax: field(Type.Integer({ minimum: 0, maximum: AGE_MS_MAX }), {
+      description:
+        "Milliseconds after which a batch that still waits is dropped, and told in the gap ledger; 0: never.",
+      default: 0,
+      example: 2_592_000_000,
+    }),
+  },
+  { additionalProperties: false },
+);
 
 export const main = defineService({
   contract: pipeline,
-  config: Type.Object(
-    {
-      filter: field(Filter, {
-        description: "What leaves the node.",
-        default: { devices: [], profiles: [], resources: [] },
-      }),
-      batchEvents: field(Type.Integer({ minimum: 1, maximum: 10_000 }), {
-        description: "Events in a batch at the most.",
-        default: 1_000,
-        example: 100,
-      }),
-      batchMs: field(Type.Integer({ minimum: 1, maximum: 3_600_000 }), {
-        description: "Milliseconds that an event waits for its batch to fill.",
-        default: 500,
-        example: 60_000,
-      }),
-      outboxBytesMax: field(Type.Integer({ minimum: OUTBOX_BYTES_MIN }), {
-        description:
-          "Bytes of batches that wait for the cloud; at the limit the pipeline stops, the bus keeps on, and nothing is dropped.",
-        default: 1_073_741_824,
-        example: 67_108_864,
-      }),
-    },
-    { additionalProperties: false },
-  ),
+  config,
   needs: ["bus"],
   stateful: true,
   async start(context) {
-    const { clock, config, directory, log, node, stopping, tracer } = context;
+    const { clock, config, directory, log, node, secrets, stopping: signal, tracer } = context;
     const store = new PipelineStore({ path: join(directory, "pipeline.db"), key: context.key("database"), log });
-    const key = context.key("outbox");
-    const known = { followed: store.followed, stream: store.stream };
-    const outbox = await Outbox.open({ directory, key, sizeBytesMax: config.outboxBytesMax, clock, log, known }).catch(
-      (error: unknown) => {
-        store.close();
-        throw error;
-      },
-    );
+    const gaps = new Gaps(store.gaps, clock, log);
+    const outbox = await openOutbox(context, store, gaps);
+    const parts = { outbox, store, gaps, clock, log, tracer, signal };
+    const destinations = new Destinations({ ...parts, node: edgeName(node), config: config.destinations, secrets });
+    const sending = destinations.run();
+    const sweeping = sweep(outbox, store, gaps, log, signal);
+    const place = new Place(outbox, store);
     const { batchEvents, batchMs } = config;
-    const uplink = new Uplink({ outbox, store, clock, log, tracer, signal: stopping });
-    const running = uplink.run();
     const follow = {
+      ...parts,
       bus: context.connect(bus),
-      outbox,
-      store,
+      place,
       filter: makeFilter(config.filter),
       batchEvents,
       batchMs,
-      clock,
-      log,
-      tracer,
-      signal: stopping,
     };
     // Were the outbox damaged, the cloud knows best from where on the bus is to be followed: it is asked first.
     const gathering = Promise.race([
-      uplink.asked,
-      sleep(ASKED_MS_MAX, undefined, { signal: stopping, ref: false }).catch(() => undefined),
+      destinations.cloud.asked,
+      sleep(ASKED_MS_MAX, undefined, { signal, ref: false }).catch(() => undefined),
     ]).then(() => gather(follow));
     return {
-      service: makePipeline({ edge: edgeName(node), outbox, store, uplink, enroll: enrollWith }),
+      service: makePipeline({
+        ...parts,
+        edge: edgeName(node),
+        cloud: destinations.cloud,
+        destinations: () => destinations.status(),
+        position: () => place.followed,
+        enroll: enrollWith,
+      }),
       health: () => healthOf(outbox, store),
       async stop() {
-        await Promise.all([gathering, running]);
-        uplink.save();
-        await outbox.journal.close();
+        await Promise.all([gathering, sending, sweeping]);
+        outbox.save();
+        await outbox.close();
         store.close();
       },
     };
   },
 });
 
-function healthOf(
-  { journal }: Outbox,
-  { replaced, missing }: PipelineStore,
-): { state: "passing" | "warning"; reason?: string } {
+type PipelineContext = Context<Static<typeof config>>;
+
+async function openOutbox(context: PipelineContext, store: PipelineStore, gaps: Gaps): Promise<Outbox> {
+  const { clock, config, directory, log } = context;
+  try {
+    return await Outbox.open({
+      directory,
+      key: context.key("outbox"),
+      sizeBytesMax: config.outboxBytesMax,
+      whenFull: config.outboxWhenFull,
+      ageMsMax: config.outboxAgeMsMax === 0 ? Number.POSITIVE_INFINITY : config.outboxAgeMsMax,
+      destinations: Object.keys(config.destinations),
+      ...{ clock, log, gaps, saved: store.outbox, save: (state) => (store.outbox = state) },
+    });
+  } catch (error) {
+    store.close();
+    throw error;
+  }
+}
+
+/** Lets go now and then of what has waited too long, and of dead letters beyond their limit. */
+async function sweep(
+  outbox: Outbox,
+  store: PipelineStore,
+  gaps: Gaps,
+  log: PipelineContext["log"],
+  signal: AbortSignal,
+): Promise<void> {
+  while (!signal.aborted) {
+    await sleep(SWEEP_EVERY_MS, undefined, { signal, ref: false }).catch(() => undefined);
+    if (signal.aborted) return;
+    try {
+      await outbox.sweep();
+      store.deadLetters.limit(gaps);
+    } catch (error) {
+      log.warn({ err: error }, "the outbox could not be swept; it is tried again");
+    }
+  }
+}
+
+function healthOf({ queues }: Outbox, { replaced }: PipelineStore): { state: "passing" | "warning"; reason?: string } {
   if (replaced)
     return { state: "warning", reason: `its damaged database was moved to ${replaced.movedTo}: enroll the node again` };
-  if (journal.losses.length > 0 || missing.length > 0)
-    return { state: "warning", reason: "batches were lost before the cloud had them; see 'holdfast backlog'" };
+  if (Object.values(queues).some(({ journal }) => journal.losses.length > 0))
+    return { state: "warning", reason: "batches were lost before their destinations had them; see 'holdfast backlog'" };
   return { state: "passing" };
 }

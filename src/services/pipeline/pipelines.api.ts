@@ -3,9 +3,17 @@ import { type Static, Type } from "typebox";
 import { del, get, put } from "../../kernel/contract.ts";
 import { code } from "../../kernel/error.ts";
 
-export const PIPELINE_UNKNOWN = code("PIPELINE_UNKNOWN", "not-found", "'holdfast pipelines' and 'holdfast rules' list what there is.");
+export const PIPELINE_UNKNOWN = code(
+  "PIPELINE_UNKNOWN",
+  "not-found",
+  "'holdfast pipelines' and 'holdfast rules' list what there is.",
+);
 export const PIPELINE_NAME_INVALID = code("PIPELINE_NAME_INVALID", "invalid", "Choose a name as the message says.");
-export const PIPELINE_TOO_MANY = code("PIPELINE_TOO_MANY", "limited", "Remove one that is not needed, or put two into one.");
+export const PIPELINE_TOO_MANY = code(
+  "PIPELINE_TOO_MANY",
+  "limited",
+  "Remove one that is not needed, or put two into one.",
+);
 export const PIPELINE_DESTINATION_UNKNOWN = code(
   "PIPELINE_DESTINATION_UNKNOWN",
   "invalid",

@@ -33,7 +33,9 @@ export class GapTable {
   add(gap: Gap): boolean {
     return this.#db.transaction(() => {
       const known = this.#at(gap);
-      const fresh = new SequenceSet([gap]).without(new SequenceSet(known.map(({ first: from, last: to }) => ({ from, to }))));
+      const fresh = new SequenceSet([gap]).without(
+        new SequenceSet(known.map(({ first: from, last: to }) => ({ from, to }))),
+      );
       for (const { from, to } of fresh) {
         // Of a part nobody knows how much was in it.
         const part = from === gap.from && to === gap.to ? gap : { ...gap, from, to, events: 0, readings: 0 };
@@ -48,7 +50,10 @@ export class GapTable {
   /** Lists entries, newest first. */
   list(most: number): Gap[] {
     const all = "SELECT json FROM gap ORDER BY id DESC LIMIT ?";
-    return this.#db.prepare<Row, [number]>(all).all(most).map(({ json }) => gapOf(json));
+    return this.#db
+      .prepare<Row, [number]>(all)
+      .all(most)
+      .map(({ json }) => gapOf(json));
   }
 
   get size(): number {

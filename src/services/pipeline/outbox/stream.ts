@@ -36,7 +36,10 @@ function read(path: string): Stream | undefined {
   const found = /^(\d{1,10}) ((?:\d{1,16}-\d{1,16},?)*)\n$/.exec(text);
   if (!found) return undefined;
   const ranges = found[2].split(",").filter((range) => range !== "");
-  return { epoch: Number(found[1]), before: ranges.map((range) => range.split("-").map(Number)).map(([from, to]) => ({ from, to })) };
+  return {
+    epoch: Number(found[1]),
+    before: ranges.map((range) => range.split("-").map(Number)).map(([from, to]) => ({ from, to })),
+  };
 }
 
 export async function keepStream(directory: string, name: QueueClass, { epoch, before }: Stream): Promise<void> {

@@ -15,14 +15,12 @@ const BEHIND_NS_MAX = 5_000_000_000n;
 export class Lanes {
   readonly queue: ClassQueue;
   readonly #destination: string;
-  readonly #isInOrder: boolean;
   /** What comes behind it goes in the live lane. */
   #liveFrom = 0;
 
-  constructor(queue: ClassQueue, destination: string, isInOrder: boolean) {
+  constructor(queue: ClassQueue, destination: string) {
     this.queue = queue;
     this.#destination = destination;
-    this.#isInOrder = isInOrder;
   }
 
   get settled(): SequenceSet {
@@ -32,7 +30,7 @@ export class Lanes {
   /** Begins anew, with what the destination has by now. */
   begin(): void {
     const { settled } = this;
-    this.#liveFrom = this.#isInOrder ? settled.through(0) : Math.max(settled.high, settled.through(0));
+    this.#liveFrom = Math.max(settled.high, settled.through(0));
   }
 
   /** Where a lane is to be read after, and before what; undefined where nothing is in it. */
@@ -51,7 +49,7 @@ export class Lanes {
     const { settled } = this;
     const { last } = this.queue.journal;
     const behind = last - Math.max(this.#liveFrom, settled.through(this.#liveFrom));
-    if (this.#isInOrder || settled.size >= RANGES_MAX) return false;
+    if (settled.size >= RANGES_MAX) return false;
     if (behind <= 1 || (behind <= BEHIND_BATCHES_MAX && nowNs - oldestNs <= BEHIND_NS_MAX)) return false;
     this.#liveFrom = last;
     return true;

@@ -43,7 +43,10 @@ export class Sending {
     settled.add(at.after + 1, (fresh[0]?.sequence ?? next + 1) - 1);
     if (fresh.length === 0) return [];
     if (kind === "live" && next < lanes.queue.journal.last && lanes.split(fresh[0].queuedNs, clock.wallNs())) {
-      this.#o.log.info({ destination: name, class: lanes.queue.name }, "what waits goes beside what is new from now on");
+      this.#o.log.info(
+        { destination: name, class: lanes.queue.name },
+        "what waits goes beside what is new from now on",
+      );
       return [];
     }
     return withinWork(fresh, REQUEST_WORK_MAX * share);
@@ -92,7 +95,10 @@ export class Sending {
     for (const { sequence, reason } of refused) {
       const batch = batches.find((b) => b.sequence === sequence);
       if (!batch || store.deadLetters.has(name, queue, sequence)) continue;
-      log.error({ destination: name, class: queue.name, sequence, reason }, "a batch is refused for good; it is set aside");
+      log.error(
+        { destination: name, class: queue.name, sequence, reason },
+        "a batch is refused for good; it is set aside",
+      );
       store.deadLetters.add({ destination: name, queue, batch, reason, atMs: clock.wallMs() });
     }
   }

@@ -7,6 +7,7 @@ import type { Destination } from "../api.ts";
 import type { Lane, Sender } from "../destinations/sender.ts";
 import type { Gaps } from "../outbox/gaps.ts";
 import type { Outbox } from "../outbox/outbox.ts";
+import type { QueueClass } from "../pacing/priority.ts";
 import type { PipelineStore } from "../store.ts";
 import { Drain } from "./drain.ts";
 import { Lanes } from "./lanes.ts";
@@ -23,8 +24,6 @@ const SAVE_EVERY_MS = 10_000;
 export interface UplinkOptions {
   /** The destination's name. */
   readonly name: string;
-  /** True where it is sent in one order, what waits before what is new. */
-  readonly isInOrder: boolean;
   readonly outbox: Outbox;
   readonly store: PipelineStore;
   readonly gaps: Gaps;
@@ -41,6 +40,8 @@ export interface Way {
   begin?(isWanted: () => boolean, signal: AbortSignal): Promise<void>;
   /** Does what is due besides sending; runs now and then, and before each request of what is new. */
   tend?(signal: AbortSignal): Promise<void>;
+  /** Is told what is sent, before it is. */
+  sending?(name: QueueClass, sequence: number): void;
   /** Why it fails, for people, where the failure does not say it. */
   explain?(failure: Failure): string;
 }
@@ -63,13 +64,13 @@ export class Uplink {
   #isDirty = false;
 
   constructor(options: UplinkOptions) {
-    const { name, outbox, isInOrder, store, signal, clock } = options;
+    const { name, outbox, store, signal, clock } = options;
     this.#o = options;
     this.name = name;
     this.totals = new Totals(clock, store.totals(name));
     this.#savedMs = clock.monotonicMs();
     this.#waking = new Waking(signal);
-    this.#lanes = Object.values(outbox.queues).map((queue) => new Lanes(queue, name, isInOrder));
+    this.#lanes = Object.values(outbox.queues).map((queue) => new Lanes(queue, name));
     this.#drain = new Drain(clock);
     this.#sending = new Sending(options, this.totals, this.#drain);
     outbox.onAdded(() => this.#waking.wake());
@@ -206,6 +207,7 @@ export class Uplink {
       batches.reduce((sum, { blocks }) => sum + blocks.length, 0),
     );
     this.#state = "sending";
+    way.sending?.(lanes.queue.name, batches.at(-1)!.sequence);
     await this.#sending.send(kind, lanes, way.sender, batches, signal);
     this.#isDirty = true;
     this.#answered();
