@@ -12,21 +12,24 @@ import { blocksOf, call, EDGE, events, type RunningCloud, startCloud, temporary 
 const edge = `edge.${EDGE}`;
 const send = (
   cloud: RunningCloud,
-  batches: { sequence: number; previous: number; blocks: Uint8Array; through?: number }[],
-  of: { caller?: string; epoch?: number; stream?: string } = {},
+  batches: { sequence: number; previous: number; blocks: Uint8Array; through?: number; pipeline?: string }[],
+  of: { caller?: string; epoch?: number; stream?: string; opens?: boolean; absent?: { from: number; to: number }[] } = {},
 ) =>
   cloud.as(of.caller ?? edge).accept(
     {
       body: {
         stream: of.stream ?? "main",
         epoch: of.epoch ?? 1,
-        batches: batches.map((b) => ({ ...b, queuedNs: 1n })),
+        ...(of.opens === undefined ? {} : { opens: of.opens }),
+        ...(of.absent === undefined ? {} : { absent: of.absent }),
+        sentNs: 1n,
+        batches: batches.map((b) => ({ pipeline: "all", ...b, queuedNs: 1n })),
       },
     },
     call(),
   );
 const mark = async (cloud: RunningCloud, caller = edge, epoch = 1) =>
-  (await cloud.as(caller).mark({ stream: "main", epoch }, call())).durable;
+  (await cloud.as(caller).mark({ stream: "main", epoch }, call())).settled.at(-1)?.to ?? 0;
 
 async function started(t: { after(work: () => unknown): void }): Promise<RunningCloud> {
   const cloud = await startCloud(temporary(t));
@@ -51,7 +54,7 @@ test("a batch that comes again is kept once, one that leaves a hole is not taken
   );
   await assert.rejects(send(cloud, [{ sequence: 9, previous: 8, blocks: three }]), {
     code: "CLOUD_SEQUENCE_GAP",
-    message: /durable up to 7; batch 9 follows 8/,
+    message: /batch 9 .* follows 8, which never came; the last before it is 7/,
   });
   assert.equal((await send(cloud, [{ sequence: 5, previous: 4, blocks: three }])).durable, 7, "backwards is the past");
   await cloud.stop();
@@ -160,7 +163,7 @@ test("a few bytes that stand for millions of values cost a request so much and n
 
 test("how far a node had read its source comes back with the mark, from the newest epoch", async (t) => {
   const cloud = await started(t);
-  const through = async (epoch: number) => (await cloud.as(edge).mark({ stream: "main", epoch }, call())).through;
+  const through = async (epoch: number) => (await cloud.as(edge).mark({ stream: "main", epoch }, call())).pipelines[0]?.through;
   assert.equal(await through(1), undefined);
   await send(cloud, [{ sequence: 1, previous: 0, through: 40, blocks: events("p", 1, 1) }]);
   assert.equal(await through(1), 40);
@@ -254,13 +257,13 @@ test("the authority is the same after a restart; when it is gone, that is said",
 test("the audit sees what is missing, what is twice and what came late, and holds ranges, not events", () => {
   const audit = new Audit();
   const add = (from: number, to: number, epoch = 1, devices = ["a", "b", "c"]) =>
-    audit.add(blocksOf("p", from, to, { epoch, devices }));
+    audit.add("all", blocksOf("p", from, to, { epoch, devices }));
   add(1, 100);
   add(101, 200);
   add(301, 400);
   add(351, 352);
   add(250, 250);
-  audit.add([...blocksOf("p", 401, 401), ...blocksOf("p", 401, 401)]);
+  audit.add("all", [...blocksOf("p", 401, 401), ...blocksOf("p", 401, 401)]);
   const [found] = audit.result();
   assert.deepEqual(found.ranges, [
     { from: 1, to: 200 },
@@ -278,9 +281,10 @@ test("the audit sees what is missing, what is twice and what came late, and hold
 test("a million events of many devices are audited in a few ranges; what the filter left out makes many, of which some are told", () => {
   const devices = Array.from({ length: 50 }, (_, i) => `d${i}`);
   const audit = new Audit();
-  for (let from = 1; from <= 1_000_000; from += 10_000) audit.add(blocksOf("p", from, from + 9_999, { devices }));
+  for (let from = 1; from <= 1_000_000; from += 10_000) audit.add("all", blocksOf("p", from, from + 9_999, { devices }));
   assert.deepEqual(audit.result(), [
     {
+      pipeline: "all",
       name: "p",
       epoch: 1,
       events: 1_000_000,
@@ -293,7 +297,7 @@ test("a million events of many devices are audited in a few ranges; what the fil
   const holes = new Audit();
   const onlyFirst = (blocks: Block[]) => blocks.filter((b) => b.series.deviceName === "d0");
   for (let from = 1; from <= 1_000_000; from += 10_000)
-    holes.add(onlyFirst(blocksOf("p", from, from + 9_999, { devices })));
+    holes.add("all", onlyFirst(blocksOf("p", from, from + 9_999, { devices })));
   const [{ ranges, rangesLeftOut }] = holes.result();
   assert.equal(ranges.length + rangesLeftOut!, 20_000);
 });

@@ -79,7 +79,10 @@ export class Outbox {
       const [high, normal, low] = opened;
       const queues = { high, normal, low };
       settleAll(opened, options);
-      return new Outbox(options, queues, await Followed.read(queues, saved?.followed));
+      const outbox = new Outbox(options, queues, await Followed.read(queues, saved?.followed));
+      // What was saved may be ahead of journals whose end was lost.
+      outbox.save();
+      return outbox;
     } catch (error) {
       for (const queue of opened) await queue.journal.close();
       throw error;
@@ -215,8 +218,13 @@ export class Outbox {
 /** Who is new gets what comes from now on; where nothing was saved at all everybody gets what is there. */
 function settleAll(queues: readonly ClassQueue[], { destinations, saved }: OutboxOptions): void {
   for (const queue of queues) {
-    const all = queue.openedWith > 0 ? [{ from: 1, to: queue.openedWith }] : [];
-    for (const destination of destinations)
-      queue.resettle(destination, saved ? (saved.settled[destination]?.[queue.name] ?? all) : []);
+    const { name, openedWith } = queue;
+    const all = openedWith > 0 ? [{ from: 1, to: openedWith }] : [];
+    for (const destination of destinations) {
+      const known = saved ? (saved.settled[destination]?.[name] ?? all) : [];
+      // Where the end of the journal was lost, its numbers are given out again.
+      const here = known.filter(({ from }) => from <= openedWith).map(({ from, to }) => ({ from, to: Math.min(to, openedWith) }));
+      queue.resettle(destination, here);
+    }
   }
 }

@@ -199,7 +199,9 @@ export class Uplink {
 
   async #step(kind: Lane["kind"], lanes: Lanes, way: Way, share: FairShare, signal: AbortSignal): Promise<void> {
     const batches = await this.#sending.next(kind, lanes);
-    if (batches.length === 0 || signal.aborted) return;
+    // Nothing of it is to be sent, or it is the backlog's now.
+    if (batches.length === 0) return this.#waking.wake();
+    if (signal.aborted) return;
     const { priority } = batches[0];
     share.sent(
       lanes.queue.name,
