@@ -25,6 +25,9 @@ const COMPRESS_HEADS_FROM = 768;
 /** From so many rows on a column is preceded by its length, so that a reader of few columns can skip the others. */
 const SKIPPABLE_FROM = 16;
 
+/** Is told of each column of each block how many bytes it takes. */
+export type Measure = (block: Block, column: number, bytes: number) => void;
+
 // Encoding is synchronous: one set of buffers serves all.
 const heads = new Writer();
 const body = new Writer();
@@ -32,9 +35,10 @@ const part = new Writer();
 
 /**
  * Encodes blocks, each of at least one row, with sequences that grow and as many values as sequences in every column.
- * Fails EVENTS_TOO_LARGE (4 MiB, 65,536 rows, 4,194,304 values, 1,024 columns, names of 1,024 characters).
+ * `measure` is told the bytes that each column takes. Fails EVENTS_TOO_LARGE (4 MiB, 65,536 rows, 4,194,304 values, 1,024
+ * columns, names of 1,024 characters).
  */
-export function encodeBlocks(blocks: readonly Block[]): Uint8Array {
+export function encodeBlocks(blocks: readonly Block[], measure?: Measure): Uint8Array {
   if (blocks.length === 0) throw new RangeError("no blocks to encode");
   for (const writer of [heads, body, part]) writer.reset();
   checkSizes(blocks);
@@ -42,7 +46,7 @@ export function encodeBlocks(blocks: readonly Block[]): Uint8Array {
   const headWriter = new HeadWriter(heads);
   blocks.forEach((block, index) => {
     const from = body.at;
-    writeBlock(block);
+    writeBlock(block, measure);
     headWriter.write(block, index === blocks.length - 1 ? undefined : body.at - from);
   });
   let form = blocks.length === 1 ? FORM_ONE : FORM_MANY;
@@ -93,7 +97,7 @@ function checkSizes(blocks: readonly Block[]): void {
   if (values > VALUES_MAX) throw fail(EVENTS_TOO_LARGE, `${values} values at once; at most ${VALUES_MAX} are allowed`);
 }
 
-function writeBlock(block: Block): void {
+function writeBlock(block: Block, measure: Measure | undefined): void {
   const { sequences, columns } = block;
   const rows = sequences.length;
   if (sequences[rows - 1] - sequences[0] !== rows - 1) {
@@ -102,19 +106,22 @@ function writeBlock(block: Block): void {
     writeIntegers(body, gaps, rows - 1);
   }
   writeInt64s(body, toInt64s(block.origins, block.series.deviceName));
-  for (const column of columns) {
-    if (rows < SKIPPABLE_FROM) {
-      writeColumn(body, column);
-      continue;
-    }
-    part.reset();
-    part.inflatable = body.inflatable;
-    writeColumn(part, column);
-    body.inflatable = part.inflatable;
-    body.varint(part.at);
-    body.raw(part.bytes.subarray(0, part.at));
-  }
+  columns.forEach((column, k) => {
+    const from = body.at;
+    if (rows < SKIPPABLE_FROM) writeColumn(body, column);
+    else writeSkippable(column);
+    measure?.(block, k, body.at - from);
+  });
   if (block.extras.size > 0) writeExtras(body, block.extras, block.origins);
+}
+
+function writeSkippable(column: readonly Value[]): void {
+  part.reset();
+  part.inflatable = body.inflatable;
+  writeColumn(part, column);
+  body.inflatable = part.inflatable;
+  body.varint(part.at);
+  body.raw(part.bytes.subarray(0, part.at));
 }
 
 function toInt64s(origins: readonly bigint[], device: string): BigInt64Array {

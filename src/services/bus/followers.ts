@@ -54,10 +54,13 @@ export class Followers {
     }));
   }
 
-  /** A follower begins: it keeps all up to `after`. Returns how to say that it ended. */
+  /**
+   * A follower begins after a position. It may read in several streams at once, each where it is: only what it confirms
+   * moves its place forward. Returns how to say that it ended.
+   */
   begin(name: string, caller: string, after: number): () => void {
     checkOwn(name, caller);
-    this.#place(name, after);
+    if (after < (this.#options.store.followers.get(name) ?? Number.POSITIVE_INFINITY)) this.#place(name, after);
     this.#connected.set(name, (this.#connected.get(name) ?? 0) + 1);
     return () => {
       const left = (this.#connected.get(name) ?? 1) - 1;

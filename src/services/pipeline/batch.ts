@@ -9,10 +9,20 @@ export const BATCH_VALUES_MAX = 262_144;
 /** Bytes of one batch, about; a batch over twice as many is cut. */
 export const BATCH_BYTES_MAX = 512 * 1024;
 
+/** The readings of one resource in a batch. */
+export interface Part {
+  readonly profileName: string;
+  readonly resourceName: string;
+  readonly readings: number;
+  /** Those of its own columns, and by readings its share of what the batch holds besides (names, times, ids, tags). */
+  readonly bytes: number;
+}
+
 export interface EncodedBatch {
   readonly blocks: Uint8Array;
   readonly events: number;
   readonly readings: number;
+  readonly parts: readonly Part[];
 }
 
 /** Values that blocks have room for. */
@@ -61,22 +71,64 @@ function splitBatches(blocks: readonly Block[], eventsMax: number): Block[][] {
 }
 
 function encode(blocks: readonly Block[], bytesMax: number, lost: (block: Block) => void): EncodedBatch[] {
-  const bytes = tryToEncode(blocks);
+  const measured = new Measured();
+  const bytes = tryToEncode(blocks, measured);
   const events = blocks.reduce((sum, { sequences }) => sum + sequences.length, 0);
-  if (bytes && (bytes.length <= bytesMax || events === 1))
-    return [{ blocks: bytes, events, readings: readingsOf(blocks) }];
+  if (bytes && (bytes.length <= bytesMax || events === 1)) {
+    const { readings } = measured;
+    return [{ blocks: bytes, events, readings, parts: measured.parts(bytes.length) }];
+  }
   if (events > 1) return halve(blocks).flatMap((half) => encode(half, bytesMax, lost));
   lost(blocks[0]);
   return [];
 }
 
-function tryToEncode(blocks: readonly Block[]): Uint8Array | undefined {
+function tryToEncode(blocks: readonly Block[], measured: Measured): Uint8Array | undefined {
   try {
-    return encodeBlocks(blocks);
+    return encodeBlocks(blocks, (block, column, bytes) => measured.add(block, column, bytes));
   } catch (error) {
     // Merged they take more than apart: so many bytes of text are not compressed any more.
     if (error instanceof Failure && error.code === EVENTS_TOO_LARGE.code) return undefined;
     throw error;
+  }
+}
+
+/** Adds up what the resources of a batch take. */
+class Measured {
+  readings = 0;
+  #bytes = 0;
+  readonly #profiles = new Map<string, Map<string, { readings: number; bytes: number }>>();
+
+  add({ series, columns }: Block, column: number, bytes: number): void {
+    const { profileName, resources } = series;
+    let readings = 0;
+    // An absent value is no reading.
+    for (const value of columns[column]) if (value !== undefined) readings++;
+    if (readings === 0) return;
+    let byResource = this.#profiles.get(profileName);
+    if (!byResource) this.#profiles.set(profileName, (byResource = new Map()));
+    const { name } = resources[column];
+    const known = byResource.get(name);
+    if (!known) byResource.set(name, { readings, bytes });
+    else {
+      known.readings += readings;
+      known.bytes += bytes;
+    }
+    this.readings += readings;
+    this.#bytes += bytes;
+  }
+
+  /** What each takes of so many bytes; all of them together, but for rounding. */
+  parts(bytesTotal: number): Part[] {
+    const share = (bytesTotal - this.#bytes) / Math.max(1, this.readings);
+    return [...this.#profiles].flatMap(([profileName, byResource]) =>
+      [...byResource].map(([resourceName, { readings, bytes }]) => ({
+        profileName,
+        resourceName,
+        readings,
+        bytes: Math.round(bytes + readings * share),
+      })),
+    );
   }
 }
 
@@ -88,12 +140,4 @@ function halve(blocks: readonly Block[]): [Block[], Block[]] {
   const [block] = blocks;
   const middle = block.sequences.length >> 1;
   return [[sliceBlock(block, 0, middle)], [sliceBlock(block, middle, block.sequences.length)]];
-}
-
-/** An absent value is no reading. */
-function readingsOf(blocks: readonly Block[]): number {
-  let readings = 0;
-  for (const { columns } of blocks)
-    for (const column of columns) for (const value of column) if (value !== undefined) readings++;
-  return readings;
 }

@@ -13,7 +13,7 @@ export interface Shipment {
 }
 
 /** A batch as a pipeline hands it over. */
-export interface NewBatch extends EncodedBatch {
+export interface NewBatch extends Omit<EncodedBatch, "parts"> {
   /** Position of the bus that is followed up to with this batch. */
   readonly through: number;
   /** Events that the pipeline has given with it since it is there. */

@@ -23,8 +23,13 @@ interface Step {
   readingsOut: number;
 }
 
-/** Makes the stage of a function; undefined for one that is not about single blocks. PIPELINE_LOGIC_INVALID. */
-function stageOf(spec: FunctionSpec, pseudonymKey: Uint8Array): Stage | undefined {
+export interface ChainOptions {
+  readonly pipeline: string;
+  readonly pseudonymKey: Uint8Array;
+}
+
+/** Makes the stage of a function; undefined for one that is about batches. */
+function stageOf(spec: FunctionSpec, { pipeline, pseudonymKey }: ChainOptions): Stage | undefined {
   switch (spec.function) {
     case "FilterByDeviceName":
       return filterByName(({ deviceName }) => deviceName, spec.deviceNames, spec.filterOut);
@@ -48,6 +53,8 @@ function stageOf(spec: FunctionSpec, pseudonymKey: Uint8Array): Stage | undefine
     case "BatchByTime":
     case "BatchByTimeAndCount":
       return undefined;
+    default:
+      return makeReduction(spec, { pipeline });
   }
 }
 
@@ -56,10 +63,10 @@ export class Chain {
   /** Whether a function has a memory, which is then saved with the position that it belongs to. */
   readonly isStateful: boolean;
 
-  /** PIPELINE_LOGIC_INVALID. */
-  constructor(functions: readonly FunctionSpec[], pseudonymKey: Uint8Array) {
+  /** PIPELINE_LOGIC_INVALID, PIPELINE_WINDOW_INVALID. */
+  constructor(functions: readonly FunctionSpec[], options: ChainOptions) {
     this.#steps = functions.flatMap((spec) => {
-      const stage = stageOf(spec, pseudonymKey);
+      const stage = stageOf(spec, options);
       return stage ? [{ name: spec.function, stage, readingsIn: 0, readingsOut: 0 }] : [];
     });
     this.isStateful = this.#steps.some(({ stage }) => stage.save);

@@ -9,6 +9,7 @@ import {
   FilterBySourceName,
   JSONLogic,
 } from "./filters.ts";
+import { ReductionSpec } from "../reduce/reduction.ts";
 import { Coarsen, Drop, Pseudonym } from "./privacy.ts";
 
 /** Pipelines of a node, functions of a pipeline, destinations of a pipeline, topic filters of a pipeline. */
@@ -50,6 +51,7 @@ export const FunctionSpec = Type.Union([
   Drop,
   Coarsen,
   Pseudonym,
+  ...ReductionSpec.anyOf,
   BatchByCount,
   BatchByTime,
   BatchByTimeAndCount,

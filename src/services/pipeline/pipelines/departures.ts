@@ -1,13 +1,5 @@
 /** What has left for the destinations: of each pipeline and resource, how many readings in how many bytes. */
-
-/** A part of a batch: the readings of one resource. */
-export interface Part {
-  readonly profileName: string;
-  readonly resourceName: string;
-  readonly readings: number;
-  /** Encoded: those of its own columns, and by readings its share of what a batch holds besides (names, times, ids, tags). */
-  readonly bytes: number;
-}
+import type { Part } from "../batch.ts";
 
 export type Counted = Part & { readonly lastAtMs: number };
 

@@ -66,7 +66,7 @@ export class Following {
     this.#name = name;
     this.#definition = definition;
     this.#limits = batchLimitsOf(definition.functions);
-    this.chain = new Chain(definition.functions, parts.pseudonymKey);
+    this.chain = new Chain(definition.functions, { pipeline: name, pseudonymKey: parts.pseudonymKey });
     this.#checkpointMs = this.#takenMs = parts.clock.monotonicMs();
   }
 

@@ -15,7 +15,7 @@ export class Run {
   #running: Promise<void> = Promise.resolve();
   #fault: { readonly message: string; readonly position: number } | undefined;
 
-  /** PIPELINE_LOGIC_INVALID. */
+  /** PIPELINE_LOGIC_INVALID, PIPELINE_WINDOW_INVALID. */
   constructor(parts: Parts, name: string, definition: PipelineDefinition) {
     this.#p = parts;
     this.name = name;
