@@ -6,6 +6,7 @@ import { DEAD_LETTERS_SCHEMA, DeadLetters } from "./outbox/dead-letters.ts";
 import { GAPS_SCHEMA, GapTable } from "./outbox/gap-store.ts";
 import type { OutboxState } from "./outbox/outbox.ts";
 import type { QueueClass } from "./pacing/priority.ts";
+import { PIPELINES_SCHEMA, PipelineTables } from "./pipelines/tables.ts";
 import type { SavedTotals } from "./uplink/totals.ts";
 
 export interface Enrollment {
@@ -24,17 +25,20 @@ const SCHEMA = `
   CREATE TABLE state (name TEXT PRIMARY KEY, json TEXT NOT NULL) WITHOUT ROWID;
   ${DEAD_LETTERS_SCHEMA}
   ${GAPS_SCHEMA}
+  ${PIPELINES_SCHEMA}
 `;
 
 export class PipelineStore {
   readonly database: Database;
   readonly deadLetters: DeadLetters;
   readonly gaps: GapTable;
+  readonly pipelines: PipelineTables;
 
   constructor(options: { path: string; key: Uint8Array; log: Log }) {
     this.database = openDatabase({ ...options, schema: { version: 1, migrations: [SCHEMA] } });
     this.deadLetters = new DeadLetters(this.database);
     this.gaps = new GapTable(this.database);
+    this.pipelines = new PipelineTables(this.database);
   }
 
   /** Where a damaged predecessor went, when there was one: the enrollment is gone with it. */
