@@ -47,14 +47,14 @@ export function acceptBatches(store: CloudStore, place: Place, sent: ToAccept, a
         if (work >= ACCEPT_WORK_MAX) break;
         checkChain(settled, place, batch, i === 0 && sent.opens === true);
         // What comes before such a batch is kept nevertheless.
-        if (isNewer(batch.blocks) && i > 0) break;
+        if (isNewer(batch.blocks) && work > 0) break;
         const read = readBatch(batch.blocks);
         work += "blocks" in read ? workOf(read.blocks) : batch.blocks.length;
         if ("blocks" in read) store.keep(place, batch, read.blocks, arrival);
         else news.push(refuse(store, place, sequence, read.failure, arrival));
         settled.add(Math.min(previous + 1, sequence), sequence);
       }
-      durable = sequence;
+      durable = Math.max(durable, sequence);
     }
     store.settle(place, settled.ranges());
     // Those refused at an earlier try, too: its answer may never have arrived.

@@ -85,7 +85,7 @@ test("a node writes to its own streams alone, whatever it says, and who is no no
 
 test("what is malformed is refused with the field's name, and nothing of it is kept", async (t) => {
   const cloud = await started(t);
-  const good = { sequence: 1, previous: 0, queuedNs: 1n, blocks: events("p", 1, 1) };
+  const good = { sequence: 1, previous: 0, pipeline: "all", queuedNs: 1n, blocks: events("p", 1, 1) };
   const bad: [object, RegExp][] = [
     [{ ...good, sequence: 0 }, /sequence/],
     [{ ...good, sequence: 1e300 }, /sequence/],
@@ -95,10 +95,10 @@ test("what is malformed is refused with the field's name, and nothing of it is k
     [{ ...good, queuedNs: 2n ** 80n }, /queuedNs/],
     [{ ...good, blocks: "text" }, /blocks/],
     [{ ...good, blocks: { length: 5 } }, /blocks/],
-    [{ sequence: 1, previous: 0, queuedNs: 1n }, /blocks/],
+    [{ sequence: 1, previous: 0, pipeline: "all", queuedNs: 1n }, /blocks/],
   ];
   for (const [batch, message] of bad) {
-    const body = { stream: "main", epoch: 1, batches: [good, batch] } as Parameters<typeof cloud.cli.accept>[0]["body"];
+    const body = { stream: "main", epoch: 1, sentNs: 1n, batches: [good, batch] } as Parameters<typeof cloud.cli.accept>[0]["body"];
     await assert.rejects(cloud.as(edge).accept({ body }, call()), { code: "INPUT_INVALID", message });
   }
   await assert.rejects(send(cloud, []), { code: "INPUT_INVALID" });

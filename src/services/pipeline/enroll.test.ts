@@ -101,7 +101,7 @@ test("somebody whom the cloud has enrolled cannot stand in for it", async (t) =>
   const { port } = server.address() as { port: number };
   const link = openLink({ ...enrollment, url: `https://127.0.0.1:${port}` }, systemClock);
   t.after(() => link.close());
-  await assert.rejects(link.mark(1, AbortSignal.timeout(5_000)), { code: "UNAVAILABLE" });
+  await assert.rejects(link.mark("normal", 1, AbortSignal.timeout(5_000)), { code: "UNAVAILABLE" });
   assert.deepEqual(seen, []);
 });
 
