@@ -55,9 +55,13 @@ export const Destination = Type.Object({
     Type.Literal("sending"),
     Type.Literal("idle"),
     Type.Literal("offline"),
+    /** Rate, budget or windows hold it back. */
+    Type.Literal("holding"),
     Type.Literal("not-enrolled"),
   ]),
   reason: Type.Optional(Type.String()),
+  /** The way that is taken, where there are several. */
+  way: Type.Optional(Type.String()),
   /** In the outbox, not yet acknowledged. */
   waiting: Type.Object({ batches: Type.Integer(), bytes: Type.Integer(), oldestMs: Type.Optional(Type.Integer()) }),
   acknowledged: Type.Object({

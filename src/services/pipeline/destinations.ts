@@ -8,8 +8,11 @@ import type { DestinationConfig } from "./destinations/config.ts";
 import { makeSender } from "./destinations/senders.ts";
 import type { Gaps } from "./outbox/gaps.ts";
 import type { Outbox } from "./outbox/outbox.ts";
+import type { Spent } from "./pacing/budget.ts";
 import type { PipelineStore } from "./store.ts";
 import { Enrolled } from "./uplink/enrolled.ts";
+import { canConnect } from "./uplink/probe.ts";
+import { Paces } from "./uplink/route.ts";
 import { Uplink } from "./uplink/uplink.ts";
 
 export interface DestinationsOptions {
@@ -40,8 +43,9 @@ export class Destinations {
     }));
     const clouds = this.#uplinks.filter(({ config }) => config.kind === "cloud");
     if (clouds.length > 1) throw fail(PIPELINE_CLOUDS_TWO, `there are ${clouds.length} destinations of kind 'cloud'`);
-    const uplink = clouds[0]?.uplink;
-    this.cloud = new Enrolled({ ...options, name: uplink?.name ?? "cloud" }, uplink);
+    const { uplink, config } = clouds[0] ?? { uplink: undefined, config: NO_CLOUD };
+    const name = uplink?.name ?? "cloud";
+    this.cloud = new Enrolled({ ...options, name }, uplink, this.#pacesOf(name, config));
   }
 
   /** Runs all until the signal aborts. */
@@ -63,11 +67,29 @@ export class Destinations {
   async #open(uplink: Uplink, config: Exclude<DestinationConfig, { kind: "cloud" }>): Promise<void> {
     const { node, secrets, clock, log } = this.#o;
     try {
-      uplink.use({ sender: await makeSender({ name: uplink.name, node, config, secrets, clock, log }) });
+      const paces = this.#pacesOf(uplink.name, config);
+      const route = await paces.routeLater(async (way) => ({
+        name: way.name,
+        pacer: way.pacer,
+        sender: await makeSender({ name: uplink.name, node, config, way, secrets, clock, log }),
+        probe: () => canConnect(way.url ?? config.url, way.localAddress),
+      }));
+      uplink.use(route);
     } catch (error) {
       const { message } = asFailure(error);
       uplink.unusable(message);
       log.error({ destination: uplink.name, err: message }, "a destination cannot be used; what it is sent waits");
     }
   }
+
+  #pacesOf(name: string, config: DestinationConfig): Paces {
+    const { clock, store } = this.#o;
+    return new Paces(clock, config, store.get(`spent ${name}`) as Record<string, Spent> | undefined);
+  }
 }
+
+const NO_CLOUD: DestinationConfig = {
+  kind: "cloud",
+  pace: { windows: [], zone: "UTC", overridePriority: 10 },
+  uplinks: [],
+};

@@ -8,19 +8,23 @@ import type { Enrollment } from "../store.ts";
 import { CloudSender } from "./cloud.ts";
 import { type Link, openLink, type Signed } from "./link.ts";
 import { Mark } from "./mark.ts";
+import { canConnect } from "./probe.ts";
 import { Renewal } from "./renewal.ts";
-import type { Uplink, UplinkOptions, Way } from "./uplink.ts";
+import type { Paces, Way } from "./route.ts";
+import type { Uplink, UplinkOptions } from "./uplink.ts";
 
 export class Enrolled {
   readonly #o: UplinkOptions;
+  readonly #pace: Paces;
   /** Undefined where no destination is a cloud: then nothing can be enrolled. */
   readonly #uplink: Uplink | undefined;
   readonly #mark: Mark | undefined;
   #enrollment: Enrollment | undefined;
 
-  constructor(options: UplinkOptions, uplink: Uplink | undefined) {
+  constructor(options: UplinkOptions, uplink: Uplink | undefined, pace: Paces) {
     const { store, log, gaps } = options;
     this.#o = options;
+    this.#pace = pace;
     this.#uplink = uplink;
     if (!uplink) return;
     this.#mark = new Mark({ ...options, totals: uplink.totals });
@@ -51,20 +55,25 @@ export class Enrolled {
     const { clock, log, outbox, tracer } = this.#o;
     const [uplink, mark] = [this.#uplink, this.#mark];
     if (!uplink || !mark) throw fail(PIPELINE_ENROLL_FAILED, "the config names no destination of kind 'cloud'");
-    const link = openLink(enrollment, clock);
-    this.#enrollment = enrollment;
-    const sender = new CloudSender({ name: uplink.name, link, outbox, tracer });
     const renewal = new Renewal({ certPem: enrollment.certPem, clock, log });
-    uplink.use({
-      sender,
-      begin: (isWanted, signal) => mark.ask(sender, enrollment, isWanted, signal),
-      tend: async (signal) => {
-        await this.#renew(renewal, link, signal);
-        await this.#tellGaps(link, signal);
-      },
-      sending: (name, sequence) => mark.sending(name, sequence),
-      explain,
-    } satisfies Way);
+    const route = this.#pace.route(({ url = enrollment.url, localAddress, ...way }): Way => {
+      const link = openLink({ ...enrollment, url }, clock, localAddress);
+      const sender = new CloudSender({ name: uplink.name, link, outbox, tracer });
+      return {
+        ...way,
+        sender,
+        begin: (isWanted, signal) => mark.ask(sender, enrollment, isWanted, signal),
+        tend: async (signal) => {
+          await this.#renew(renewal, link, signal);
+          await this.#tellGaps(link, signal);
+        },
+        sending: (name, sequence) => mark.sending(name, sequence),
+        probe: () => canConnect(url, localAddress),
+        explain,
+      };
+    });
+    this.#enrollment = enrollment;
+    uplink.use(route);
   }
 
   /** The enrollment for another cloud: what this one has acknowledged stays with it. */

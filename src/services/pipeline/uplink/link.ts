@@ -79,10 +79,12 @@ class Meter {
 class MeteredAgent extends Agent {
   readonly #settings: () => ConnectionOptions;
   readonly #meter: Meter;
+  readonly #from: { readonly localAddress?: string };
 
-  constructor(settings: () => ConnectionOptions, meter: Meter) {
+  constructor(settings: () => ConnectionOptions, meter: Meter, localAddress: string | undefined) {
     super({ keepAlive: true, maxSockets: CONNECTIONS_MAX, maxCachedSessions: 0, timeout: IDLE_MS_MAX });
     this.#settings = settings;
+    this.#from = localAddress === undefined ? {} : { localAddress };
     this.#meter = meter;
   }
 
@@ -93,6 +95,7 @@ class MeteredAgent extends Agent {
       port: Number(options.port),
       noDelay: true,
       keepAlive: true,
+      ...this.#from,
     });
     this.#meter.add(tcp);
     const tls = connectTls({ ...options, ...this.#settings(), socket: tcp });
@@ -108,11 +111,12 @@ export function targetOf(url: string, agent: Agent): Target {
 }
 
 /** Opens the link of an enrollment; nothing is sent before the first call. IDENTITY_CERTIFICATE_INVALID. */
-export function openLink({ caPem, certPem, cloud: node, edge, keyPem, url }: Enrollment, clock: Clock): Link {
+export function openLink(enrollment: Enrollment, clock: Clock, localAddress?: string): Link {
+  const { caPem, certPem, cloud: node, edge, keyPem, url } = enrollment;
   const identity = new TlsIdentity({ node, service: `edge.${edge}`, caPem, clock });
   identity.update({ certPem, keyPem });
   const meter = new Meter();
-  const agent = new MeteredAgent(() => identity.clientOptions({ node, service: "cloud" }), meter);
+  const agent = new MeteredAgent(() => identity.clientOptions({ node, service: "cloud" }), meter, localAddress);
   const target = targetOf(url, agent);
   const client = connect(cloud, { resolver: { pick: () => target, failed: () => undefined } });
   let heard: Heard | undefined;

@@ -26,11 +26,12 @@ export class Sending {
   }
 
   /** Reads what goes next in a lane; nothing where what there was is not for this destination, too old, or gone. */
-  async next(kind: Lane["kind"], lanes: Lanes): Promise<readonly QueuedBatch[]> {
+  async next(kind: Lane["kind"], lanes: Lanes, isProbe = false): Promise<readonly QueuedBatch[]> {
     const { clock, name, outbox } = this.#o;
     const at = lanes.at(kind);
     if (!at) return [];
-    const share = kind === "live" ? 1 : this.#drain.share;
+    // A probe is the least that there is.
+    const share = isProbe ? 0 : kind === "live" ? 1 : this.#drain.share;
     const { batches, next, gap } = await lanes.read(at, {
       bytesMax: REQUEST_BYTES_MAX * share,
       recordsMax: Math.max(1, Math.floor(REQUEST_BATCHES_MAX * share)),

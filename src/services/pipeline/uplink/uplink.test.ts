@@ -284,7 +284,10 @@ test("a cloud that is restored from an older copy gets what is still here, and w
     gaps.newest.map(({ destination, reason }) => ({ destination, reason })),
     [{ destination: "cloud", reason: "cloud-restored" }],
   );
-  await until("the cloud is told", async () => (await rig.cloud.cli.gaps({ edge: EDGE, limit: 10 }, call())).totalCount === 1);
+  await until(
+    "the cloud is told",
+    async () => (await rig.cloud.cli.gaps({ edge: EDGE, limit: 10 }, call())).totalCount === 1,
+  );
 });
 
 test("a batch that the cloud cannot read is set aside and kept, and the queue goes on; also when nobody heard the refusal", async (t) => {

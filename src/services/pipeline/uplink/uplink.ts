@@ -4,20 +4,19 @@ import { asFailure, type Failure } from "../../../kernel/error.ts";
 import type { Log } from "../../../kernel/log.ts";
 import type { Tracer } from "../../../kernel/trace.ts";
 import type { Destination } from "../api.ts";
-import type { Lane, Sender } from "../destinations/sender.ts";
+import type { Lane } from "../destinations/sender.ts";
 import type { Gaps } from "../outbox/gaps.ts";
 import type { Outbox } from "../outbox/outbox.ts";
 import type { QueueClass } from "../pacing/priority.ts";
 import type { PipelineStore } from "../store.ts";
 import { Drain } from "./drain.ts";
 import { Lanes } from "./lanes.ts";
+import type { Route } from "./route.ts";
 import { Sending } from "./sending.ts";
 import { FairShare } from "./share.ts";
 import { Totals } from "./totals.ts";
 import { Waking } from "./waking.ts";
 
-/** Pauses after failures: full jitter between nothing and this, doubling from the first to the second. */
-const RETRY_MS = { first: 250, most: 10_000 };
 /** Totals go to the disk so often while something is sent: a kill may cost so much of them, and nothing else. */
 const SAVE_EVERY_MS = 10_000;
 
@@ -33,19 +32,6 @@ export interface UplinkOptions {
   readonly signal: AbortSignal;
 }
 
-/** What a destination needs besides its sender. */
-export interface Way {
-  readonly sender: Sender;
-  /** Finds out what it has; runs before anything is sent, and after every failure. */
-  begin?(isWanted: () => boolean, signal: AbortSignal): Promise<void>;
-  /** Does what is due besides sending; runs now and then, and before each request of what is new. */
-  tend?(signal: AbortSignal): Promise<void>;
-  /** Is told what is sent, before it is. */
-  sending?(name: QueueClass, sequence: number): void;
-  /** Why it fails, for people, where the failure does not say it. */
-  explain?(failure: Failure): string;
-}
-
 export class Uplink {
   readonly name: string;
   readonly totals: Totals;
@@ -54,7 +40,11 @@ export class Uplink {
   readonly #lanes: readonly Lanes[];
   readonly #drain: Drain;
   readonly #sending: Sending;
-  #way: Way | undefined;
+  #route: Route | undefined;
+  /** Until when a class is held back by the pace, on the monotonic clock. */
+  readonly #heldUntilMs = new Map<QueueClass, number>();
+  /** Where the breaker is not closed one request goes, and all else waits for its answer. */
+  #isProbing = false;
   /** Ends the session with the way that is taken. */
   #session = new AbortController();
   #state: Destination["state"] = "not-enrolled";
@@ -76,10 +66,10 @@ export class Uplink {
     outbox.onAdded(() => this.#waking.wake());
   }
 
-  /** Sends this way from now on. */
-  use(way: Way): void {
-    void this.#closeSender();
-    this.#way = way;
+  /** Sends by these ways from now on. */
+  use(route: Route): void {
+    void this.#closeRoute();
+    this.#route = route;
     this.#failures = 0;
     this.#reason = undefined;
     this.#state = "idle";
@@ -102,18 +92,20 @@ export class Uplink {
     const { signal } = this.#o;
     signal.addEventListener("abort", () => this.#session.abort(), { once: true });
     while (!signal.aborted) {
-      const way = this.#way;
+      const route = this.#route;
       this.#session = new AbortController();
       try {
-        if (way) await this.#serve(way, this.#session);
-        else await this.#waking.sleep();
+        if (!route) await this.#waking.sleep();
+        // New batches wake it, too; they are no reason to try again.
+        else if (route.waitMs > 0) await this.#waking.sleep(route.waitMs);
+        else await this.#serve(route, this.#session);
       } catch (error) {
         if (signal.aborted) break;
-        if (way === this.#way) await this.#pauseAfter(asFailure(error));
+        if (route && route === this.#route) this.#fail(route, asFailure(error));
       }
     }
     this.save();
-    await this.#closeSender();
+    await this.#closeRoute();
   }
 
   /** Notes how far things are. */
@@ -123,7 +115,8 @@ export class Uplink {
     this.#isDirty = false;
     store.transaction(() => {
       outbox.save();
-      store.setTotals(this.name, this.totals.state(this.#way?.sender.bytes));
+      store.setTotals(this.name, this.totals.state(this.#route?.bytes));
+      if (this.#route) store.set(`spent ${this.name}`, this.#route.save());
     });
   }
 
@@ -139,6 +132,7 @@ export class Uplink {
     return {
       name: this.name,
       state: this.#state,
+      ...(this.#route && this.#route.ways.length > 1 ? { way: this.#route.way.name } : {}),
       ...(this.#reason ? { reason: this.#reason } : {}),
       waiting: {
         batches: waiting.reduce((a, b) => a + b),
@@ -146,22 +140,24 @@ export class Uplink {
         ...(first === undefined ? {} : { oldestMs: Math.max(0, Number((clock.wallNs() - first) / 1_000_000n)) }),
       },
       acknowledged: this.totals.acknowledged,
-      wireBytes: this.totals.bytes(this.#way?.sender.bytes),
+      wireBytes: this.totals.bytes(this.#route?.bytes),
       deadLetters: store.deadLetters.count(this.name),
     };
   }
 
   /** Serves both lanes until one fails, the way changes, or the end comes. */
-  async #serve(way: Way, session: AbortController): Promise<void> {
+  async #serve(route: Route, session: AbortController): Promise<void> {
     const { signal } = session;
-    const isWanted = () => !signal.aborted;
-    await way.begin?.(isWanted, signal);
+    const { way } = route;
+    await way.begin?.(() => !signal.aborted, signal);
     if (signal.aborted) return;
     for (const lanes of this.#lanes) lanes.begin();
-    this.#answered();
+    // One that is asked has answered; of the others the first request tells.
+    if (way.begin) this.#answered(route);
+    this.#isProbing = false;
     let failure: unknown;
     const channels = (["live", "backlog"] as const).map((kind) =>
-      this.#channel(kind, way, signal).catch((error: unknown) => {
+      this.#channel(kind, route, session).catch((error: unknown) => {
         if (signal.aborted) return;
         // The other one's request is given up: nobody knows what of it arrived, and the destination is asked.
         failure = error;
@@ -172,55 +168,84 @@ export class Uplink {
     if (failure !== undefined) throw failure;
   }
 
-  async #channel(kind: Lane["kind"], way: Way, signal: AbortSignal): Promise<void> {
+  async #channel(kind: Lane["kind"], route: Route, session: AbortController): Promise<void> {
+    const { signal } = session;
+    const { way } = route;
     const share = new FairShare();
-    // Its own: the two wake at the same time and sleep apart.
     const waking = new Waking(signal);
-    const wake = () => waking.wake();
-    const unlisten = this.#waking.listen(wake);
+    const unlisten = this.#waking.listen(() => waking.wake());
     try {
       while (!signal.aborted) {
-        if (kind === "live") await way.tend?.(signal);
-        const waiting = this.#lanes.filter((lanes) => lanes.at(kind) !== undefined).map(({ queue }) => queue.name);
-        const name = share.pick(waiting);
-        const lanes = this.#lanes.find(({ queue }) => queue.name === name);
-        const asideMs = kind === "backlog" && lanes ? this.#drain.asideMs : 0;
-        if (!lanes || asideMs > 0) {
-          if (kind === "live") this.#idle();
-          await waking.sleep(lanes ? asideMs : this.#saveInMs());
-          continue;
+        if (kind === "live") {
+          await way.tend?.(signal);
+          // The cheaper way works again: what is under way is given up, and the destination asked what of it arrived.
+          if (route.probeInMs <= 0) void route.probe().then((isBetter) => isBetter && session.abort());
         }
-        await this.#step(kind, lanes, way, share, signal);
+        const lanes = this.#pick(kind, share);
+        const asideMs = kind === "backlog" && lanes ? this.#drain.asideMs : 0;
+        if (lanes && asideMs <= 0 && !this.#isProbing) await this.#step(kind, lanes, route, share, signal);
+        else await waking.sleep(lanes && asideMs > 0 ? asideMs : this.#restMs(kind, route));
       }
     } finally {
       unlisten();
     }
   }
 
-  async #step(kind: Lane["kind"], lanes: Lanes, way: Way, share: FairShare, signal: AbortSignal): Promise<void> {
-    const batches = await this.#sending.next(kind, lanes);
+  /** The lanes whose turn it is; undefined where nothing waits, or may not go now. */
+  #pick(kind: Lane["kind"], share: FairShare): Lanes | undefined {
+    const nowMs = this.#o.clock.monotonicMs();
+    const ready = this.#lanes.filter(
+      (lanes) => lanes.at(kind) !== undefined && (this.#heldUntilMs.get(lanes.queue.name) ?? 0) <= nowMs,
+    );
+    const name = share.pick(ready.map(({ queue }) => queue.name));
+    return ready.find(({ queue }) => queue.name === name);
+  }
+
+  /** Milliseconds until something is due, though nothing comes. */
+  #restMs(kind: Lane["kind"], route: Route): number {
+    const nowMs = this.#o.clock.monotonicMs();
+    const held = [...this.#heldUntilMs.values()].filter((untilMs) => untilMs > nowMs);
+    const heldMs = Math.min(...held, Number.POSITIVE_INFINITY) - nowMs;
+    if (kind === "backlog") return heldMs;
+    if (held.length === 0) this.#idle();
+    return Math.min(heldMs, this.#saveInMs(), route.probeInMs);
+  }
+
+  async #step(kind: Lane["kind"], lanes: Lanes, route: Route, share: FairShare, signal: AbortSignal): Promise<void> {
+    const isProbe = route.breaker.state !== "closed";
+    const batches = await this.#sending.next(kind, lanes, isProbe);
     // Nothing of it is to be sent, or it is the backlog's now.
     if (batches.length === 0) return this.#waking.wake();
-    if (signal.aborted) return;
-    const { priority } = batches[0];
-    share.sent(
-      lanes.queue.name,
-      priority,
-      batches.reduce((sum, { blocks }) => sum + blocks.length, 0),
-    );
+    if (signal.aborted || this.#hold(lanes, route, batches[0].priority)) return;
+    const bytes = batches.reduce((sum, { blocks }) => sum + blocks.length, 0);
+    share.sent(lanes.queue.name, batches[0].priority, bytes);
     this.#state = "sending";
-    way.sending?.(lanes.queue.name, batches.at(-1)!.sequence);
-    await this.#sending.send(kind, lanes, way.sender, batches, signal);
+    this.#isProbing = isProbe;
+    route.way.sending?.(lanes.queue.name, batches.at(-1)!.sequence);
+    await this.#sending.send(kind, lanes, route.way.sender, batches, signal);
+    this.#isProbing = false;
     this.#isDirty = true;
-    this.#answered();
+    this.#answered(route);
+    route.spend();
     await this.#o.outbox.trim();
     if (this.#saveInMs() <= 0) this.save();
     // What was waited for may be the end of a gap.
     this.#waking.wake();
   }
 
+  /** Holds a class back where the pace wants it. */
+  #hold({ queue }: Lanes, route: Route, priority: number): boolean {
+    const { waitMs, reason } = route.turn(priority);
+    if (waitMs <= 0) return false;
+    this.#heldUntilMs.set(queue.name, this.#o.clock.monotonicMs() + waitMs);
+    this.#state = "holding";
+    this.#reason = reason;
+    return true;
+  }
+
   #idle(): void {
-    if (this.#lanes.every((lanes) => lanes.at("backlog") === undefined)) this.#state = "idle";
+    if (this.#state !== "offline" && this.#lanes.every((lanes) => lanes.at("backlog") === undefined))
+      this.#state = "idle";
     if (this.#isDirty && this.#saveInMs() <= 0) this.save();
   }
 
@@ -229,7 +254,8 @@ export class Uplink {
     return this.#isDirty ? Math.max(0, dueMs) : Number.POSITIVE_INFINITY;
   }
 
-  #answered(): void {
+  #answered(route: Route): void {
+    route.succeeded();
     if (this.#failures > 0)
       this.#o.log.info({ destination: this.name, failures: this.#failures }, "the destination answers again");
     this.#failures = 0;
@@ -237,34 +263,25 @@ export class Uplink {
     if (this.#state === "offline") this.#state = "idle";
   }
 
-  async #pauseAfter(failure: Failure): Promise<void> {
+  #fail(route: Route, failure: Failure): void {
     const { log } = this.#o;
     this.#state = "offline";
-    this.#reason = this.#way?.explain?.(failure) ?? failure.message;
+    this.#reason = route.way.explain?.(failure) ?? failure.message;
     if (this.#failures++ === 0)
       log.warn(
         { destination: this.name, code: failure.code, err: this.#reason },
         "the destination does not answer; readings wait in the outbox",
       );
-    const mostMs = Math.min(RETRY_MS.most, RETRY_MS.first * 2 ** Math.min(this.#failures, 16));
-    // One that says when it wants to be asked again is obeyed; a broken connection (which has a cause) says nothing.
-    const askedMs = failure.cause === undefined ? (failure.retryAfterS ?? 0) * 1000 : 0;
-    const untilMs = this.#o.clock.monotonicMs() + Math.min(RETRY_MS.most, askedMs + Math.random() * mostMs);
-    const way = this.#way;
-    while (way === this.#way && !this.#o.signal.aborted) {
-      const leftMs = untilMs - this.#o.clock.monotonicMs();
-      if (leftMs <= 0) return;
-      // New batches wake it, too; they are no reason to try again.
-      await this.#waking.sleep(leftMs);
-    }
+    route.spend();
+    route.failed(failure);
   }
 
-  async #closeSender(): Promise<void> {
-    const sender = this.#way?.sender;
-    if (!sender) return;
-    this.#way = undefined;
-    await sender.close();
-    this.totals.addBytes(sender.bytes);
+  async #closeRoute(): Promise<void> {
+    const route = this.#route;
+    if (!route) return;
+    this.#route = undefined;
+    await route.close();
+    this.totals.addBytes(route.bytes);
   }
 }
 
