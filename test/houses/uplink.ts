@@ -118,6 +118,9 @@ export interface NodeConfig {
     batchEvents: number;
     batchMs: number;
     outboxBytesMax: number;
+    outboxWhenFull: "refuse" | "drop";
+    outboxAgeMsMax: number;
+    destinations: Record<string, unknown>;
     filter: { devices: string[]; profiles: string[]; resources: string[] };
   }>;
 }

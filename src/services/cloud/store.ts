@@ -66,6 +66,7 @@ const SCHEMA = `
   ) WITHOUT ROWID;
 `;
 
+const GAP_COLUMNS = `destination, class, epoch, "from", "to", pipelines, events, readings, firstNs, lastNs, reason, atNs`;
 /** Refusals of a stream and epoch that are remembered, the newest of them. */
 const REFUSALS_MAX = 100;
 /** Batches whose dwell times are told. */
@@ -268,7 +269,7 @@ export class CloudStore {
   gaps(edge: string, limit: number): { totalCount: number; gaps: Gap[] } {
     const count = "SELECT count(*) AS n FROM gap WHERE edge = ?";
     const rows = this.#db
-      .prepare<GapRow, [string, number]>("SELECT * FROM gap WHERE edge = ? ORDER BY atNs DESC LIMIT ?", {
+      .prepare<GapRow, [string, number]>(`SELECT ${GAP_COLUMNS} FROM gap WHERE edge = ? ORDER BY atNs DESC LIMIT ?`, {
         bigint: true,
       })
       .all(edge, limit);

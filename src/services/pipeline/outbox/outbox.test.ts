@@ -105,7 +105,13 @@ test("a batch goes to its own destinations; who is new gets what comes from now 
   await rig.add({ destinations: ["plant", "cloud"] }, 2);
   await rig.add({ destinations: ["plant"] }, 3);
   const seen = async (destination: string) => (await waitingIn(rig, "normal", destination)).map((b) => b.through);
-  assert.deepEqual([await seen("cloud"), await seen("plant")], [[1, 2], [2, 3]]);
+  assert.deepEqual(
+    [await seen("cloud"), await seen("plant")],
+    [
+      [1, 2],
+      [2, 3],
+    ],
+  );
   rig.outbox.save();
   await rig.outbox.close();
   rig.outbox = (await makeRig(t)).outbox;
@@ -138,7 +144,11 @@ test("told to drop it drops the oldest of the lowest class, none above the new o
   assert.deepEqual([(await left("high")).length, (await left("normal")).length], [20, 20]);
   const low = await left("low");
   assert.ok(low.length > 0 && low.length < 60);
-  assert.deepEqual(low, Array.from({ length: low.length }, (_, i) => 60 - low.length + 1 + i), "the newest are left");
+  assert.deepEqual(
+    low,
+    Array.from({ length: low.length }, (_, i) => 60 - low.length + 1 + i),
+    "the newest are left",
+  );
   const gaps = rig.store.gaps.list(10);
   assert.equal(gaps.length, 1, "one range, however often it was cut");
   assert.deepEqual(
@@ -179,7 +189,10 @@ test("what has waited too long goes, and is told; a clock that jumps ten years a
   nowMs += 10 * DAY_MS;
   await rig.outbox.sweep();
   assert.equal((await waitingIn(rig, "normal")).length, 0);
-  assert.equal(rig.store.gaps.list(9).reduce((sum, gap) => sum + gap.events, 0), 5);
+  assert.equal(
+    rig.store.gaps.list(9).reduce((sum, gap) => sum + gap.events, 0),
+    5,
+  );
 });
 
 test("batches whose end the disk lost are not vouched for: a pipeline is as far as what is still here", async (t) => {
@@ -188,7 +201,10 @@ test("batches whose end the disk lost are not vouched for: a pipeline is as far 
   rig.outbox.save();
   await rig.reopen(() => {
     const directory = join(rig.directory, "outbox", "normal");
-    const last = readdirSync(directory).filter((name) => name.endsWith(".seg")).sort().at(-1)!;
+    const last = readdirSync(directory)
+      .filter((name) => name.endsWith(".seg"))
+      .sort()
+      .at(-1)!;
     const path = join(directory, last);
     truncateSync(path, Math.floor(statSync(path).size / 2));
   });

@@ -223,7 +223,9 @@ function settleAll(queues: readonly ClassQueue[], { destinations, saved }: Outbo
     for (const destination of destinations) {
       const known = saved ? (saved.settled[destination]?.[name] ?? all) : [];
       // Where the end of the journal was lost, its numbers are given out again.
-      const here = known.filter(({ from }) => from <= openedWith).map(({ from, to }) => ({ from, to: Math.min(to, openedWith) }));
+      const here = known
+        .filter(({ from }) => from <= openedWith)
+        .map(({ from, to }) => ({ from, to: Math.min(to, openedWith) }));
       queue.resettle(destination, here);
     }
   }

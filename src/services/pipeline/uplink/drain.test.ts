@@ -10,7 +10,12 @@ function rig(): { drain: Drain; pass(ms: number): void } {
 }
 
 /** A link: what live data takes alone, and how much longer beside a request of the backlog of this share. */
-function drainBeside({ drain, pass }: ReturnType<typeof rig>, rounds: number, aloneMs: number, fullMs: number): number[] {
+function drainBeside(
+  { drain, pass }: ReturnType<typeof rig>,
+  rounds: number,
+  aloneMs: number,
+  fullMs: number,
+): number[] {
   const took: number[] = [];
   for (let i = 0; i < rounds; i++) {
     pass(50);
@@ -34,7 +39,9 @@ test("alone the backlog takes all; beside live data it finds the share that leav
   ]) {
     const r = rig();
     assert.equal(r.drain.share, 1);
-    const took = drainBeside(r, 400, aloneMs, fullMs).slice(50).sort((a, b) => a - b);
+    const took = drainBeside(r, 400, aloneMs, fullMs)
+      .slice(50)
+      .sort((a, b) => a - b);
     assert.ok(took[Math.floor(took.length * 0.99)] < 2 * aloneMs, `${aloneMs} ms alone, ${took.at(-1)} beside`);
     assert.ok(r.drain.share > 0.25 * Math.min(1, aloneMs / fullMs / 2), `no less than it need be: ${r.drain.share}`);
   }

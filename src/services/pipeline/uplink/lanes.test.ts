@@ -35,7 +35,8 @@ test("lanes that open and close, answers that are lost, batches that go: the clo
     };
     const send = async (after: number, end: number) => {
       const batches: { sequence: number; previous: number }[] = [];
-      let previous: number | undefined, opens = false;
+      let previous: number | undefined,
+        opens = false;
       for (let at = after; batches.length < 1 + random(4);) {
         const sequence = nextOf(at, end);
         if (sequence === undefined) break;
