@@ -3,6 +3,7 @@ import type { Output as OutputOf } from "../kernel/contract.ts";
 import { asFailure } from "../kernel/error.ts";
 import { bus } from "../services/bus/api.ts";
 import { type Destination, pipeline } from "../services/pipeline/api.ts";
+import { gapLines } from "./gap-lines.ts";
 import type { Link } from "./link.ts";
 import type { Page, Style } from "./page.ts";
 import { labelled } from "./page.ts";
@@ -78,15 +79,17 @@ const STATES: { readonly [state in Destination["state"]]: readonly [words: strin
   sending: ["sending", "green"],
   idle: ["up to date", "green"],
   offline: ["offline", "yellow"],
+  holding: ["held back", "yellow"],
   "not-enrolled": ["not joined to a cloud", "yellow"],
 };
 
 function destinationLines(page: Page, destination: Destination, nowMs: number): string[] {
-  const { waiting, acknowledged, wireBytes, deadLetters, reason, url } = destination;
+  const { waiting, acknowledged, wireBytes, deadLetters, reason, url, way } = destination;
   const [words, style] = STATES[destination.state];
   return [
     `${page.style("bold", plain(destination.name))}  ${page.style(style, words)}${url === "" ? "" : `  ${plain(url)}`}`,
     ...labelled(page, [
+      ...(way === undefined ? [] : [["by", plain(way)] as const]),
       ...(reason === undefined ? [] : [["because", plain(reason)] as const]),
       [
         "waiting",
@@ -101,7 +104,12 @@ function destinationLines(page: Page, destination: Destination, nowMs: number): 
       ["sent", `${size(wireBytes.sent)}, received ${size(wireBytes.received)} since the start, TLS included`],
       ...(deadLetters === 0
         ? []
-        : [["set aside", `${count(deadLetters, "batch", "batches")} that the cloud can never read`] as const]),
+        : [
+            [
+              "set aside",
+              `${count(deadLetters, "batch", "batches")} that were refused for good ('holdfast deadletters')`,
+            ] as const,
+          ]),
     ]),
   ];
 }
@@ -111,15 +119,22 @@ function lossLines(page: Page, backlog: Backlog): string[] {
     ...(backlog.bus?.losses ?? []).map((loss) => ({ where: "bus", loss })),
     ...(backlog.pipeline?.losses ?? []).map((loss) => ({ where: "outbox", loss })),
   ];
-  if (losses.length === 0) return backlog.bus && backlog.pipeline ? ["", page.style("green", "nothing was lost")] : [];
+  const gaps = backlog.pipeline?.gaps ?? { totalCount: 0, newest: [] };
+  if (losses.length === 0 && gaps.totalCount === 0)
+    return backlog.bus && backlog.pipeline ? ["", page.style("green", "nothing was lost")] : [];
   return [
-    "",
-    page.style("red", count(losses.length, "loss", "losses")),
+    ...(losses.length === 0 ? [] : ["", page.style("red", count(losses.length, "loss", "losses"))]),
     ...losses.map(
       ({ where, loss }) =>
         `${where}  positions ${number(loss.firstPosition)} to ${loss.lastPosition === undefined ? "?" : number(loss.lastPosition)}, ${size(loss.bytes)}: ${plain(loss.reason)}`,
     ),
+    ...(gaps.totalCount === 0 ? [] : gapPart(page, gaps)),
   ];
+}
+
+function gapPart(page: Page, { totalCount, newest }: PipelineStatus["gaps"]): string[] {
+  const title = `${count(totalCount, "gap")} in what destinations have${totalCount > newest.length ? `; the newest ${newest.length}` : ""}`;
+  return ["", page.style("red", title), ...gapLines(page, newest)];
 }
 
 /** Followers confirm where they are once a second: so much is on its way, and does not wait. */
@@ -137,7 +152,9 @@ export function backlogInShort({ bus: b, pipeline: p }: Backlog, nowMs: number):
   const parts = [
     ...behind.map((f) => `${plain(f.name)} is ${count(f.behind, "record")} behind`),
     ...(held > 0 ? [`${count(held, "batch waits", "batches wait")} in the outbox`] : []),
-    ...((b?.losses.length ?? 0) + (p?.losses.length ?? 0) > 0 ? ["there were losses ('holdfast backlog' tells)"] : []),
+    ...((b?.losses.length ?? 0) + (p?.losses.length ?? 0) + (p?.gaps.totalCount ?? 0) > 0
+      ? ["there were losses ('holdfast backlog' tells)"]
+      : []),
   ];
   const clouds = (p?.destinations ?? []).map(({ state, acknowledged, url }) => {
     const last = acknowledged.lastAtMs === undefined ? "" : `, the last ${ago(nowMs - acknowledged.lastAtMs)}`;

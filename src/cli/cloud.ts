@@ -1,4 +1,4 @@
-/** What `holdfast cloud code`, `edges`, `readings` and `audit` ask of the cloud that runs on this machine, and how they show it. */
+/** What `holdfast cloud code`, `edges`, `readings`, `gaps` and `audit` ask of the cloud that runs on this machine, and how they show it. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Call } from "../kernel/call.ts";
@@ -8,16 +8,20 @@ import { type Cloud, cloud } from "../services/cloud/api.ts";
 import { COMMON, durationOf, readArguments, wholeNumber } from "./arguments.ts";
 import { CLI_USAGE, EXIT } from "./exit.ts";
 import { inOrder } from "./feed.ts";
+import { gapLines } from "./gap-lines.ts";
 import { socketClient } from "./local-node.ts";
 import { openHints, openPage, type Page } from "./page.ts";
 import { columnsFor, readingLines } from "./reading-line.ts";
 import { type Cell, table } from "./table.ts";
 import { plain } from "./text.ts";
-import { ago, count, moment, number, size } from "./units.ts";
+import { ago, count, duration, moment, number, size } from "./units.ts";
 
 const CODE_LIFETIME = "1h";
 const LIMIT = 20;
 const LIMIT_MAX = 100_000;
+const GAPS_MAX = 10_000;
+/** A clock that is off by more is shown in colour. */
+const CLOCK_OFF_MS = 1_000;
 /** The audit reads all that the cloud has of a node. */
 const TIMEOUT_MS = 60_000;
 const RANGES_SHOWN_MAX = 4;
@@ -62,20 +66,39 @@ const QUESTIONS: { readonly [name: string]: Ask } = {
   async readings(args) {
     const { values, positionals } = readArguments(
       args,
-      { ...COMMON, resource: { type: "string" }, limit: { type: "string" } },
+      { ...COMMON, resource: { type: "string" }, limit: { type: "string" }, corrected: { type: "boolean" } },
       ["EDGE", "DEVICE"],
     );
     const [edge = "", device = ""] = positionals;
     const limit = wholeNumber(values.limit, { name: "--limit", min: 1, max: LIMIT_MAX, default: LIMIT });
     return withCloud(values.state, async ({ client, call }) => {
       const resource = values.resource === undefined ? {} : { resource: values.resource };
-      const { totalCount, readings } = await client.readings({ edge, device, ...resource, offset: 0, limit }, call());
+      const corrected = values.corrected ? { corrected: true } : {};
+      const { totalCount, readings } = await client.readings(
+        { edge, device, ...resource, ...corrected, offset: 0, limit },
+        call(),
+      );
       const found = { totalCount, readings: inOrder(readings) };
       const page = openPage();
       if (values.json) return page.json(found);
       if (readings.length === 0)
         return openHints()?.line(`The cloud has no readings of device '${plain(device)}' of '${plain(edge)}'.`);
       page.lines(readingLines(page, found.readings, { columns: columnsFor(readings), nowMs: Date.now() }));
+    });
+  },
+  async gaps(args) {
+    const { values, positionals } = readArguments(args, { ...COMMON, limit: { type: "string" } }, ["EDGE"]);
+    const [edge = ""] = positionals;
+    const limit = wholeNumber(values.limit, { name: "--limit", min: 1, max: GAPS_MAX, default: LIMIT });
+    return withCloud(values.state, async ({ client, call }) => {
+      const found = await client.gaps({ edge, limit }, call());
+      const page = openPage();
+      if (values.json) return page.json(found);
+      if (found.totalCount === 0) return openHints()?.line(`'${plain(edge)}' has told of no gap.`);
+      page.lines([
+        ...gapLines(page, found.gaps),
+        ...(found.totalCount > found.gaps.length ? [`${number(found.totalCount)} in all`] : []),
+      ]);
     });
   },
   async audit(args) {
@@ -131,6 +154,8 @@ export function edgeTable(page: Page, edges: readonly Edge[], nowMs: number): st
     { title: "EVENTS", right: true, drop: 2 },
     { title: "BATCHES", right: true, drop: 3 },
     { title: "KEPT", right: true },
+    { title: "TOOK", right: true, drop: 4 },
+    { title: "CLOCK", right: true },
     { title: "ENROLLED", drop: 1 },
   ];
   const rows = edges.map((e): Cell[] => [
@@ -140,9 +165,20 @@ export function edgeTable(page: Page, edges: readonly Edge[], nowMs: number): st
     number(e.events),
     number(e.batches),
     size(e.bytes),
+    e.dwellMs === undefined ? "-" : `${duration(e.dwellMs.p50)}, p99 ${duration(e.dwellMs.p99)}`,
+    clockCell(e.clock),
     moment(e.enrolledAtMs),
   ]);
   return table(page, columns, rows);
+}
+
+/** How far a node's clock is off, where that is more than may be wrong about it. */
+function clockCell(clock: Edge["clock"]): Cell {
+  if (clock === undefined) return "-";
+  const { aheadMs, errorMs } = clock;
+  if (Math.abs(aheadMs) <= errorMs) return "right";
+  const text = `${duration(Math.abs(aheadMs))} ${aheadMs > 0 ? "ahead" : "behind"}`;
+  return Math.abs(aheadMs) > CLOCK_OFF_MS ? { text, style: "yellow" } : text;
 }
 
 type Publisher = OutputOf<typeof cloud, "audit">["publishers"][number];

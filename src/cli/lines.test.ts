@@ -211,9 +211,11 @@ const about: AboutNode = {
     pipeline: {
       position: 4_990,
       losses: [],
+      gaps: { totalCount: 0, newest: [] },
       destinations: [
         {
           name: "cloud",
+          kind: "cloud",
           url: "https://cloud.example:8444",
           state: "offline",
           reason: "the cloud does not answer",
@@ -247,6 +249,18 @@ test("the backlog tells followers, the outbox and losses, and what could not be 
   assert.match(lines.join("\n"), /^core-data +follows +1,234 +3,766$/m);
   assert.match(lines.join("\n"), /^waiting +3 batches, 12 kB, the oldest for 2\.1 s$/m);
   assert.equal(lines.at(-1), "nothing was lost");
+  const gap = {
+    ...({ destination: "cloud", class: "low", epoch: 5, from: 1, to: 30 } as const),
+    pipelines: ["waves"],
+    ...({ events: 3_000, readings: 9_000, reason: "dropped-full", atNs: BigInt(NOW_MS) * 1_000_000n } as const),
+  };
+  const dropped = { ...about.backlog.pipeline!, gaps: { totalCount: 1, newest: [gap] } };
+  const gapped = backlogLines(terminal(80), { ...about.backlog, pipeline: dropped }, NOW_MS);
+  fits(gapped, 80);
+  assert.match(
+    gapped.join("\n"),
+    /^1 gap in what destinations have$[^]*cloud +low +1-30 +3,000 +waves +the outbox was/m,
+  );
   const loss = { reason: "the file is damaged", firstPosition: 7, lastPosition: 9, bytes: 100 };
   const half: Backlog = {
     bus: { ...about.backlog.bus!, losses: [loss] },
@@ -372,6 +386,7 @@ test("lines of the log are followed from the place where they were left, equal l
 
 test("an audit says whether all is there once and in order", () => {
   const whole = {
+    pipeline: "all",
     name: "device-host",
     epoch: 5,
     events: 10,

@@ -9,8 +9,9 @@ import { openPage } from "../page.ts";
 const help = `Usage: holdfast backlog [options]
 
 Shows what waits and what has arrived: the positions of the bus, how far each
-follower is, what the outbox holds for the cloud, what the cloud has
-acknowledged to have on its disk, and what was lost, if anything ever was.
+follower is, what the outbox holds for each destination, what that has
+acknowledged to have, and what was lost or let go of, if anything ever was:
+the gap ledger, which the cloud is told, too.
 
 ${COMMON_HELP}
 

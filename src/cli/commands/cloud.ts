@@ -9,6 +9,8 @@ const help = `Usage: holdfast cloud [--config FILE] [--state DIR]
        holdfast cloud code [--for TIME]
        holdfast cloud edges
        holdfast cloud readings EDGE DEVICE [--resource NAME] [--limit N]
+                               [--corrected]
+       holdfast cloud gaps EDGE [--limit N]
        holdfast cloud audit EDGE
 
 Alone, it runs a cloud: the other end of the uplink, which keeps what nodes
@@ -21,14 +23,19 @@ its state directory:
   code             make a code to enroll one node with, once; printed alone on
                    standard output
       --for TIME   how long it is good: 10m, 1h, 7d (default 1h, at most 7d)
-  edges            list the enrolled nodes, and what they have sent
+  edges            list the enrolled nodes: what they have sent, how long it
+                   took from their outbox to here, and how far their clocks
+                   are off
   readings         show the newest readings of a device of a node (default 20)
+      --corrected  with origins as this machine's clock would have told them
+  gaps             list what of a node never reached a destination, and why
   audit            tell which events of a node are kept: once each, in order,
                    without gaps? (exit status 1 where not)
 ${COMMON_HELP}
 
 With --json: {"code", "expiresAtMs"}; {"edges": [...]}; {"totalCount",
-"readings": [...]}; {"edge", "publishers": [...]}.
+"readings": [...]}; {"totalCount", "gaps": [...]}; {"edge",
+"publishers": [...]}.
 
 Examples:
   holdfast cloud --state /srv/holdfast-cloud

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { readdirSync, statSync, truncateSync } from "node:fs";
 import { join } from "node:path";
+import { Writable } from "node:stream";
 import { test } from "node:test";
 import { type Clock, systemClock } from "../../../kernel/clock.ts";
 import { makeLog } from "../../../kernel/log.ts";
@@ -12,7 +13,7 @@ import { Outbox, type OutboxOptions } from "./outbox.ts";
 import type { Shipment } from "./record.ts";
 
 const KEY = Buffer.alloc(32, 3);
-const log = makeLog("test", { level: "silent" });
+const log = makeLog("test", { to: new Writable({ write: (_chunk, _encoding, done) => done() }) });
 const DAY_MS = 86_400_000;
 
 interface Rig {
