@@ -41,7 +41,7 @@ test("no class waits for more than WAIT_REQUESTS_MAX largest requests of each ot
         for (const other of QUEUE_CLASSES) {
           passed.delete(`${name} for ${other}`);
           if (other === name || waiting[other] === 0) continue;
-          const key = `${other} for ${name}`;
+          const key: string = `${other} for ${name}`;
           passed.set(key, (passed.get(key) ?? 0) + bytes);
           assert.ok(passed.get(key)! <= BYTES_MAX * WAIT_REQUESTS_MAX, key);
         }
