@@ -21,6 +21,7 @@ import { main as busMain } from "../../src/services/bus/main.ts";
 import { type Cloud, cloud } from "../../src/services/cloud/api.ts";
 import { main as cloudMain } from "../../src/services/cloud/main.ts";
 import { type Destination, type Pipeline, pipeline } from "../../src/services/pipeline/api.ts";
+import type { FunctionSpec } from "../../src/services/pipeline/pipelines/definition.ts";
 import { main as pipelineMain } from "../../src/services/pipeline/main.ts";
 
 const KEY = Buffer.alloc(32, 9);
@@ -121,7 +122,8 @@ export interface NodeConfig {
     outboxWhenFull: "refuse" | "drop";
     outboxAgeMsMax: number;
     destinations: Record<string, unknown>;
-    filter: { devices: string[]; profiles: string[]; resources: string[] };
+    /** Of the one pipeline, before its batches are made. */
+    functions: readonly FunctionSpec[];
   }>;
 }
 
@@ -147,7 +149,11 @@ export async function startNode(
   const { log, lines } = recorder("node");
   const house = makeLocalHouse({ node: EDGE, directory, version: "test", log, clock, dataKey: async () => KEY });
   await house.start(busMain, { keepBytes: 0, ...config.bus });
-  const { tracer } = await house.start(pipelineMain, { batchMs: 20, ...config.pipeline });
+  const { batchEvents = 1_000, batchMs = 20, functions = [], ...settings } = config.pipeline ?? {};
+  const batch = { function: "BatchByTimeAndCount", batchThreshold: batchEvents, timeIntervalMs: batchMs } as const;
+  const all = { topics: [], destinations: ["cloud"], priority: 5, ttlMs: 0, from: "oldest" as const };
+  const pipelines = { all: { ...all, functions: [...functions, batch] } };
+  const { tracer } = await house.start(pipelineMain, { pipelines, ...settings });
   const asGateway: Service<typeof pipeline> = house.connect(pipeline, "gateway");
   return {
     house,

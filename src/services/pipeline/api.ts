@@ -4,6 +4,7 @@ import { Event } from "../../kernel/edgex.ts";
 import { contract, del, get, post, type Service } from "../../kernel/contract.ts";
 import { code } from "../../kernel/error.ts";
 import { Gap } from "../cloud/api.ts";
+import { pipelineOperations } from "./pipelines.api.ts";
 
 export const PIPELINE_ENROLL_FAILED = code(
   "PIPELINE_ENROLL_FAILED",
@@ -133,6 +134,7 @@ export const pipeline = contract("pipeline", {
     callers: ["node"],
     public: { scope: "node:write" },
   }),
+  ...pipelineOperations,
   enroll: post("/enroll", {
     summary: "Joins the node to a cloud with a one-time code; what waits in the outbox goes there.",
     input: {

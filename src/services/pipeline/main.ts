@@ -2,16 +2,20 @@
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Static, Type } from "typebox";
+import { makeCall } from "../../kernel/call.ts";
 import { type Context, defineService, field } from "../../kernel/service.ts";
 import { bus } from "../bus/api.ts";
 import { pipeline } from "./api.ts";
 import { Destinations } from "./destinations.ts";
 import { Destinations as DestinationsConfig } from "./destinations/config.ts";
 import { edgeName, enrollWith } from "./enroll.ts";
-import { Filter, makeFilter } from "./filter.ts";
-import { gather, Place } from "./gather.ts";
 import { Gaps } from "./outbox/gaps.ts";
 import { Outbox } from "./outbox/outbox.ts";
+import { Catalogue } from "./pipelines/catalogue.ts";
+import { Decoded } from "./pipelines/decoded.ts";
+import { PipelineDefinition, PIPELINES_MAX, PlainName } from "./pipelines/definition.ts";
+import { Departures } from "./pipelines/departures.ts";
+import { Pipelines } from "./pipelines/pipelines.ts";
 import { makePipeline } from "./service.ts";
 import { PipelineStore } from "./store.ts";
 
@@ -21,23 +25,15 @@ const ASKED_MS_MAX = 2_000;
 const OUTBOX_BYTES_MIN = 4_194_304;
 /** Ten years. */
 const AGE_MS_MAX = 315_360_000_000;
+const CALL_TIMEOUT_MS = 2_000;
 const SWEEP_EVERY_MS = 30_000;
 
 const config = Type.Object(
   {
-    filter: field(Filter, {
-      description: "What leaves the node.",
-      default: { devices: [], profiles: [], resources: [] },
-    }),
-    batchEvents: field(Type.Integer({ minimum: 1, maximum: 10_000 }), {
-      description: "Events in a batch at the most.",
-      default: 1_000,
-      example: 100,
-    }),
-    batchMs: field(Type.Integer({ minimum: 1, maximum: 3_600_000 }), {
-      description: "Milliseconds that an event waits for its batch to fill.",
-      default: 500,
-      example: 60_000,
+    pipelines: field(Type.Record(PlainName, PipelineDefinition), {
+      description: "What leaves the node, how, and where to, by name.",
+      default: { all: {} },
+      example: { pumps: { topics: ["edgex/events/device/+/Pump/#"], priority: 8 } },
     }),
     destinations: field(DestinationsConfig, {
       description: "Where batches go, by name; 'cloud' is the one that the node is enrolled at.",
@@ -79,33 +75,25 @@ export const main = defineService({
     const destinations = new Destinations({ ...parts, node: edgeName(node), config: config.destinations, secrets });
     const sending = destinations.run();
     const sweeping = sweep(outbox, store, gaps, log, signal);
-    const place = new Place(outbox, store);
-    const { batchEvents, batchMs } = config;
-    const follow = {
-      ...parts,
-      bus: context.connect(bus),
-      place,
-      filter: makeFilter(config.filter),
-      batchEvents,
-      batchMs,
-    };
+    const pipelines = makePipelines(context, store, outbox);
     // Were the outbox damaged, the cloud knows best from where on the bus is to be followed: it is asked first.
-    const gathering = Promise.race([
+    const following = Promise.race([
       destinations.cloud.asked,
       sleep(ASKED_MS_MAX, undefined, { signal, ref: false }).catch(() => undefined),
-    ]).then(() => gather(follow));
+    ]).then(() => pipelines.run());
     return {
       service: makePipeline({
         ...parts,
         edge: edgeName(node),
         cloud: destinations.cloud,
         destinations: () => destinations.status(),
-        position: () => place.followed,
+        pipelines,
+        last: () => endOf(context),
         enroll: enrollWith,
       }),
       health: () => healthOf(outbox, store),
       async stop() {
-        await Promise.all([gathering, sending, sweeping]);
+        await Promise.all([following, sending, sweeping]);
         outbox.save();
         await outbox.close();
         store.close();
@@ -131,6 +119,45 @@ async function openOutbox(context: PipelineContext, store: PipelineStore, gaps: 
   } catch (error) {
     store.close();
     throw error;
+  }
+}
+
+function makePipelines(context: PipelineContext, store: PipelineStore, outbox: Outbox): Pipelines {
+  const { clock, config, log, stopping: signal, tracer } = context;
+  const { pipelines: tables } = store;
+  const catalogue = new Catalogue({
+    ...{
+      kind: "pipeline",
+      schema: PipelineDefinition,
+      declared: config.pipelines,
+      sizeMax: PIPELINES_MAX,
+      tables,
+      log,
+    },
+  });
+  const departures = new Departures(
+    (pipeline) => tables.counts(pipeline),
+    () => clock.wallMs(),
+  );
+  const parts = { bus: context.connect(bus), outbox, tables, departures, decoded: new Decoded(), clock, log, tracer };
+  return new Pipelines({
+    parts: { ...parts, pseudonymKey: context.key("pseudonyms") },
+    catalogue,
+    destinations: Object.keys(config.destinations),
+    signal,
+  });
+}
+
+/** The end of the bus, where it can be asked. */
+async function endOf(context: PipelineContext): Promise<number | undefined> {
+  const call = makeCall({ caller: "pipeline", timeoutMs: CALL_TIMEOUT_MS, signal: context.stopping });
+  try {
+    return (await context.connect(bus).backlog({}, call)).last;
+  } catch {
+    // How far behind the pipelines are is then not told.
+    return undefined;
+  } finally {
+    call.end(false);
   }
 }
 

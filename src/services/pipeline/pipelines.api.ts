@@ -65,19 +65,6 @@ export const Leaving = Type.Object({
 });
 export type Leaving = Static<typeof Leaving>;
 
-export const RuleStatus = Type.Object({
-  name: Type.String(),
-  origin: Origin,
-  definition: Definition,
-  /** Devices for which its condition holds now. */
-  active: Type.Integer(),
-  fired: Type.Integer(),
-  failed: Type.Integer(),
-  lastFiredMs: Type.Optional(Type.Integer()),
-  lastFault: Type.Optional(Type.String()),
-});
-export type RuleStatus = Static<typeof RuleStatus>;
-
 const errors = [PIPELINE_UNKNOWN, PIPELINE_NAME_INVALID, PIPELINE_TOO_MANY, PIPELINE_DESTINATION_UNKNOWN];
 
 export const pipelineOperations = {
@@ -106,25 +93,5 @@ export const pipelineOperations = {
     input: {},
     output: Type.Object({ resources: Type.Array(Leaving) }),
     ...read,
-  }),
-  rules: get("/rules", {
-    summary: "Lists the local rules and how often each has acted.",
-    input: {},
-    output: Type.Object({ rules: Type.Array(RuleStatus) }),
-    ...read,
-  }),
-  setRule: put("/rules/:name", {
-    summary: "Adds a local rule or changes one while it runs.",
-    input: { name: Name, body: Definition },
-    output: Type.Object({ name: Type.String() }),
-    errors,
-    ...write,
-  }),
-  removeRule: del("/rules/:name", {
-    summary: "Removes a local rule.",
-    input: { name: Name },
-    output: Type.Object({ name: Type.String() }),
-    errors,
-    ...write,
   }),
 };

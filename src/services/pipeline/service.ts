@@ -16,6 +16,7 @@ import {
 import { type DeadLetter as Letter, tallyOf } from "./outbox/dead-letters.ts";
 import type { Gaps } from "./outbox/gaps.ts";
 import type { Outbox } from "./outbox/outbox.ts";
+import type { Pipelines } from "./pipelines/pipelines.ts";
 import type { Enrollment, PipelineStore } from "./store.ts";
 import type { Enrolled } from "./uplink/enrolled.ts";
 
@@ -30,8 +31,9 @@ export interface ServiceNeeds {
   readonly cloud: Enrolled;
   readonly clock: Clock;
   readonly destinations: () => Promise<Destination[]>;
-  /** Position of the bus up to which all that leaves is in the outbox. */
-  readonly position: () => number;
+  readonly pipelines: Pipelines;
+  /** The end of the bus, where it is known. */
+  readonly last: () => Promise<number | undefined>;
   readonly enroll: (url: string, code: string, edge: string, call: Call) => Promise<Enrollment>;
 }
 
@@ -45,9 +47,19 @@ export function makePipeline(needs: ServiceNeeds): Pipeline {
         .flatMap(({ journal }) => [...journal.lossesBefore, ...journal.losses])
         .map(({ segment: _, ...loss }) => loss);
       const gaps = { totalCount: store.gaps.size, newest: store.gaps.list(GAPS_SHOWN) };
-      return { position: needs.position(), destinations: await needs.destinations(), losses, gaps };
+      return { position: needs.pipelines.position, destinations: await needs.destinations(), losses, gaps };
     },
     ...makeDeadLetters(needs),
+    pipelines: async () => ({ pipelines: needs.pipelines.status(await needs.last()) }),
+    async setPipeline({ name, body }) {
+      await needs.pipelines.set(name, body);
+      return { name };
+    },
+    async removePipeline({ name }) {
+      await needs.pipelines.remove(name);
+      return { name };
+    },
+    leaves: async () => ({ resources: needs.pipelines.leaves() }),
     async enroll({ body }, call) {
       if (isEnrolling) throw fail(PIPELINE_ENROLL_FAILED, "the node is being enrolled by another request");
       isEnrolling = true;

@@ -43,7 +43,10 @@ export class Catalogue<T> {
   read(name: string, given: unknown): T {
     const { kind, schema, sizeMax } = this.#o;
     if (!NAME.test(name))
-      throw fail(PIPELINE_NAME_INVALID, `'${name.slice(0, 100)}' is no name of a ${kind}: letters, digits, '.', '_' and '-', at most 64`);
+      throw fail(
+        PIPELINE_NAME_INVALID,
+        `'${name.slice(0, 100)}' is no name of a ${kind}: letters, digits, '.', '_' and '-', at most 64`,
+      );
     if (!this.#entries.has(name) && this.#entries.size >= sizeMax)
       throw fail(PIPELINE_TOO_MANY, `there are ${sizeMax} ${kind}s already`);
     return checkConfig(schema as ConfigSchema, given, name, kind) as T;
@@ -73,7 +76,10 @@ export class Catalogue<T> {
   #apply({ name, declared, json }: Changed): void {
     const { kind, log, schema, tables } = this.#o;
     if (declared !== this.#declared(name)) {
-      log.warn({ [kind]: name }, `the config says something new of this ${kind}: what was changed of it while running is over`);
+      log.warn(
+        { [kind]: name },
+        `the config says something new of this ${kind}: what was changed of it while running is over`,
+      );
       return tables.unchange(kind, name);
     }
     if (json === undefined) return void this.#entries.delete(name);

@@ -126,7 +126,12 @@ export class Chain {
     return this.#steps.map(({ name, stage, readingsIn, readingsOut }) => {
       const { errorMax, ...known } = stage.report?.() ?? {};
       const counts = { readingsIn, readingsOut, ...known };
-      return { function: name, readingsIn: counts.readingsIn, readingsOut: counts.readingsOut, ...(errorMax === undefined ? {} : { errorMax }) };
+      return {
+        function: name,
+        readingsIn: counts.readingsIn,
+        readingsOut: counts.readingsOut,
+        ...(errorMax === undefined ? {} : { errorMax }),
+      };
     });
   }
 }

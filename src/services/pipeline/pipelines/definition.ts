@@ -60,14 +60,11 @@ export type FunctionSpec = Static<typeof FunctionSpec>;
 
 export const PipelineDefinition = Type.Object(
   {
-    topics: field(
-      Type.Array(Type.String({ maxLength: 1_024, pattern: "^edgex/events/" }), { maxItems: TOPICS_MAX }),
-      {
-        description: "Topic filters of the events that it takes; empty for all.",
-        default: [],
-        example: ["edgex/events/device/+/Pump/#"],
-      },
-    ),
+    topics: field(Type.Array(Type.String({ maxLength: 1_024, pattern: "^edgex/events/" }), { maxItems: TOPICS_MAX }), {
+      description: "Topic filters of the events that it takes; empty for all.",
+      default: [],
+      example: ["edgex/events/device/+/Pump/#"],
+    }),
     functions: field(Type.Array(FunctionSpec, { maxItems: FUNCTIONS_MAX }), {
       description: "What is done to the events, in order; docs/pipelines.md lists the functions.",
       default: [],
@@ -84,7 +81,8 @@ export const PipelineDefinition = Type.Object(
       example: 8,
     }),
     ttlMs: field(Type.Integer({ minimum: 0, maximum: 31_536_000_000_000 }), {
-      description: "Milliseconds that a batch may wait for its destination before it is dropped and said so; 0 for ever.",
+      description:
+        "Milliseconds that a batch may wait for its destination before it is dropped and said so; 0 for ever.",
       default: 0,
       example: 86_400_000,
     }),

@@ -57,7 +57,12 @@ export function filterByName(
 /** Makes the filter of readings; events that have none left go, too. */
 export function filterByResource(names: readonly string[], filterOut: boolean): Stage {
   const isWanted = passes(names, filterOut);
-  return stateless((block) => withColumns(block, block.series.resources.map((r) => isHidden(r) || isWanted(r.name))));
+  return stateless((block) =>
+    withColumns(
+      block,
+      block.series.resources.map((r) => isHidden(r) || isWanted(r.name)),
+    ),
+  );
 }
 
 /** Makes what puts tags on every event; a tag of the same name is replaced, as in EdgeX. */

@@ -118,7 +118,8 @@ export class Following {
     const { outbox, tables } = this.#p;
     const kept = tables.load(this.#name)!;
     const queued = outbox.followed(this.#name);
-    const isAhead = queued && (queued.emitted === undefined ? queued.through > kept.position : queued.emitted > kept.emitted);
+    const isAhead =
+      queued && (queued.emitted === undefined ? queued.through > kept.position : queued.emitted > kept.emitted);
     const ahead = isAhead ? { position: queued.through, emitted: queued.emitted ?? kept.emitted } : kept;
     const start = this.chain.isStateful ? kept : ahead;
     if (this.chain.isStateful) {
@@ -132,7 +133,10 @@ export class Following {
     this.#noted = kept.position;
     this.#emitted = start.emitted;
     const hasPending = isAhead || queued?.emitted === kept.emitted;
-    this.#resume(kept.pending.flatMap((bytes) => decodeBlocks(bytes)), hasPending ? 0 : kept.emitted - (queued?.emitted ?? 0));
+    this.#resume(
+      kept.pending.flatMap((bytes) => decodeBlocks(bytes)),
+      hasPending ? 0 : kept.emitted - (queued?.emitted ?? 0),
+    );
     return ahead.position;
   }
 
@@ -150,13 +154,18 @@ export class Following {
 
   async #take(item: FollowItem, after: number): Promise<void> {
     if (item.gap)
-      this.#p.log.warn({ ...item.gap, pipeline: this.#name }, "records of the bus are gone before the pipeline had them");
+      this.#p.log.warn(
+        { ...item.gap, pipeline: this.#name },
+        "records of the bus are gone before the pipeline had them",
+      );
     const first = item.records[0]?.position ?? item.next;
     if (this.#through === after && first <= after) this.#beginAnew(first - 1);
     for (const record of item.records) {
       if (record.kind === "events") await this.#add(record);
       this.#through = record.position;
-      if (this.#gathered.isFull(this.#limits.events)) await this.#flush();
+      // After damage to the outbox the cloud may have some of them: whole batches, once it has told.
+      const isCut = this.#p.outbox.isUnsure && this.#gathered.events > 0;
+      if (isCut || this.#gathered.isFull(this.#limits.events)) await this.#flush();
     }
     this.#through = Math.max(this.#through, item.next);
   }

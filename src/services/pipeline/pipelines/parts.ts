@@ -10,7 +10,7 @@ import type { PipelineTables } from "./tables.ts";
 
 export interface Parts {
   readonly bus: Bus;
-  readonly outbox: Pick<Outbox, "add" | "followed">;
+  readonly outbox: Pick<Outbox, "add" | "followed" | "isUnsure">;
   readonly tables: PipelineTables;
   readonly departures: Departures;
   readonly decoded: Decoded;

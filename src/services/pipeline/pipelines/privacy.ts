@@ -61,7 +61,10 @@ export function drop(resources: readonly string[], tags: readonly string[]): Sta
     };
   };
   return stateless((block) => {
-    const left = withColumns(block, block.series.resources.map((r) => !isHidden(r) && !dropped.has(r.name)));
+    const left = withColumns(
+      block,
+      block.series.resources.map((r) => !isHidden(r) && !dropped.has(r.name)),
+    );
     return left && gone.size > 0 ? withExtras(left, untagged) : left;
   });
 }
@@ -99,7 +102,11 @@ export function coarsen(options: {
 type Round = (value: number) => number;
 
 /** What is done to the values of a type; undefined where nothing is. */
-function changeOf(type: ValueType, step: number | undefined, geo: Round | undefined): ((value: Value) => Value) | undefined {
+function changeOf(
+  type: ValueType,
+  step: number | undefined,
+  geo: Round | undefined,
+): ((value: Value) => Value) | undefined {
   if (type.startsWith("Object")) return geo && ((value) => geoOf(value, geo, false, 0) as Value);
   if (!/^(Uint|Int|Float)/.test(type)) return undefined;
   const isFloat = type.startsWith("Float");

@@ -52,16 +52,17 @@ export class PipelineTables {
   }
 
   get names(): string[] {
-    return this.#db.prepare<{ name: string }>("SELECT name FROM pipeline ORDER BY name").all().map(({ name }) => name);
+    return this.#db
+      .prepare<{ name: string }>("SELECT name FROM pipeline ORDER BY name")
+      .all()
+      .map(({ name }) => name);
   }
 
   load(name: string): Checkpoint | undefined {
     const row = this.#db
       .prepare<Row, [string]>("SELECT position, emitted, definition, state, pending FROM pipeline WHERE name = ?")
       .get(name);
-    return (
-      row && { ...row, state: listOf(row.state), pending: (listOf(row.pending) ?? []) as readonly Uint8Array[] }
-    );
+    return row && { ...row, state: listOf(row.state), pending: (listOf(row.pending) ?? []) as readonly Uint8Array[] };
   }
 
   /** Keeps a checkpoint, with what was counted until then. */
@@ -76,18 +77,24 @@ export class PipelineTables {
   /** Notes how far a pipeline is whose functions remember nothing. */
   note(name: string, { position, emitted }: Mark): void {
     this.#db
-      .prepare<never, [number, number, string]>("UPDATE pipeline SET position = ?, emitted = ?, pending = NULL WHERE name = ?")
+      .prepare<never, [number, number, string]>(
+        "UPDATE pipeline SET position = ?, emitted = ?, pending = NULL WHERE name = ?",
+      )
       .run(position, emitted, name);
   }
 
   /** What was counted of a pipeline, as `save` got it. */
   counts(name: string): unknown {
-    const row = this.#db.prepare<{ counts: Uint8Array | null }, [string]>("SELECT counts FROM pipeline WHERE name = ?").get(name);
+    const row = this.#db
+      .prepare<{ counts: Uint8Array | null }, [string]>("SELECT counts FROM pipeline WHERE name = ?")
+      .get(name);
     return row?.counts ? decodeCbor(row.counts) : undefined;
   }
 
   saveCounts(name: string, counts: unknown): void {
-    this.#db.prepare<never, [Uint8Array, string]>("UPDATE pipeline SET counts = ? WHERE name = ?").run(encodeCbor(counts), name);
+    this.#db
+      .prepare<never, [Uint8Array, string]>("UPDATE pipeline SET counts = ? WHERE name = ?")
+      .run(encodeCbor(counts), name);
   }
 
   remove(name: string): void {

@@ -343,7 +343,7 @@ test("an outbox that is full stops the pipeline, not the node, and all goes on w
   };
   const isFull = () =>
     rig.node.lines.some(
-      (line) => /gathering batches broke off/.test(String(line["msg"])) && /has reached its/.test(String(line["err"])),
+      (line) => /pipeline 'all' broke off/.test(String(line["msg"])) && /has reached its/.test(String(line["err"])),
     );
   while (!isFull()) await append();
   await append();
