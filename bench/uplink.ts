@@ -18,19 +18,33 @@ import { TlsIdentity } from "../src/kernel/identity/tls.ts";
 import { stringifyJson } from "../src/kernel/json.ts";
 import { makeLog } from "../src/kernel/log.ts";
 import { serve } from "../src/kernel/serve.ts";
-import { Tracer } from "../src/kernel/trace.ts";
+import { type Span, Tracer } from "../src/kernel/trace.ts";
 import { deriveKey, localClient, makeLocalHouse } from "../src/node/local.ts";
 import { bus } from "../src/services/bus/api.ts";
 import { main as busMain } from "../src/services/bus/main.ts";
 import { pipeline, type Pipeline } from "../src/services/pipeline/api.ts";
 import { main as pipelineMain } from "../src/services/pipeline/main.ts";
-import { call, EDGE, events as encoded, seriesOf, startCloud, temporary, until, Wire } from "../test/houses/uplink.ts";
+import {
+  call,
+  EDGE,
+  events as encoded,
+  pipelineOf,
+  seriesOf,
+  startCloud,
+  temporary,
+  until,
+  Wire,
+} from "../test/houses/uplink.ts";
 import { report, type Row, rowOf } from "./table.ts";
 
 const DATA = path.join(import.meta.dirname, "..", "..", "shared", "data");
 const KEY = Buffer.alloc(32, 5);
 const BATCH = 1_000;
-const BACKLOG_READINGS = 1_000_000;
+const BATCH_MS = 10;
+const BACKLOG_READINGS = 5_000_000;
+const LIVE_EVERY_MS = 25;
+const IDLE_SECONDS = 8;
+const DRAIN_SECONDS = 15;
 const STEADY = { readingsPerSecond: 30_000, seconds: Number(process.env["BENCH_SECONDS"] ?? 15) };
 const rows: Row[] = [];
 const log = makeLog("bench", { level: "error", to: 2 });
@@ -42,7 +56,12 @@ const info = (name: string, value: number, unit: string): Row => ({
   reason: "no reach is set",
 });
 
-type Asked = { cpu: true } | { code: true } | { enroll: { url: string; code: string } } | { status: true };
+type Asked =
+  | { latencies: true }
+  | { cpu: true }
+  | { code: true }
+  | { enroll: { url: string; code: string } }
+  | { status: true };
 
 /** A process that answers questions, one at a time. */
 class Peer {
@@ -76,6 +95,40 @@ class Peer {
   }
 }
 
+/** Events that the latency is measured with are of this epoch, one a batch. */
+const LIVE_EPOCH = 9_000;
+
+/** How long it took from the outbox to the cloud's acknowledgement, by the spans of both steps. */
+class Latencies {
+  readonly #queued = new Map<number, bigint>();
+  #ms: number[] = [];
+
+  learn(spans: readonly Span[]): void {
+    for (const operation of ["queue", "send"])
+      for (const span of spans) {
+        if (span.operation !== operation) continue;
+        const endNs = span.startNs + BigInt(Math.round(span.durationUs * 1000));
+        for (const { epoch, from, to } of span.ranges ?? []) {
+          if (epoch !== LIVE_EPOCH) continue;
+          if (operation === "queue") this.#queued.set(from, endNs);
+          else for (let sequence = from; sequence <= to; sequence++) this.#end(sequence, endNs);
+        }
+      }
+  }
+
+  #end(sequence: number, endNs: bigint): void {
+    const startNs = this.#queued.get(sequence);
+    if (startNs === undefined || !this.#queued.delete(sequence)) return;
+    this.#ms.push(Number(endNs - startNs) / 1e6);
+  }
+
+  take(): number[] {
+    const taken = this.#ms;
+    this.#ms = [];
+    return taken;
+  }
+}
+
 const cpu = () => ({ cpu: process.cpuUsage(), rss: process.memoryUsage().rss });
 
 const answerWith = (answer: (asked: Asked) => Promise<object>): void => {
@@ -103,17 +156,22 @@ async function runPipeline(): Promise<void> {
   identity.update(certificate);
   const target = { host: "127.0.0.1", port: busPort, agent: identity.agent("bus"), secure: true };
   const tracer = new Tracer("pipeline", clock);
-  setInterval(() => tracer.take(), 1_000);
+  const startMs = performance.now();
+  const latencies = new Latencies();
+  setInterval(() => latencies.learn(tracer.take()), 100);
   const { service } = await pipelineMain.start({
     name: "pipeline",
     node: EDGE,
     instance: "pipeline-1",
     version: "bench",
     config: {
-      filter: { devices: [], profiles: [], resources: [] },
-      batchEvents: BATCH,
-      batchMs: 500,
+      pipelines: { all: pipelineOf(BATCH_MS, BATCH) },
+      destinations: {
+        cloud: { kind: "cloud", pace: { windows: [], zone: "UTC", overridePriority: 10 }, uplinks: [] },
+      },
       outboxBytesMax: 2 ** 30,
+      outboxWhenFull: "refuse",
+      outboxAgeMsMax: 0,
     },
     directory,
     key: (purpose) => deriveKey(KEY, "pipeline", purpose),
@@ -130,9 +188,10 @@ async function runPipeline(): Promise<void> {
   const own: Pipeline = localClient(pipeline, "gateway", () => service);
   answerWith(async (asked) => {
     if ("enroll" in asked) return await own.enroll({ body: asked.enroll }, call());
+    if ("latencies" in asked) return { ms: latencies.take() };
     return "status" in asked ? await own.status({}, call()) : cpu();
   });
-  process.send?.({ ready: true });
+  process.send?.({ readyMs: performance.now() - startMs });
 }
 
 interface Rig {
@@ -140,6 +199,8 @@ interface Rig {
   readonly cloud: Peer;
   readonly pipeline: Peer;
   append(blocks: Uint8Array): Promise<void>;
+  /** The end of the bus. */
+  last(): Promise<number>;
   status(): Promise<Awaited<ReturnType<Pipeline["status"]>>>;
   end(): Promise<void>;
 }
@@ -190,6 +251,7 @@ async function makeRig(directory: string): Promise<Rig> {
     cloud,
     pipeline: peer,
     append: async (blocks) => void (await device.append({ body: { blocks } }, call())),
+    last: async () => (await house.connect(bus, "pipeline").backlog({}, call())).last,
     status: () => peer.answer({ status: true }),
     async end() {
       peer.end();
@@ -282,51 +344,76 @@ const some = (from: number, to: number, epoch: number) =>
     value: (s, k) => Math.round(2_000 * Math.sin(s / 50 + k)) / 100,
   });
 
+/** Sends an event now and then, each in a batch of its own. */
+async function live(rig: Rig, from: number, isOver: () => boolean): Promise<number> {
+  let sequence = from;
+  for (; !isOver(); sequence++) {
+    await rig.append(encoded("device-a", sequence, sequence, { epoch: LIVE_EPOCH }));
+    await sleep(LIVE_EVERY_MS);
+  }
+  return sequence;
+}
+
+const p99 = (list: readonly number[]): number => list.toSorted((a, b) => a - b)[Math.ceil(list.length * 0.99) - 1];
+const latencies = async (rig: Rig): Promise<number[]> =>
+  (await rig.pipeline.answer<{ ms: number[] }>({ latencies: true })).ms;
+
 async function measureBacklog(rig: Rig): Promise<void> {
-  const before = (await rig.status()).destinations[0].acknowledged.readings;
+  const acknowledged = async () => (await rig.status()).destinations[0].acknowledged.readings;
+  let endMs = performance.now() + IDLE_SECONDS * 1000;
+  let sequence = await live(rig, 1, () => performance.now() > endMs);
+  await sleep(500);
+  const idle = await latencies(rig);
   rig.wire.mode = "cut";
   rig.wire.drop();
   const total = BACKLOG_READINGS / READINGS;
-  const gathering = await rig.pipeline.cpuSeconds();
+  const [gathering, memory] = [await rig.pipeline.cpuSeconds(), await rig.pipeline.memoryMiB()];
+  const before = await acknowledged();
   for (let from = 1; from <= total; from += 500) await rig.append(some(from, from + 499, 2_000));
-  await until("all wait", async () => (await rig.status()).destinations[0].waiting.batches >= total / BATCH, 60_000);
+  await until("all wait", async () => (await rig.status()).position >= (await rig.last()), 120_000);
   const [cloud, own] = [await rig.cloud.cpuSeconds(), await rig.pipeline.cpuSeconds()];
+  const per = (seconds: number) => (seconds / BACKLOG_READINGS) * 1e6;
+  rows.push(info("CPU of the pipeline to gather a backlog", per(own - gathering), "us/reading"));
+  const named = `a backlog of ${BACKLOG_READINGS.toLocaleString("en")} readings`;
   rows.push(
-    info("CPU of the pipeline to gather a backlog", ((own - gathering) / BACKLOG_READINGS) * 1e6, "us/reading"),
+    rowOf(`memory growth of the pipeline with ${named}`, (await rig.pipeline.memoryMiB()) - memory, "MiB", 30, false),
   );
   rig.wire.mode = "pass";
   // From the first byte, not from the end of the pause before it.
   const up = rig.wire.up;
-  await until("it begins", () => rig.wire.up > up, 30_000);
+  await until("it begins", () => rig.wire.up > up, 90_000);
   const startMs = performance.now();
-  await until(
-    "all is there",
-    async () => (await rig.status()).destinations[0].acknowledged.readings >= before + BACKLOG_READINGS,
-    120_000,
+  await until("all is there", async () => (await acknowledged()) >= before + BACKLOG_READINGS, 120_000);
+  const rate = BACKLOG_READINGS / ((performance.now() - startMs) / 1000);
+  rows.push(rowOf(`${named} drains over loopback`, rate, "readings/s", 300_000, true));
+  rows.push(info("CPU of the cloud meanwhile", per((await rig.cloud.cpuSeconds()) - cloud), "us/reading"));
+  rows.push(info("CPU of the pipeline meanwhile", per((await rig.pipeline.cpuSeconds()) - own), "us/reading"));
+  await latencies(rig);
+
+  rig.wire.mode = "cut";
+  rig.wire.drop();
+  const again = await acknowledged();
+  for (let from = 1; from <= total; from += 500) await rig.append(some(from, from + 499, 2_001));
+  await until("all wait", async () => (await rig.status()).position >= (await rig.last()), 120_000);
+  rig.wire.mode = "pass";
+  const since = rig.wire.up;
+  await until("it begins", () => rig.wire.up > since, 90_000);
+  const [fromMs, fromReadings] = [performance.now(), await acknowledged()];
+  let done = false;
+  const drained = until(
+    "it is drained",
+    async () => (done = (await acknowledged()) >= again + BACKLOG_READINGS),
+    300_000,
   );
-  const seconds = (performance.now() - startMs) / 1000;
-  rows.push(
-    info(
-      `a backlog of ${BACKLOG_READINGS.toLocaleString("en")} readings drains over loopback`,
-      BACKLOG_READINGS / seconds,
-      "readings/s",
-    ),
-  );
-  rows.push(
-    info(
-      "CPU of the cloud meanwhile",
-      (((await rig.cloud.cpuSeconds()) - cloud) / BACKLOG_READINGS) * 1e6,
-      "us/reading",
-    ),
-  );
-  rows.push(
-    info(
-      "CPU of the pipeline meanwhile",
-      (((await rig.pipeline.cpuSeconds()) - own) / BACKLOG_READINGS) * 1e6,
-      "us/reading",
-    ),
-  );
-  rows.push(info("memory of the pipeline after it", await rig.pipeline.memoryMiB(), "MiB"));
+  endMs = performance.now() + DRAIN_SECONDS * 1000;
+  sequence = await live(rig, sequence, () => done || performance.now() > endMs);
+  const beside = await latencies(rig);
+  const drainedPerS = ((await acknowledged()) - fromReadings) / ((performance.now() - fromMs) / 1000);
+  rows.push(info(`p99 of live data alone, ${idle.length} events`, p99(idle), "ms"));
+  rows.push(info(`p99 of live data during a drain, ${beside.length} events`, p99(beside), "ms"));
+  rows.push(rowOf("p99 of live data during a drain, against alone", p99(beside) / p99(idle), "times", 2, false));
+  rows.push(info("readings of the backlog meanwhile", drainedPerS, "readings/s"));
+  await drained;
 }
 
 async function measureSteady(rig: Rig): Promise<void> {
@@ -364,9 +451,9 @@ async function bench(): Promise<void> {
   const directory = temporary({ after: (work) => void ends.push(work) });
   const rig = await makeRig(directory);
   try {
-    await measureBytes(rig);
+    if (!process.argv.includes("--backlog")) await measureBytes(rig);
     await measureBacklog(rig);
-    await measureSteady(rig);
+    if (!process.argv.includes("--backlog")) await measureSteady(rig);
   } finally {
     await rig.end();
     for (const end of ends) await end();

@@ -21,7 +21,8 @@ import { main as busMain } from "../../src/services/bus/main.ts";
 import { type Cloud, cloud } from "../../src/services/cloud/api.ts";
 import { main as cloudMain } from "../../src/services/cloud/main.ts";
 import { type Destination, type Pipeline, pipeline } from "../../src/services/pipeline/api.ts";
-import type { FunctionSpec } from "../../src/services/pipeline/pipelines/definition.ts";
+import type { Destinations } from "../../src/services/pipeline/destinations/config.ts";
+import type { FunctionSpec, PipelineDefinition } from "../../src/services/pipeline/pipelines/definition.ts";
 import { main as pipelineMain } from "../../src/services/pipeline/main.ts";
 
 const KEY = Buffer.alloc(32, 9);
@@ -121,7 +122,7 @@ export interface NodeConfig {
     outboxBytesMax: number;
     outboxWhenFull: "refuse" | "drop";
     outboxAgeMsMax: number;
-    destinations: Record<string, unknown>;
+    destinations: Destinations;
     /** Of the one pipeline, before its batches are made. */
     functions: readonly FunctionSpec[];
   }>;
@@ -140,6 +141,17 @@ export interface RunningNode {
   stop(): Promise<void>;
 }
 
+/** The definition of a pipeline of all events. */
+export function pipelineOf(
+  timeIntervalMs: number,
+  batchThreshold = 1_000,
+  functions: readonly FunctionSpec[] = [],
+): PipelineDefinition {
+  const batch = { function: "BatchByTimeAndCount" as const, batchThreshold, timeIntervalMs };
+  const all = { topics: [], destinations: ["cloud"], priority: 5, ttlMs: 0, from: "oldest" as const };
+  return { ...all, functions: [...functions, batch] };
+}
+
 /** Starts bus and pipeline in this process. */
 export async function startNode(
   directory: string,
@@ -149,10 +161,8 @@ export async function startNode(
   const { log, lines } = recorder("node");
   const house = makeLocalHouse({ node: EDGE, directory, version: "test", log, clock, dataKey: async () => KEY });
   await house.start(busMain, { keepBytes: 0, ...config.bus });
-  const { batchEvents = 1_000, batchMs = 20, functions = [], ...settings } = config.pipeline ?? {};
-  const batch = { function: "BatchByTimeAndCount", batchThreshold: batchEvents, timeIntervalMs: batchMs } as const;
-  const all = { topics: [], destinations: ["cloud"], priority: 5, ttlMs: 0, from: "oldest" as const };
-  const pipelines = { all: { ...all, functions: [...functions, batch] } };
+  const { batchEvents, batchMs = 20, functions, ...settings } = config.pipeline ?? {};
+  const pipelines = { all: pipelineOf(batchMs, batchEvents, functions) };
   const { tracer } = await house.start(pipelineMain, { pipelines, ...settings });
   const asGateway: Service<typeof pipeline> = house.connect(pipeline, "gateway");
   return {

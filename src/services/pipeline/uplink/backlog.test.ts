@@ -221,7 +221,10 @@ test("the cheaper of two ways is taken, the other when it fails; a probe tells w
   const pace = { windows: [], zone: "UTC", overridePriority: 10 };
   const way = (name: string, wire: Wire) => ({ name, url: wire.url, pace });
   const uplinks = [way("ethernet", first), way("lte", second)];
-  const rig = await makeRig(t, { clock, pipeline: { destinations: { cloud: { kind: "cloud", pace, uplinks } } } });
+  const rig = await makeRig(t, {
+    clock,
+    pipeline: { destinations: { cloud: { kind: "cloud" as const, pace, uplinks } } },
+  });
   first.to = second.to = rig.cloud.port;
   await rig.append(10);
   await until("it is there", async () => (await rig.events()) === 10);
@@ -253,9 +256,12 @@ test("a budget that is spent holds readings back and is remembered over a restar
     wallMs: () => systemClock.wallMs() + dayMs,
     wallNs: () => systemClock.wallNs() + BigInt(dayMs) * 1_000_000n,
   };
-  const budget = { bytesMax: 30_000, per: "day", startDay: 1 };
+  const budget = { bytesMax: 30_000, per: "day" as const, startDay: 1 };
   const pace = { windows: [], zone: "UTC", overridePriority: 8, budget };
-  const rig = await makeRig(t, { clock, pipeline: { destinations: { cloud: { kind: "cloud", pace, uplinks: [] } } } });
+  const rig = await makeRig(t, {
+    clock,
+    pipeline: { destinations: { cloud: { kind: "cloud" as const, pace, uplinks: [] } } },
+  });
   await until("the budget is spent", async () => {
     await rig.append(10);
     return (await rig.node.destination()).state === "holding";

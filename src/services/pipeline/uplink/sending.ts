@@ -83,7 +83,7 @@ export class Sending {
     const kept = done.filter(({ sequence }) => !refused.some((r) => r.sequence === sequence));
     lanes.settled.add(from, durable);
     this.#totals.count(queue, lanes.settled.start(from), kept);
-    tracer.batch("send", startMs, rangesIn(done), `${name}: ${queue.name} ${from} to ${durable}`);
+    tracer.batch("send", startMs, rangesIn(done), `${name}, ${queue.name} ${kind}: batches ${from} to ${durable}`);
   }
 
   /** What the far side can never keep is kept here, before it is let go of. */
