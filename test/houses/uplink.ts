@@ -21,8 +21,7 @@ import { main as busMain } from "../../src/services/bus/main.ts";
 import { type Cloud, cloud } from "../../src/services/cloud/api.ts";
 import { main as cloudMain } from "../../src/services/cloud/main.ts";
 import { type Destination, type Pipeline, pipeline } from "../../src/services/pipeline/api.ts";
-import type { Destinations } from "../../src/services/pipeline/destinations/config.ts";
-import type { FunctionSpec, PipelineDefinition } from "../../src/services/pipeline/pipelines/definition.ts";
+import type { FunctionSpec } from "../../src/services/pipeline/pipelines/definition.ts";
 import { main as pipelineMain } from "../../src/services/pipeline/main.ts";
 
 const KEY = Buffer.alloc(32, 9);
@@ -122,7 +121,7 @@ export interface NodeConfig {
     outboxBytesMax: number;
     outboxWhenFull: "refuse" | "drop";
     outboxAgeMsMax: number;
-    destinations: Destinations;
+    destinations: Record<string, unknown>;
     /** Of the one pipeline, before its batches are made. */
     functions: readonly FunctionSpec[];
   }>;
@@ -161,9 +160,11 @@ export async function startNode(
   const { log, lines } = recorder("node");
   const house = makeLocalHouse({ node: EDGE, directory, version: "test", log, clock, dataKey: async () => KEY });
   await house.start(busMain, { keepBytes: 0, ...config.bus });
-  const { batchEvents, batchMs = 20, functions, ...settings } = config.pipeline ?? {};
-  const pipelines = { all: pipelineOf(batchMs, batchEvents, functions) };
-  const { tracer } = await house.start(pipelineMain, { pipelines, ...settings });
+  const { batchEvents = 1_000, batchMs = 20, functions = [], ...settings } = config.pipeline ?? {};
+  const batch = { function: "BatchByTimeAndCount", batchThreshold: batchEvents, timeIntervalMs: batchMs } as const;
+  const all = { topics: [], destinations: ["cloud"], priority: 5, ttlMs: 0, from: "oldest" as const };
+  const pipelines = { all: { ...all, functions: [...functions, batch] } };
+  const { tracer } = await house.start(pipelineMain, { pipelines, ...settings } as object);
   const asGateway: Service<typeof pipeline> = house.connect(pipeline, "gateway");
   return {
     house,

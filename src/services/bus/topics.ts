@@ -8,7 +8,9 @@ export const TOPIC_LEVELS_MAX = 32;
 /** The topic decides, not the QoS: EdgeX's device services publish events with QoS 0. */
 export const isEventTopic = (topic: string): boolean => topic.startsWith("edgex/events/");
 export const isSystemEventTopic = (topic: string): boolean => topic.startsWith(`${TOPIC.systemEvents}/`);
-export const isJournalled = (topic: string): boolean => isEventTopic(topic) || isSystemEventTopic(topic);
+const isNotificationTopic = (topic: string): boolean => topic.startsWith("edgex/notifications/");
+export const isJournalled = (topic: string): boolean =>
+  isEventTopic(topic) || isSystemEventTopic(topic) || isNotificationTopic(topic);
 
 /**
  * Strangers choose their services' names, ours are in certificates: this mark, which no certificate's name begins with,
@@ -96,7 +98,7 @@ const ROLES: readonly { readonly name: RegExp; readonly rights: Rights }[] = [
     name: /^app-/,
     rights: {
       publish: ["edgex/events/device/%/#", "edgex/core/command/request/#", "edgex/core/commandquery/request/#"],
-      subscribe: ["edgex/events/#", "edgex/system-events/#", "edgex/response/core-command/#"],
+      subscribe: ["edgex/events/#", "edgex/system-events/#", "edgex/notifications/#", "edgex/response/core-command/#"],
     },
   },
   {
@@ -123,6 +125,11 @@ const ROLES: readonly { readonly name: RegExp; readonly rights: Rights }[] = [
     },
   },
   { name: /^(registry|core-keeper)$/, rights: { publish: ["edgex/configs/#"], subscribe: [] } },
+  {
+    name: /^pipeline$/,
+    rights: { publish: ["edgex/notifications/%/#"], subscribe: ["edgex/events/#"] },
+  },
+  { name: /^support-notifications$/, rights: { publish: [], subscribe: ["edgex/notifications/#"] } },
   {
     name: /^(pipeline|trace|gateway)$/,
     rights: { publish: [], subscribe: ["edgex/events/#", "edgex/system-events/#", "edgex/telemetry/#"] },

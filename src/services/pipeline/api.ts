@@ -99,6 +99,7 @@ export const pipeline = contract("pipeline", {
     callers: ["node"],
     public: { scope: "node:read" },
   }),
+  ...pipelineOperations,
   deadLetters: get("/deadletters", {
     summary: "Lists the batches that a destination refused for good, newest first.",
     input: { limit: Type.Integer({ minimum: 1, maximum: 1_000, default: 100 }) },

@@ -4,20 +4,17 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { type Static, Type } from "typebox";
 import { makeCall } from "../../kernel/call.ts";
 import { type Context, defineService, field } from "../../kernel/service.ts";
-import { bus } from "../bus/api.ts";
 import { pipeline } from "./api.ts";
 import { Destinations } from "./destinations.ts";
 import { Destinations as DestinationsConfig } from "./destinations/config.ts";
 import { edgeName, enrollWith } from "./enroll.ts";
 import { Gaps } from "./outbox/gaps.ts";
 import { Outbox } from "./outbox/outbox.ts";
-import { Catalogue } from "./pipelines/catalogue.ts";
-import { Decoded } from "./pipelines/decoded.ts";
-import { PipelineDefinition, PIPELINES_MAX, PlainName } from "./pipelines/definition.ts";
-import { Departures } from "./pipelines/departures.ts";
-import { Pipelines } from "./pipelines/pipelines.ts";
+import { PIPELINES_MAX, PipelineDefinition, PlainName } from "./pipelines/definition.ts";
+import { RuleDefinition, RULES_MAX } from "./rules/definition.ts";
 import { makePipeline } from "./service.ts";
 import { PipelineStore } from "./store.ts";
+import { openWorks } from "./works.ts";
 
 /** The bus is followed so long after the start at the latest, whether the cloud has answered or not. */
 const ASKED_MS_MAX = 2_000;
@@ -30,10 +27,21 @@ const SWEEP_EVERY_MS = 30_000;
 
 const config = Type.Object(
   {
-    pipelines: field(Type.Record(PlainName, PipelineDefinition), {
-      description: "What leaves the node, how, and where to, by name.",
+    pipelines: field(Type.Record(PlainName, PipelineDefinition, { maxProperties: PIPELINES_MAX }), {
+      description: "What leaves the node, where to, and how; by name.",
       default: { all: {} },
-      example: { pumps: { topics: ["edgex/events/device/+/Pump/#"], priority: 8 } },
+      example: { pressures: { functions: [{ function: "FilterByResourceName", resourceNames: ["Pressure"] }] } },
+    }),
+    rules: field(Type.Record(PlainName, RuleDefinition, { maxProperties: RULES_MAX }), {
+      description: "What is done here at once when a reading says so, whether the cloud is there or not; by name.",
+      default: {},
+      example: {
+        hot: {
+          resource: "Temperature",
+          when: { above: 80 },
+          command: { deviceName: "fan-1", commandName: "Speed", settings: { Speed: 100 } },
+        },
+      },
     }),
     destinations: field(DestinationsConfig, {
       description: "Where batches go, by name; 'cloud' is the one that the node is enrolled at.",
@@ -64,7 +72,7 @@ const config = Type.Object(
 export const main = defineService({
   contract: pipeline,
   config,
-  needs: ["bus"],
+  needs: ["bus", "core-command"],
   stateful: true,
   async start(context) {
     const { clock, config, directory, log, node, secrets, stopping: signal, tracer } = context;
@@ -75,25 +83,25 @@ export const main = defineService({
     const destinations = new Destinations({ ...parts, node: edgeName(node), config: config.destinations, secrets });
     const sending = destinations.run();
     const sweeping = sweep(outbox, store, gaps, log, signal);
-    const pipelines = makePipelines(context, store, outbox);
     // Were the outbox damaged, the cloud knows best from where on the bus is to be followed: it is asked first.
-    const following = Promise.race([
+    const isAsked = Promise.race([
       destinations.cloud.asked,
       sleep(ASKED_MS_MAX, undefined, { signal, ref: false }).catch(() => undefined),
-    ]).then(() => pipelines.run());
+    ]);
+    const works = openWorks(context, parts);
+    const working = works.run(isAsked);
     return {
       service: makePipeline({
         ...parts,
         edge: edgeName(node),
         cloud: destinations.cloud,
         destinations: () => destinations.status(),
-        pipelines,
-        last: () => endOf(context),
+        works,
         enroll: enrollWith,
       }),
       health: () => healthOf(outbox, store),
       async stop() {
-        await Promise.all([following, sending, sweeping]);
+        await Promise.all([working, sending, sweeping]);
         outbox.save();
         await outbox.close();
         store.close();

@@ -19,6 +19,16 @@ export const PIPELINE_DESTINATION_UNKNOWN = code(
   "invalid",
   "Name one of the destinations in the config (pipeline.destinations).",
 );
+export const PIPELINE_RULE_INVALID = code(
+  "PIPELINE_RULE_INVALID",
+  "invalid",
+  "Give the rule a command, a notification, or both.",
+);
+export const PIPELINE_RULE_BUSY = code(
+  "PIPELINE_RULE_BUSY",
+  "limited",
+  "See why the devices that the rules command answer so late ('holdfast rules').",
+);
 
 const callers = ["node"];
 const read = { callers, public: { scope: "node:read" } };
@@ -93,5 +103,25 @@ export const pipelineOperations = {
     input: {},
     output: Type.Object({ resources: Type.Array(Leaving) }),
     ...read,
+  }),
+  rules: get("/rules", {
+    summary: "Lists the local rules and how often each has acted.",
+    input: {},
+    output: Type.Object({ rules: Type.Array(RuleStatus) }),
+    ...read,
+  }),
+  setRule: put("/rules/:name", {
+    summary: "Adds a local rule or changes one while it runs.",
+    input: { name: Name, body: Definition },
+    output: Type.Object({ name: Type.String() }),
+    errors: [...errors, PIPELINE_RULE_INVALID],
+    ...write,
+  }),
+  removeRule: del("/rules/:name", {
+    summary: "Removes a local rule.",
+    input: { name: Name },
+    output: Type.Object({ name: Type.String() }),
+    errors,
+    ...write,
   }),
 };

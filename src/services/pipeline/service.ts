@@ -13,12 +13,14 @@ import {
   PIPELINE_ENROLL_FAILED,
   PIPELINE_LETTER_UNKNOWN,
 } from "./api.ts";
+import type { pipelineOperations } from "./pipelines.api.ts";
 import { type DeadLetter as Letter, tallyOf } from "./outbox/dead-letters.ts";
 import type { Gaps } from "./outbox/gaps.ts";
 import type { Outbox } from "./outbox/outbox.ts";
 import type { Pipelines } from "./pipelines/pipelines.ts";
 import type { Enrollment, PipelineStore } from "./store.ts";
 import type { Enrolled } from "./uplink/enrolled.ts";
+import type { Works } from "./works.ts";
 
 /** Entries of the gap ledger that the status shows. */
 const GAPS_SHOWN = 20;
@@ -31,15 +33,13 @@ export interface ServiceNeeds {
   readonly cloud: Enrolled;
   readonly clock: Clock;
   readonly destinations: () => Promise<Destination[]>;
-  readonly pipelines: Pipelines;
-  /** The end of the bus, where it is known. */
-  readonly last: () => Promise<number | undefined>;
+  readonly works: Works;
   readonly enroll: (url: string, code: string, edge: string, call: Call) => Promise<Enrollment>;
 }
 
 /** Makes the pipeline's service. */
 export function makePipeline(needs: ServiceNeeds): Pipeline {
-  const { edge, outbox, store, cloud, enroll } = needs;
+  const { edge, outbox, store, cloud, enroll, works } = needs;
   let isEnrolling = false;
   return {
     async status() {
@@ -47,19 +47,10 @@ export function makePipeline(needs: ServiceNeeds): Pipeline {
         .flatMap(({ journal }) => [...journal.lossesBefore, ...journal.losses])
         .map(({ segment: _, ...loss }) => loss);
       const gaps = { totalCount: store.gaps.size, newest: store.gaps.list(GAPS_SHOWN) };
-      return { position: needs.pipelines.position, destinations: await needs.destinations(), losses, gaps };
+      return { position: works.pipelines.position, destinations: await needs.destinations(), losses, gaps };
     },
     ...makeDeadLetters(needs),
-    pipelines: async () => ({ pipelines: needs.pipelines.status(await needs.last()) }),
-    async setPipeline({ name, body }) {
-      await needs.pipelines.set(name, body);
-      return { name };
-    },
-    async removePipeline({ name }) {
-      await needs.pipelines.remove(name);
-      return { name };
-    },
-    leaves: async () => ({ resources: needs.pipelines.leaves() }),
+    ...makeWorks(works),
     async enroll({ body }, call) {
       if (isEnrolling) throw fail(PIPELINE_ENROLL_FAILED, "the node is being enrolled by another request");
       isEnrolling = true;
@@ -72,6 +63,32 @@ export function makePipeline(needs: ServiceNeeds): Pipeline {
       } finally {
         isEnrolling = false;
       }
+    },
+  };
+}
+
+type WorkOperations = keyof typeof pipelineOperations;
+
+function makeWorks({ pipelines, rules, last }: Works): Pick<Pipeline, WorkOperations> {
+  return {
+    pipelines: async () => ({ pipelines: pipelines.status(await last()) }),
+    async setPipeline({ name, body }) {
+      await pipelines.set(name, body);
+      return { name };
+    },
+    async removePipeline({ name }) {
+      await pipelines.remove(name);
+      return { name };
+    },
+    leaves: async () => ({ resources: pipelines.leaves() }),
+    rules: async () => ({ rules: rules.status() }),
+    async setRule({ name, body }) {
+      rules.set(name, body);
+      return { name };
+    },
+    async removeRule({ name }) {
+      rules.remove(name);
+      return { name };
     },
   };
 }

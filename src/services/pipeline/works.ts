@@ -1,0 +1,82 @@
+/** What works on the events of the node: its pipelines and its rules, with what they share. */
+import type { Static } from "typebox";
+import { makeCall } from "../../kernel/call.ts";
+import type { Context } from "../../kernel/service.ts";
+import { bus } from "../bus/api.ts";
+import { coreCommand } from "../core-command/api.ts";
+import type { Outbox } from "./outbox/outbox.ts";
+import { Catalogue } from "./pipelines/catalogue.ts";
+import { Decoded } from "./pipelines/decoded.ts";
+import { PIPELINES_MAX, PipelineDefinition } from "./pipelines/definition.ts";
+import { Departures } from "./pipelines/departures.ts";
+import { Pipelines } from "./pipelines/pipelines.ts";
+import { Actions } from "./rules/actions.ts";
+import { RuleDefinition, RULES_MAX } from "./rules/definition.ts";
+import { Rules } from "./rules/rules.ts";
+import type { PipelineStore } from "./store.ts";
+
+/** How long the bus may take to tell where it ends, when somebody asks how far the pipelines are. */
+const CALL_TIMEOUT_MS = 2_000;
+
+export interface Works {
+  readonly pipelines: Pipelines;
+  readonly rules: Rules;
+  /** Tells the end of the bus; undefined where that is not known. */
+  last(): Promise<number | undefined>;
+}
+
+type WorksContext = Context<{
+  readonly pipelines: Readonly<Record<string, Static<typeof PipelineDefinition>>>;
+  readonly rules: Readonly<Record<string, Static<typeof RuleDefinition>>>;
+  readonly destinations: Readonly<Record<string, unknown>>;
+}>;
+
+/**
+ * Makes the pipelines and rules that the config declares and people have set; `run` has them work until the service stops,
+ * the pipelines once `isAsked` resolves. PIPELINE_DESTINATION_UNKNOWN, PIPELINE_LOGIC_INVALID, PIPELINE_WINDOW_INVALID,
+ * PIPELINE_RULE_INVALID: the config cannot be used.
+ */
+export function openWorks(
+  context: WorksContext,
+  { outbox, store }: { readonly outbox: Outbox; readonly store: PipelineStore },
+): Works & { run(isAsked: Promise<void>): Promise<void> } {
+  const { clock, config, log, stopping: signal, tracer } = context;
+  const tables = store.pipelines;
+  const parts = {
+    ...{ bus: context.connect(bus), outbox, tables, clock, log, tracer },
+    departures: new Departures(
+      (name) => tables.counts(name),
+      () => clock.wallMs(),
+    ),
+    decoded: new Decoded(),
+    pseudonymKey: context.key("pseudonym"),
+  };
+  const kinds = { tables, log };
+  const pipelines = new Pipelines({
+    ...{ parts, signal },
+    destinations: Object.keys(config.destinations),
+    catalogue: new Catalogue({
+      ...{ kind: "pipeline", schema: PipelineDefinition, sizeMax: PIPELINES_MAX, ...kinds },
+      declared: config.pipelines,
+    }),
+  });
+  const rules = new Rules({
+    ...{ parts, signal },
+    actions: new Actions({ bus: parts.bus, coreCommand: context.connect(coreCommand), clock, tracer }),
+    catalogue: new Catalogue({
+      ...{ kind: "rule", schema: RuleDefinition, sizeMax: RULES_MAX, ...kinds },
+      declared: config.rules,
+    }),
+  });
+  return {
+    pipelines,
+    rules,
+    async last() {
+      const call = makeCall({ caller: context.name, timeoutMs: CALL_TIMEOUT_MS, signal });
+      const asked = parts.bus.backlog({}, call).finally(() => call.end(false));
+      return asked.then(({ last }) => last).catch(() => undefined);
+    },
+    run: async (isAsked) =>
+      void (await Promise.all([rules.run(), isAsked.then(() => (signal.aborted ? undefined : pipelines.run()))])),
+  };
+}
