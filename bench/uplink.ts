@@ -165,16 +165,10 @@ async function runPipeline(): Promise<void> {
     instance: "pipeline-1",
     version: "bench",
     config: {
-      pipelines: {
-        all: {
-          ...{ topics: [], destinations: ["cloud"], priority: 5, ttlMs: 0, from: "oldest" },
-          functions: [{ function: "BatchByTimeAndCount", batchThreshold: BATCH, timeIntervalMs: 500 }],
-        },
+      pipelines: { all: pipelineOf(BATCH_MS, BATCH) },
+      destinations: {
+        cloud: { kind: "cloud", pace: { windows: [], zone: "UTC", overridePriority: 10 }, uplinks: [] },
       },
-      rules: {},
-      destinations: { cloud: { kind: "cloud", pace: {}, uplinks: [] } },
-      outboxWhenFull: "refuse",
-      outboxAgeMsMax: 0,
       outboxBytesMax: 2 ** 30,
       outboxWhenFull: "refuse",
       outboxAgeMsMax: 0,

@@ -135,7 +135,6 @@ export const pipeline = contract("pipeline", {
     callers: ["node"],
     public: { scope: "node:write" },
   }),
-  ...pipelineOperations,
   enroll: post("/enroll", {
     summary: "Joins the node to a cloud with a one-time code; what waits in the outbox goes there.",
     input: {

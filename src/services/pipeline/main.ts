@@ -22,7 +22,6 @@ const ASKED_MS_MAX = 2_000;
 const OUTBOX_BYTES_MIN = 4_194_304;
 /** Ten years. */
 const AGE_MS_MAX = 315_360_000_000;
-const CALL_TIMEOUT_MS = 2_000;
 const SWEEP_EVERY_MS = 30_000;
 
 const config = Type.Object(
@@ -127,45 +126,6 @@ async function openOutbox(context: PipelineContext, store: PipelineStore, gaps: 
   } catch (error) {
     store.close();
     throw error;
-  }
-}
-
-function makePipelines(context: PipelineContext, store: PipelineStore, outbox: Outbox): Pipelines {
-  const { clock, config, log, stopping: signal, tracer } = context;
-  const { pipelines: tables } = store;
-  const catalogue = new Catalogue({
-    ...{
-      kind: "pipeline",
-      schema: PipelineDefinition,
-      declared: config.pipelines,
-      sizeMax: PIPELINES_MAX,
-      tables,
-      log,
-    },
-  });
-  const departures = new Departures(
-    (pipeline) => tables.counts(pipeline),
-    () => clock.wallMs(),
-  );
-  const parts = { bus: context.connect(bus), outbox, tables, departures, decoded: new Decoded(), clock, log, tracer };
-  return new Pipelines({
-    parts: { ...parts, pseudonymKey: context.key("pseudonyms") },
-    catalogue,
-    destinations: Object.keys(config.destinations),
-    signal,
-  });
-}
-
-/** The end of the bus, where it can be asked. */
-async function endOf(context: PipelineContext): Promise<number | undefined> {
-  const call = makeCall({ caller: "pipeline", timeoutMs: CALL_TIMEOUT_MS, signal: context.stopping });
-  try {
-    return (await context.connect(bus).backlog({}, call)).last;
-  } catch {
-    // How far behind the pipelines are is then not told.
-    return undefined;
-  } finally {
-    call.end(false);
   }
 }
 

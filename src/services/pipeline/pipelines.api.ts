@@ -75,6 +75,19 @@ export const Leaving = Type.Object({
 });
 export type Leaving = Static<typeof Leaving>;
 
+export const RuleStatus = Type.Object({
+  name: Type.String(),
+  origin: Origin,
+  definition: Definition,
+  /** Devices for which its condition holds now. */
+  active: Type.Integer(),
+  fired: Type.Integer(),
+  failed: Type.Integer(),
+  lastFiredMs: Type.Optional(Type.Integer()),
+  lastFault: Type.Optional(Type.String()),
+});
+export type RuleStatus = Static<typeof RuleStatus>;
+
 const errors = [PIPELINE_UNKNOWN, PIPELINE_NAME_INVALID, PIPELINE_TOO_MANY, PIPELINE_DESTINATION_UNKNOWN];
 
 export const pipelineOperations = {
