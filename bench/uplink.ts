@@ -165,6 +165,7 @@ async function runPipeline(): Promise<void> {
     instance: "pipeline-1",
     version: "bench",
     config: {
+      rules: {},
       pipelines: { all: pipelineOf(BATCH_MS, BATCH) },
       destinations: {
         cloud: { kind: "cloud", pace: { windows: [], zone: "UTC", overridePriority: 10 }, uplinks: [] },

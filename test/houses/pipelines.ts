@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { type Clock, systemClock } from "../../src/kernel/clock.ts";
+import { checkConfig, type ConfigSchema } from "../../src/kernel/config.ts";
 import type { Block, Value } from "../../src/kernel/events/model.ts";
 import { decodeBlocks } from "../../src/kernel/events/codec.ts";
 import { makeLog } from "../../src/kernel/log.ts";
@@ -97,8 +98,12 @@ export class PipelineRig {
     this.#stopping = new AbortController();
     const { signal } = this.#stopping;
     const kind = { kind: "pipeline", schema: PipelineDefinition, sizeMax: 8, tables, log };
-    const reader = new Catalogue<PipelineDefinition>({ ...kind, declared: {} });
-    const full = Object.fromEntries(Object.entries(declared).map(([name, given]) => [name, reader.read(name, given)]));
+    const full = Object.fromEntries(
+      Object.entries(declared).map(([name, given]) => [
+        name,
+        checkConfig(PipelineDefinition as ConfigSchema, given, name) as PipelineDefinition,
+      ]),
+    );
     this.pipelines = new Pipelines({
       parts: {
         ...{ bus: of, outbox, tables, clock, log, decoded: new Decoded(), pseudonymKey: KEY },

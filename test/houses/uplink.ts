@@ -21,7 +21,7 @@ import { main as busMain } from "../../src/services/bus/main.ts";
 import { type Cloud, cloud } from "../../src/services/cloud/api.ts";
 import { main as cloudMain } from "../../src/services/cloud/main.ts";
 import { type Destination, type Pipeline, pipeline } from "../../src/services/pipeline/api.ts";
-import type { FunctionSpec } from "../../src/services/pipeline/pipelines/definition.ts";
+import type { FunctionSpec, PipelineDefinition } from "../../src/services/pipeline/pipelines/definition.ts";
 import { main as pipelineMain } from "../../src/services/pipeline/main.ts";
 
 const KEY = Buffer.alloc(32, 9);

@@ -2,7 +2,6 @@
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Static, Type } from "typebox";
-import { makeCall } from "../../kernel/call.ts";
 import { type Context, defineService, field } from "../../kernel/service.ts";
 import { pipeline } from "./api.ts";
 import { Destinations } from "./destinations.ts";

@@ -17,7 +17,6 @@ import type { pipelineOperations } from "./pipelines.api.ts";
 import { type DeadLetter as Letter, tallyOf } from "./outbox/dead-letters.ts";
 import type { Gaps } from "./outbox/gaps.ts";
 import type { Outbox } from "./outbox/outbox.ts";
-import type { Pipelines } from "./pipelines/pipelines.ts";
 import type { Enrollment, PipelineStore } from "./store.ts";
 import type { Enrolled } from "./uplink/enrolled.ts";
 import type { Works } from "./works.ts";

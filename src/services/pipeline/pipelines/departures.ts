@@ -14,6 +14,7 @@ export class Departures {
   readonly #load: (pipeline: string) => unknown;
   readonly #wallMs: () => number;
   readonly #byPipeline = new Map<string, Map<string, Counted>>();
+  readonly #changed = new Set<string>();
 
   constructor(load: (pipeline: string) => unknown, wallMs: () => number) {
     this.#load = load;
@@ -23,6 +24,7 @@ export class Departures {
   /** Counts the parts of a batch that is in the outbox. */
   add(pipeline: string, parts: readonly Part[]): void {
     const counted = this.#counted(pipeline);
+    this.#changed.add(pipeline);
     const lastAtMs = this.#wallMs();
     for (const part of parts) {
       const { profileName, resourceName } =
@@ -39,6 +41,13 @@ export class Departures {
     return [...this.#counted(pipeline).values()];
   }
 
+  /** Pipelines of which something was counted since this was asked last. */
+  takeChanged(): string[] {
+    const names = [...this.#changed];
+    this.#changed.clear();
+    return names;
+  }
+
   #counted(pipeline: string): Map<string, Counted> {
     let counted = this.#byPipeline.get(pipeline);
     if (!counted) {
@@ -50,6 +59,7 @@ export class Departures {
 
   forget(pipeline: string): void {
     this.#byPipeline.delete(pipeline);
+    this.#changed.delete(pipeline);
   }
 }
 

@@ -239,10 +239,10 @@ export class Following {
     this.#flushSoon();
   }
 
-  /** Has the functions give all that they hold, for good: another definition, or none, takes the place of this one. */
-  async finish(): Promise<void> {
+  /** Has the functions give all that they hold, for good: what comes from here on is the matter of another definition. */
+  async finish(next: PipelineDefinition): Promise<void> {
     this.#emit(this.chain.flush(), 0);
-    this.#checkpoint({ position: this.#through, emitted: this.#emitted, state: undefined });
+    this.#checkpoint({ position: this.#through, emitted: this.#emitted, state: undefined }, next);
     await this.#flush();
   }
 
@@ -287,16 +287,16 @@ export class Following {
   }
 
   /** Keeps how things are now, with all that is not in the outbox yet. */
-  #checkpoint(now: Omit<Cut, "gathered">): void {
+  #checkpoint(now: Omit<Cut, "gathered">, next = this.#definition): void {
     const blocks = [...this.#onTheirWay, this.#gathered].flatMap((gathered) => gathered.blocks);
-    this.#keep(now, blocks);
+    this.#keep(now, blocks, next);
   }
 
-  #keep({ position, emitted, state }: Omit<Cut, "gathered">, blocks: readonly Block[]): void {
+  #keep({ position, emitted, state }: Omit<Cut, "gathered">, blocks: readonly Block[], next = this.#definition): void {
     const { clock, departures, tables } = this.#p;
     const startMs = clock.monotonicMs();
     const pending = makeBatches(blocks, this.#limits.events, () => undefined).map((batch) => batch.blocks);
-    const definition = JSON.stringify(this.#definition);
+    const definition = JSON.stringify(next);
     tables.save(this.#name, { position, emitted, definition, state, pending }, departures.of(this.#name));
     this.#checkpointMs = clock.monotonicMs();
     this.#checkpointCostMs = this.#checkpointMs - startMs;

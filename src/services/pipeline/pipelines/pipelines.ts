@@ -11,6 +11,8 @@ import { FOLLOWER } from "./following.ts";
 import type { Parts } from "./parts.ts";
 import { Run } from "./run.ts";
 
+/** What was counted goes to the disk every so many times: a kill may cost so much of it. */
+const COUNTS_EVERY = 10;
 /** The bus is told so often how far the pipelines are; it only trims by it. */
 const CONFIRM_EVERY_MS = 1_000;
 const CALL_TIMEOUT_MS = 5_000;
@@ -71,6 +73,14 @@ export class Pipelines {
     await this.#changing;
     await Promise.all([...this.#runs.values()].map((run) => run.stop()));
     await Promise.all([...this.#ending.values()].map(({ done }) => done));
+    this.#saveCounts();
+  }
+
+  #saveCounts(): void {
+    const { departures, tables } = this.#p;
+    const names = departures.takeChanged();
+    if (names.length > 0)
+      tables.transaction(() => names.forEach((name) => tables.saveCounts(name, departures.of(name))));
   }
 
   /**
@@ -197,7 +207,10 @@ export class Pipelines {
 
   /** Tells the bus now and then up to where nobody needs it: also when nothing comes, since it may be full and wait for that. */
   async #confirming(): Promise<void> {
-    for (let confirmed = -1; ; await sleep(CONFIRM_EVERY_MS, undefined, { signal: this.#signal, ref: false })) {
+    let confirmed = -1;
+    for (let round = 1; ; round++) {
+      await sleep(CONFIRM_EVERY_MS, undefined, { signal: this.#signal, ref: false });
+      if (round % COUNTS_EVERY === 0) this.#saveCounts();
       const runs = [...this.#runs.values(), ...[...this.#ending.values()].map(({ run }) => run)];
       for (const run of runs) run.settle();
       const position = runs.length > 0 ? Math.min(...runs.map(({ safe }) => safe)) : (await this.#places()).last;

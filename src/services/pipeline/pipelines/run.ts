@@ -29,7 +29,7 @@ export class Run {
     const what = `pipeline '${this.name}'`;
     this.#running = forever({ what, clock, log, signal }, async () => {
       try {
-        await this.#finishOlder(signal);
+        await this.#finishOlder(signal, this.definition);
         this.#following = new Following(this.#p, this.name, this.definition);
         await this.#following.run(signal);
       } catch (error) {
@@ -51,23 +51,27 @@ export class Run {
     const ended = new AbortController();
     const what = `the end of pipeline '${this.name}'`;
     await forever({ what, clock, log, signal: AbortSignal.any([signal, ended.signal]) }, async () => {
-      await this.#finishOlder(signal, "any");
+      await this.#finishOlder(signal);
       if (signal.aborted) return;
       tables.remove(this.name);
       ended.abort();
     });
   }
 
-  /** Where the functions of another definition hold something, they give it before this one begins. */
-  async #finishOlder(signal: AbortSignal, which: "other" | "any" = "other"): Promise<void> {
-    const kept = this.#p.tables.load(this.name);
-    if (!kept || (!kept.state && kept.pending.length === 0)) return;
+  /**
+   * What was given under another definition than `next` is brought to its end under that one: events in the outbox are
+   * counted by what it made of the bus, and its functions give what they hold.
+   */
+  async #finishOlder(signal: AbortSignal, next?: PipelineDefinition): Promise<void> {
+    const { tables } = this.#p;
+    const kept = tables.load(this.name);
+    if (!kept) return;
     const definition = JSON.parse(kept.definition) as PipelineDefinition;
-    if (which === "other" && isAlike(definition, this.definition)) return;
+    if (next && isAlike(definition, next)) return tables.define(this.name, JSON.stringify(next));
     const older = new Following(this.#p, this.name, definition);
     this.#following = older;
     await older.run(signal, true);
-    if (!signal.aborted) await older.finish();
+    if (!signal.aborted) await older.finish(next ?? definition);
   }
 
   /** Position of the bus from which on the pipeline needs it. */

@@ -83,6 +83,15 @@ export class PipelineTables {
       .run(position, emitted, name);
   }
 
+  /** Keeps a definition that makes the same of what comes as the one before. */
+  define(name: string, definition: string): void {
+    this.#db
+      .prepare<never, [string, string, string]>(
+        "UPDATE pipeline SET definition = ? WHERE name = ? AND definition IS NOT ?",
+      )
+      .run(definition, name, definition);
+  }
+
   /** What was counted of a pipeline, as `save` got it. */
   counts(name: string): unknown {
     const row = this.#db
