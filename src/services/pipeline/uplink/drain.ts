@@ -19,8 +19,10 @@ const QUIET_SAMPLES_MAX = 64;
 const QUIET_MS_MAX = 30_000;
 /** Live data that is later than this counts as none, and nothing stands aside for it. */
 const LIVE_MS_MAX = 2_000;
-/** A request of the backlog should take no longer, so that live data that turns up does not wait for it. */
-const REQUEST_MS_MAX = 500;
+/** Longer than the quickest a request of the backlog should not take, so that live data that turns up does not wait for it. */
+const REQUEST_MS_MAX = 50;
+/** What a drain begins with: it grows fast where nothing is in its way. */
+const SHARE_FIRST = 1 / 8;
 
 export class Drain {
   readonly #clock: Clock;
@@ -28,7 +30,9 @@ export class Drain {
   #quiet: number[] = [];
   #quietAtMs = Number.NEGATIVE_INFINITY;
   #liveAtMs = Number.NEGATIVE_INFINITY;
-  #share = 1;
+  #share = SHARE_FIRST;
+  /** The quickest round trip: no more than the way there and back. */
+  #leastMs = Number.POSITIVE_INFINITY;
   /** Requests of the backlog under way, and those that ended: live data met one of them, or none. */
   #underWay = 0;
   #ended = 0;
@@ -58,6 +62,7 @@ export class Drain {
     return () => {
       const nowMs = (this.#liveAtMs = this.#clock.monotonicMs());
       const tookMs = nowMs - startMs;
+      this.#leastMs = Math.min(this.#leastMs, tookMs);
       if (underWay === 0 && this.#underWay === 0 && ended === this.#ended) {
         this.#quietAtMs = nowMs;
         this.#quiet = [...this.#quiet, tookMs].slice(-QUIET_SAMPLES_MAX);
@@ -74,7 +79,9 @@ export class Drain {
       const nowMs = this.#clock.monotonicMs();
       this.#underWay--;
       this.#ended++;
-      if (!isDone || nowMs - startMs > REQUEST_MS_MAX) this.#set(this.#share / 2);
+      const tookMs = nowMs - startMs;
+      if (isDone) this.#leastMs = Math.min(this.#leastMs, tookMs);
+      if (!isDone || tookMs > this.#leastMs + REQUEST_MS_MAX) this.#set(this.#share / 2);
       else if (nowMs - this.#liveAtMs > LIVE_MS_MAX) this.#set(this.#share * GROWTH_ALONE);
     };
   }
