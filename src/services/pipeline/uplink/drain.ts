@@ -30,6 +30,8 @@ export class Drain {
   #quiet: number[] = [];
   #quietAtMs = Number.NEGATIVE_INFINITY;
   #liveAtMs = Number.NEGATIVE_INFINITY;
+  /** Since when live data is under way. */
+  #liveFromMs: number | undefined;
   #share = SHARE_FIRST;
   /** The quickest round trip: no more than the way there and back. */
   #leastMs = Number.POSITIVE_INFINITY;
@@ -51,15 +53,17 @@ export class Drain {
     const nowMs = this.#clock.monotonicMs();
     const sinceMs = nowMs - this.#liveAtMs;
     if (sinceMs > LIVE_MS_MAX) return 0;
-    const isKnown = this.#quiet.length >= QUIET_SAMPLES_MIN && nowMs - this.#quietAtMs < QUIET_MS_MAX;
-    return isKnown ? 0 : LIVE_MS_MAX - sinceMs;
+    if (this.#quiet.length < QUIET_SAMPLES_MIN || nowMs - this.#quietAtMs >= QUIET_MS_MAX) return LIVE_MS_MAX - sinceMs;
+    // While live data is under way it waits for the answer, but for no longer than that usually takes.
+    return this.#liveFromMs === undefined ? 0 : Math.max(0, this.#liveFromMs + usual(this.#quiet) - nowMs);
   }
 
   /** Live data is sent; call what it gives when it is answered. */
   live(): () => void {
-    const startMs = this.#clock.monotonicMs();
+    const startMs = (this.#liveFromMs = this.#clock.monotonicMs());
     const [underWay, ended] = [this.#underWay, this.#ended];
     return () => {
+      this.#liveFromMs = undefined;
       const nowMs = (this.#liveAtMs = this.#clock.monotonicMs());
       const tookMs = nowMs - startMs;
       this.#leastMs = Math.min(this.#leastMs, tookMs);
