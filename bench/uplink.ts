@@ -67,6 +67,7 @@ type Asked =
 /** A process that answers questions, one at a time. */
 class Peer {
   readonly #child: ChildProcess;
+  #answered: Promise<unknown> = Promise.resolve();
 
   constructor(role: string, hello: object) {
     this.#child = fork(import.meta.filename, [role], {
@@ -77,9 +78,14 @@ class Peer {
   }
 
   async answer<T>(asked?: Asked): Promise<T> {
-    const said = once(this.#child, "message");
-    if (asked) this.#child.send(asked);
-    return (await said)[0] as T;
+    // One after the other: an answer does not say what it answers.
+    const answered = this.#answered.then(async () => {
+      const said = once(this.#child, "message");
+      if (asked) this.#child.send(asked);
+      return (await said)[0] as T;
+    });
+    this.#answered = answered;
+    return answered;
   }
 
   async cpuSeconds(): Promise<number> {
