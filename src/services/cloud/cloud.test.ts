@@ -13,7 +13,13 @@ const edge = `edge.${EDGE}`;
 const send = (
   cloud: RunningCloud,
   batches: { sequence: number; previous: number; blocks: Uint8Array; through?: number; pipeline?: string }[],
-  of: { caller?: string; epoch?: number; stream?: string; opens?: boolean; absent?: { from: number; to: number }[] } = {},
+  of: {
+    caller?: string;
+    epoch?: number;
+    stream?: string;
+    opens?: boolean;
+    absent?: { from: number; to: number }[];
+  } = {},
 ) =>
   cloud.as(of.caller ?? edge).accept(
     {
@@ -63,7 +69,16 @@ test("a batch that comes again is kept once, one that leaves a hole is not taken
   assert.equal((await send(cloud, [{ sequence: 8, previous: 7, blocks: three }])).durable, 8);
   const { publishers } = await cloud.audit();
   assert.deepEqual(publishers, [
-    { pipeline: "all", name: "p", epoch: 1, events: 30, readings: 30, duplicates: 0, outOfOrder: 0, ranges: [{ from: 1, to: 30 }] },
+    {
+      pipeline: "all",
+      name: "p",
+      epoch: 1,
+      events: 30,
+      readings: 30,
+      duplicates: 0,
+      outOfOrder: 0,
+      ranges: [{ from: 1, to: 30 }],
+    },
   ]);
 });
 
@@ -98,7 +113,9 @@ test("what is malformed is refused with the field's name, and nothing of it is k
     [{ sequence: 1, previous: 0, pipeline: "all", queuedNs: 1n }, /blocks/],
   ];
   for (const [batch, message] of bad) {
-    const body = { stream: "main", epoch: 1, sentNs: 1n, batches: [good, batch] } as Parameters<typeof cloud.cli.accept>[0]["body"];
+    const body = { stream: "main", epoch: 1, sentNs: 1n, batches: [good, batch] } as Parameters<
+      typeof cloud.cli.accept
+    >[0]["body"];
     await assert.rejects(cloud.as(edge).accept({ body }, call()), { code: "INPUT_INVALID", message });
   }
   await assert.rejects(send(cloud, []), { code: "INPUT_INVALID" });
@@ -163,7 +180,8 @@ test("a few bytes that stand for millions of values cost a request so much and n
 
 test("how far a node had read its source comes back with the mark, from the newest epoch", async (t) => {
   const cloud = await started(t);
-  const through = async (epoch: number) => (await cloud.as(edge).mark({ stream: "main", epoch }, call())).pipelines[0]?.through;
+  const through = async (epoch: number) =>
+    (await cloud.as(edge).mark({ stream: "main", epoch }, call())).pipelines[0]?.through;
   assert.equal(await through(1), undefined);
   await send(cloud, [{ sequence: 1, previous: 0, through: 40, blocks: events("p", 1, 1) }]);
   assert.equal(await through(1), 40);
@@ -281,7 +299,8 @@ test("the audit sees what is missing, what is twice and what came late, and hold
 test("a million events of many devices are audited in a few ranges; what the filter left out makes many, of which some are told", () => {
   const devices = Array.from({ length: 50 }, (_, i) => `d${i}`);
   const audit = new Audit();
-  for (let from = 1; from <= 1_000_000; from += 10_000) audit.add("all", blocksOf("p", from, from + 9_999, { devices }));
+  for (let from = 1; from <= 1_000_000; from += 10_000)
+    audit.add("all", blocksOf("p", from, from + 9_999, { devices }));
   assert.deepEqual(audit.result(), [
     {
       pipeline: "all",

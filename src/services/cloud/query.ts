@@ -6,7 +6,8 @@ import { publisherTag } from "../../kernel/events/ids.ts";
 import type { Block } from "../../kernel/events/model.ts";
 import { newest, type Piece } from "../../kernel/events/newest.ts";
 import { DEADLINE, fail } from "../../kernel/error.ts";
-import type { CloudPiece, CloudStore } from "./store.ts";
+import type { CloudPiece } from "./kept.ts";
+import type { CloudStore } from "./store.ts";
 
 /** Work goes on so long before others have their turn. */
 const TURN_MS = 10;
@@ -39,12 +40,12 @@ export async function readingsOfDevice(
 ): Promise<{ totalCount: number; readings: Reading[] }> {
   const turn = turns(signal);
   const totalCount =
-    resource === undefined ? store.readingsOf(edge, device) : await countOf(store, edge, device, resource, turn);
+    resource === undefined ? store.kept.readingsOf(edge, device) : await countOf(store, edge, device, resource, turn);
   const readings: Reading[] = [];
   if (offset >= totalCount) return { totalCount, readings };
   const itemsOf = (block: Block, row: number) => itemsIn(block, row, resource);
   const ahead = new WeakMap<Block, bigint>();
-  const pieces = withOffsets(store.pieces(edge, device, resource), ahead);
+  const pieces = withOffsets(store.kept.pieces(edge, device, resource), ahead);
   for (const { block, row, passed } of newest(pieces, { skip: offset, itemsOf })) {
     let skip = passed;
     const tag = publisherTag(edge, block.publisher.name);
@@ -82,7 +83,7 @@ async function countOf(
   turn: ReturnType<typeof turns>,
 ): Promise<number> {
   let count = 0;
-  for (const piece of store.pieces(edge, device, resource)) {
+  for (const piece of store.kept.pieces(edge, device, resource)) {
     for (const block of piece.open())
       for (let row = 0; row < block.sequences.length; row++) count += itemsIn(block, row, resource);
     await turn();

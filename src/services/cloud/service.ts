@@ -35,16 +35,16 @@ export function makeCloud(needs: EnrollmentNeeds): Cloud {
       };
     },
     async reportGaps({ body: { gaps } }, call) {
-      store.addGaps(edgeOf(call.caller), gaps);
+      store.gaps.add(edgeOf(call.caller), gaps);
       return {};
     },
-    gaps: async ({ edge, limit }) => store.gaps(edge, limit),
+    gaps: async ({ edge, limit }) => store.gaps.list(edge, limit),
     edges: async () => ({ edges: store.edges().map((edge) => statusOf(edge, store.dwellMs(edge.edge))) }),
     readings: (input, call) => readingsOfDevice(store, input, call.signal),
     async audit({ edge }, call) {
       const audit = new Audit();
       const turn = turns(call.signal);
-      for (const batch of store.batchesInOrder(edge)) {
+      for (const batch of store.kept.batchesInOrder(edge)) {
         audit.add(batch.pipeline, batch.blocks);
         await turn();
       }

@@ -1,13 +1,13 @@
 /** Keeps batches as they came (columns), with an index of the series in them, in encrypted SQLite; ranges make each count once. */
-import { type Database, openDatabase, type Statement, type Value } from "../../kernel/database.ts";
-import { decodeBlocks } from "../../kernel/events/codec.ts";
+import { type Database, openDatabase, type Statement } from "../../kernel/database.ts";
 import type { Block } from "../../kernel/events/model.ts";
-import type { Piece } from "../../kernel/events/newest.ts";
 import type { Log } from "../../kernel/log.ts";
 import type { SequenceRange } from "../../kernel/sequences.ts";
 import type { Arrival } from "./accept.ts";
-import type { Batch, Gap, Refusal } from "./api.ts";
+import type { Batch, Refusal } from "./api.ts";
 import { readingsOf } from "./count.ts";
+import { GapLedger, GAPS_SCHEMA } from "./gaps.ts";
+import { Kept } from "./kept.ts";
 
 export interface EdgeRow {
   readonly edge: string;
@@ -44,12 +44,6 @@ const SCHEMA = `
     edge TEXT NOT NULL, stream TEXT NOT NULL, pipeline TEXT NOT NULL, epoch INTEGER NOT NULL, sequence INTEGER NOT NULL,
     through INTEGER NOT NULL, PRIMARY KEY (edge, stream, pipeline)
   ) WITHOUT ROWID;
-  CREATE TABLE gap (
-    edge TEXT NOT NULL, destination TEXT NOT NULL, class TEXT NOT NULL, epoch INTEGER NOT NULL, "from" INTEGER NOT NULL,
-    "to" INTEGER NOT NULL, pipelines TEXT NOT NULL, events INTEGER NOT NULL, readings INTEGER NOT NULL,
-    firstNs INTEGER, lastNs INTEGER, reason TEXT NOT NULL, atNs INTEGER NOT NULL,
-    PRIMARY KEY (edge, destination, class, epoch, "from")
-  ) WITHOUT ROWID;
   CREATE TABLE refused (
     edge TEXT NOT NULL, stream TEXT NOT NULL, epoch INTEGER NOT NULL, sequence INTEGER NOT NULL, reason TEXT NOT NULL,
     PRIMARY KEY (edge, stream, epoch, sequence)
@@ -64,41 +58,17 @@ const SCHEMA = `
     edge TEXT NOT NULL, device TEXT NOT NULL, max_origin INTEGER NOT NULL, batch INTEGER NOT NULL, block INTEGER NOT NULL,
     min_origin INTEGER NOT NULL, readings INTEGER NOT NULL, PRIMARY KEY (edge, device, max_origin, batch, block)
   ) WITHOUT ROWID;
+  ${GAPS_SCHEMA}
 `;
 
-const GAP_COLUMNS = `destination, class, epoch, "from", "to", pipelines, events, readings, firstNs, lastNs, reason, atNs`;
 /** Refusals of a stream and epoch that are remembered, the newest of them. */
 const REFUSALS_MAX = 100;
 /** Batches whose dwell times are told. */
 const DWELL_BATCHES = 1_000;
-const PAGE_PIECES = 256;
-const PAGE_BATCHES = 16;
-
-interface PieceRow {
-  readonly batch: bigint;
-  readonly block: bigint;
-  readonly min_origin: bigint;
-  readonly max_origin: bigint;
-  readonly readings: bigint;
-  readonly ahead_ns: bigint | null;
-}
-
-/** Blocks of a batch, and how far its node's clock was ahead. */
-export interface CloudPiece extends Piece {
-  readonly aheadNs: bigint;
-}
-
-type GapRow = { readonly [K in keyof Omit<Gap, "pipelines">]: unknown } & { readonly pipelines: string };
-
-interface BatchRow {
-  readonly stream: string;
-  readonly epoch: number;
-  readonly sequence: number;
-  readonly pipeline: string;
-  readonly blocks: Uint8Array;
-}
 
 export class CloudStore {
+  readonly gaps: GapLedger;
+  readonly kept: Kept;
   readonly #db: Database;
   readonly #settled: Statement<{ ranges: string }, [string, string, number]>;
   readonly #settle: Statement<never, [string, string, number, string]>;
@@ -112,6 +82,8 @@ export class CloudStore {
 
   constructor(options: { path: string; key: Uint8Array; log: Log }) {
     const db = (this.#db = openDatabase({ ...options, schema: { version: 1, migrations: [SCHEMA] } }));
+    this.gaps = new GapLedger(db);
+    this.kept = new Kept(db);
     this.#settled = db.prepare("SELECT ranges FROM settled WHERE edge = ? AND stream = ? AND epoch = ?");
     this.#settle = db.prepare(
       `INSERT INTO settled (edge, stream, epoch, ranges) VALUES (?, ?, ?, ?)
@@ -251,31 +223,6 @@ export class CloudStore {
       .sort((a, b) => a - b);
   }
 
-  /** Keeps entries of a node's gap ledger; what was told before, and has grown since, is told anew. */
-  addGaps(edge: string, gaps: readonly Gap[]): void {
-    const add = this.#db.prepare<never, Value[]>(
-      `INSERT OR REPLACE INTO gap VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-    );
-    this.#db.transaction(() => {
-      for (const g of gaps)
-        add.run(
-          ...[edge, g.destination, g.class, g.epoch, g.from, g.to, JSON.stringify(g.pipelines), g.events, g.readings],
-          ...[g.firstNs ?? null, g.lastNs ?? null, g.reason, g.atNs],
-        );
-    });
-  }
-
-  /** Lists a node's gaps, newest first. */
-  gaps(edge: string, limit: number): { totalCount: number; gaps: Gap[] } {
-    const count = "SELECT count(*) AS n FROM gap WHERE edge = ?";
-    const rows = this.#db
-      .prepare<GapRow, [string, number]>(`SELECT ${GAP_COLUMNS} FROM gap WHERE edge = ? ORDER BY atNs DESC LIMIT ?`, {
-        bigint: true,
-      })
-      .all(edge, limit);
-    return { totalCount: this.#db.prepare<{ n: number }, [string]>(count).get(edge)!.n, gaps: rows.map(gapOf) };
-  }
-
   /** Keeps a code; those that ran out go. */
   addCode(hash: Uint8Array, expiresMs: number, nowMs: number): void {
     this.#db.prepare<never, [number]>("DELETE FROM code WHERE expires_ms <= ?").run(nowMs);
@@ -295,68 +242,8 @@ export class CloudStore {
     return this.#db.prepare<never, [Uint8Array, number]>(taken).run(hash, nowMs).changes > 0;
   }
 
-  /** Readings of a device, counted when they came. */
-  readingsOf(edge: string, device: string): number {
-    const sum = "SELECT coalesce(sum(readings), 0) AS n FROM piece WHERE edge = ? AND device = ?";
-    return this.#db.prepare<{ n: number }, [string, string]>(sum).get(edge, device)!.n;
-  }
-
-  /** Blocks of a device, newest first; with a resource only its values are read, and none is counted before. */
-  *pieces(edge: string, device: string, resource?: string): Generator<CloudPiece> {
-    const rows = this.#db.prepare<PieceRow, [string, string, bigint, bigint, bigint]>(
-      `SELECT batch, block, min_origin, max_origin, readings, ahead_ns FROM piece JOIN batch ON batch.id = piece.batch
-       WHERE piece.edge = ? AND device = ? AND (max_origin, batch, block) < (?, ?, ?)
-       ORDER BY max_origin DESC, batch DESC, block DESC LIMIT ${PAGE_PIECES}`,
-      { bigint: true },
-    );
-    const most = 2n ** 63n - 1n;
-    let after: [bigint, bigint, bigint] = [most, most, most];
-    for (;;) {
-      const page = rows.all(edge, device, ...after);
-      for (const { batch, block, min_origin, max_origin, readings, ahead_ns } of page) {
-        yield {
-          minOrigin: min_origin,
-          maxOrigin: max_origin,
-          count: resource === undefined ? Number(readings) : undefined,
-          aheadNs: ahead_ns ?? 0n,
-          open: () => [this.#blocksOf(Number(batch), resource)[Number(block)]],
-        };
-      }
-      if (page.length < PAGE_PIECES) return;
-      const last = page.at(-1)!;
-      after = [last.max_origin, last.batch, last.block];
-    }
-  }
-
-  /** Every batch of a node, in order of its sequences. */
-  *batchesInOrder(edge: string): Generator<{ pipeline: string; blocks: Block[] }> {
-    const page = this.#db.prepare<BatchRow, [string, string, number, number]>(
-      `SELECT stream, epoch, sequence, pipeline, blocks FROM batch
-       WHERE edge = ? AND (stream, epoch, sequence) > (?, ?, ?)
-       ORDER BY stream, epoch, sequence LIMIT ${PAGE_BATCHES}`,
-    );
-    for (let after: [string, number, number] = ["", 0, 0]; ;) {
-      const rows = page.all(edge, ...after);
-      for (const { pipeline, blocks } of rows) yield { pipeline, blocks: decodeBlocks(blocks) };
-      if (rows.length < PAGE_BATCHES) return;
-      const { stream, epoch, sequence } = rows.at(-1)!;
-      after = [stream, epoch, sequence];
-    }
-  }
-
   close(): void {
     this.#db.close();
-  }
-
-  #last: { readonly id: number; readonly resource: string | undefined; readonly blocks: Block[] } | undefined;
-
-  /** The batch opened last is kept: the next piece is often in it too. */
-  #blocksOf(id: number, resource: string | undefined): Block[] {
-    if (this.#last?.id === id && this.#last.resource === resource) return this.#last.blocks;
-    const row = this.#db.prepare<{ blocks: Uint8Array }, [number]>("SELECT blocks FROM batch WHERE id = ?").get(id)!;
-    const blocks = decodeBlocks(row.blocks, resource === undefined ? undefined : ({ name }) => name === resource);
-    this.#last = { id, resource, blocks };
-    return blocks;
   }
 }
 
@@ -368,15 +255,4 @@ function spanOf(block: Block): { min: bigint; max: bigint } {
     if (origin > max) max = origin;
   }
   return { min, max };
-}
-
-function gapOf({ pipelines, epoch, from, to, events, readings, firstNs, lastNs, ...row }: GapRow): Gap {
-  const numbers = { epoch, from, to, events, readings };
-  const known = Object.entries({ firstNs, lastNs }).filter(([, value]) => value !== null);
-  return {
-    ...row,
-    ...Object.fromEntries(Object.entries(numbers).map(([name, value]) => [name, Number(value)])),
-    ...Object.fromEntries(known),
-    pipelines: JSON.parse(pipelines) as string[],
-  } as Gap;
 }
