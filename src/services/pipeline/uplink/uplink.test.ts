@@ -459,6 +459,33 @@ test("an outbox damaged anywhere starts by itself, sends what it still has, and 
   }
 });
 
+test("batches that the disk lost and the cloud has are gathered again while it is away, and not kept twice", async (t) => {
+  const rig = await makeRig(t, { bus: { keepBytes: 2 ** 24 }, pipeline: { batchEvents: 10, batchMs: 2 } });
+  for (let to = 10; to <= 200; to += 10) {
+    await rig.append(to);
+    await arrived(rig, to);
+  }
+  await until("the node knows", async () => (await rig.node.destination()).waiting.batches === 0);
+  rig.wire.mode = "cut";
+  rig.wire.drop();
+  await rig.restartNode(() => {
+    const path = outboxFiles(rig).at(-1)!;
+    truncateSync(path, statSync(path).size - 1_000);
+  });
+  // Nobody knows how far the cloud is: after a while the bus is followed from what is still here.
+  await rig.append(230);
+  await until("all wait", async () => (await rig.node.destination()).waiting.batches > 3);
+  await until(
+    "all is gathered",
+    async () => (await rig.node.pipeline.status({}, call())).position === (await rig.node.bus.backlog({}, call())).last,
+  );
+  rig.wire.mode = "pass";
+  await arrived(rig, 230);
+  await until("nothing waits", async () => (await rig.node.destination()).waiting.batches === 0);
+  await assertWhole(rig, 230);
+  assert.ok(rig.node.lines.some((line) => /has these batches already/.test(String(line["msg"]))));
+});
+
 test("a long backlog drains in order, with memory for a few requests of it", async (t) => {
   const rig = await makeRig(t, { pipeline: { batchEvents: 200 } });
   rig.wire.mode = "cut";
