@@ -23,7 +23,8 @@ import { PipelineStore } from "../../src/services/pipeline/store.ts";
 import { type After, call, events, type EventsOptions, type Lines } from "./uplink.ts";
 
 const KEY = Buffer.alloc(32, 3);
-const DESTINATIONS = ["cloud", "plant"];
+const CONFIGS = { cloud: { kind: "cloud" }, plant: { kind: "mqtt", format: "json", compression: "gzip" } };
+const DESTINATIONS = Object.keys(CONFIGS);
 
 export type Definition = Partial<PipelineDefinition>;
 export type Definitions = Readonly<Record<string, Definition>>;
@@ -114,7 +115,7 @@ export class PipelineRig {
         tracer: new Tracer("pipeline", clock),
       },
       catalogue: new Catalogue<PipelineDefinition>({ ...kind, declared: full }),
-      destinations: DESTINATIONS,
+      destinations: CONFIGS,
       signal,
     });
     this.#running = this.pipelines.run();

@@ -19,6 +19,11 @@ export const PIPELINE_DESTINATION_UNKNOWN = code(
   "invalid",
   "Name one of the destinations in the config (pipeline.destinations).",
 );
+export const PIPELINE_EXPORT_INVALID = code(
+  "PIPELINE_EXPORT_INVALID",
+  "invalid",
+  "Set the destination's kind, format, compression and encryption in the config as the pipeline's functions say, or leave the functions out.",
+);
 export const PIPELINE_RULE_INVALID = code(
   "PIPELINE_RULE_INVALID",
   "invalid",
@@ -88,7 +93,13 @@ export const RuleStatus = Type.Object({
 });
 export type RuleStatus = Static<typeof RuleStatus>;
 
-const errors = [PIPELINE_UNKNOWN, PIPELINE_NAME_INVALID, PIPELINE_TOO_MANY, PIPELINE_DESTINATION_UNKNOWN];
+const errors = [
+  PIPELINE_UNKNOWN,
+  PIPELINE_NAME_INVALID,
+  PIPELINE_TOO_MANY,
+  PIPELINE_DESTINATION_UNKNOWN,
+  PIPELINE_EXPORT_INVALID,
+];
 
 export const pipelineOperations = {
   pipelines: get("/pipelines", {

@@ -9,6 +9,7 @@ import { Catalogue } from "./pipelines/catalogue.ts";
 import { Decoded } from "./pipelines/decoded.ts";
 import { PIPELINES_MAX, PipelineDefinition } from "./pipelines/definition.ts";
 import { Departures } from "./pipelines/departures.ts";
+import type { DestinationForm } from "./pipelines/exports.ts";
 import { Pipelines } from "./pipelines/pipelines.ts";
 import { Actions } from "./rules/actions.ts";
 import { RuleDefinition, RULES_MAX } from "./rules/definition.ts";
@@ -28,7 +29,7 @@ export interface Works {
 type WorksContext = Context<{
   readonly pipelines: Readonly<Record<string, Static<typeof PipelineDefinition>>>;
   readonly rules: Readonly<Record<string, Static<typeof RuleDefinition>>>;
-  readonly destinations: Readonly<Record<string, unknown>>;
+  readonly destinations: Readonly<Record<string, DestinationForm>>;
 }>;
 
 /**
@@ -54,7 +55,7 @@ export function openWorks(
   const kinds = { tables, log };
   const pipelines = new Pipelines({
     ...{ parts, signal },
-    destinations: Object.keys(config.destinations),
+    destinations: config.destinations,
     catalogue: new Catalogue({
       ...{ kind: "pipeline", schema: PipelineDefinition, sizeMax: PIPELINES_MAX, ...kinds },
       declared: config.pipelines,

@@ -52,6 +52,11 @@ function stageOf(spec: FunctionSpec, { pipeline, pseudonymKey }: ChainOptions): 
     case "BatchByCount":
     case "BatchByTime":
     case "BatchByTimeAndCount":
+    case "Transform":
+    case "Compress":
+    case "Encrypt":
+    case "HTTPExport":
+    case "MQTTExport":
       return undefined;
     default:
       return makeReduction(spec, { pipeline });

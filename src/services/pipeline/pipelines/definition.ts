@@ -1,6 +1,7 @@
 /** What a pipeline is: what it takes from the bus, what it does to it, where it goes; as the config and people write it. */
 import { type Static, Type } from "typebox";
 import { field } from "../../../kernel/service.ts";
+import { Compress, Encrypt, HTTPExport, MQTTExport, Transform } from "./exports.ts";
 import {
   AddTags,
   FilterByDeviceName,
@@ -55,6 +56,11 @@ export const FunctionSpec = Type.Union([
   BatchByCount,
   BatchByTime,
   BatchByTimeAndCount,
+  Transform,
+  Compress,
+  Encrypt,
+  HTTPExport,
+  MQTTExport,
 ]);
 export type FunctionSpec = Static<typeof FunctionSpec>;
 

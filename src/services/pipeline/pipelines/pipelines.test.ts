@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { SetClock } from "../../../../test/houses/edge.ts";
-import { all, type Definitions, numbers, PipelineRig } from "../../../../test/houses/pipelines.ts";
+import { all, type Definition, type Definitions, numbers, PipelineRig } from "../../../../test/houses/pipelines.ts";
 import { temporary, until } from "../../../../test/houses/uplink.ts";
 import type { FunctionSpec } from "./definition.ts";
 
@@ -45,6 +45,32 @@ test("pipelines follow the bus side by side: each with its own filter, priority 
   assert.ok(a.content.every(({ series }) => series.deviceName === "a"));
   assert.equal(whole.events, 40);
   assert.ok(rig.outbox.queues.high.journal.last > 0 && rig.outbox.queues.low.journal.last > 0);
+});
+
+test("EdgeX's functions of export name a destination, and are held against what it is set to do", async (t) => {
+  const rig = await PipelineRig.open(t, temporary(t));
+  const functions: FunctionSpec[] = [
+    quick,
+    { function: "Transform", type: "json" },
+    { function: "Compress", algorithm: "gzip" },
+    { function: "MQTTExport", destination: "plant" },
+  ];
+  rig.start({ all: { destinations: [], functions } });
+  await rig.append("device-a", 1, 10);
+  await until("it is there", async () => (await rig.sequences()).length === 10);
+  assert.deepEqual((await rig.batches())[0].destinations, ["plant"]);
+  const refused = (given: Definition, message: RegExp) =>
+    assert.rejects(rig.pipelines.set("x", given), { code: "PIPELINE_EXPORT_INVALID", message });
+  await refused({ destinations: [] }, /goes nowhere/);
+  await refused(
+    { functions: [{ function: "HTTPExport", destination: "plant" }] },
+    /kind https at .*'plant'.* has mqtt/,
+  );
+  await refused(
+    { functions: [...functions, { function: "Encrypt", algorithm: "aes256" }] },
+    /encryption aes256.* none/,
+  );
+  await refused({ destinations: ["plant"], functions: [{ function: "Compress", algorithm: "zstd" }] }, /has gzip/);
 });
 
 test("one that stands still holds up none of the others, and the bus keeps what it needs", async (t) => {

@@ -3,10 +3,11 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { makeCall } from "../../../kernel/call.ts";
 import { fail } from "../../../kernel/error.ts";
 import { forever } from "../../../kernel/forever.ts";
-import { type Leaving, PIPELINE_DESTINATION_UNKNOWN, PIPELINE_UNKNOWN, type PipelineStatus } from "../pipelines.api.ts";
+import { type Leaving, PIPELINE_UNKNOWN, type PipelineStatus } from "../pipelines.api.ts";
 import type { Catalogue } from "./catalogue.ts";
 import { Chain } from "./chain.ts";
 import type { PipelineDefinition } from "./definition.ts";
+import { checkExports, type DestinationForm, destinationsOf } from "./exports.ts";
 import { FOLLOWER } from "./following.ts";
 import type { Parts } from "./parts.ts";
 import { Run } from "./run.ts";
@@ -20,8 +21,8 @@ const CALL_TIMEOUT_MS = 5_000;
 export interface PipelinesOptions {
   readonly parts: Parts;
   readonly catalogue: Catalogue<PipelineDefinition>;
-  /** Names of the destinations there are. */
-  readonly destinations: readonly string[];
+  /** The destinations there are, by name. */
+  readonly destinations: Readonly<Record<string, DestinationForm>>;
   readonly signal: AbortSignal;
 }
 
@@ -36,7 +37,7 @@ interface Places {
 export class Pipelines {
   readonly #p: Parts;
   readonly #catalogue: Catalogue<PipelineDefinition>;
-  readonly #destinations: ReadonlySet<string>;
+  readonly #destinations: Readonly<Record<string, DestinationForm>>;
   readonly #signal: AbortSignal;
   readonly #runs = new Map<string, Run>();
   /** Pipelines that are not there any more, and still hold something. */
@@ -44,11 +45,11 @@ export class Pipelines {
   /** One change at a time. */
   #changing: Promise<void> = Promise.resolve();
 
-  /** PIPELINE_DESTINATION_UNKNOWN, PIPELINE_LOGIC_INVALID, PIPELINE_WINDOW_INVALID: the config cannot be used. */
+  /** PIPELINE_DESTINATION_UNKNOWN, PIPELINE_EXPORT_INVALID, PIPELINE_LOGIC_INVALID, PIPELINE_WINDOW_INVALID: the config cannot be used. */
   constructor({ parts, catalogue, destinations, signal }: PipelinesOptions) {
     this.#p = parts;
     this.#catalogue = catalogue;
-    this.#destinations = new Set(destinations);
+    this.#destinations = destinations;
     this.#signal = signal;
     for (const [name, { value }] of catalogue.all) this.#check(name, value);
   }
@@ -85,7 +86,7 @@ export class Pipelines {
 
   /**
    * Adds a pipeline or changes it. PIPELINE_NAME_INVALID, PIPELINE_TOO_MANY, PIPELINE_DESTINATION_UNKNOWN,
-   * PIPELINE_LOGIC_INVALID, PIPELINE_WINDOW_INVALID, CONFIG_KEY_UNKNOWN, CONFIG_VALUE_INVALID.
+   * PIPELINE_EXPORT_INVALID, PIPELINE_LOGIC_INVALID, PIPELINE_WINDOW_INVALID, CONFIG_KEY_UNKNOWN, CONFIG_VALUE_INVALID.
    */
   async set(name: string, given: unknown): Promise<void> {
     const definition = this.#catalogue.read(name, given);
@@ -135,7 +136,7 @@ export class Pipelines {
     return [...this.#catalogue.all].flatMap(([pipeline, { value }]) =>
       this.#p.departures.of(pipeline).map((counted) => ({
         pipeline,
-        destinations: value.destinations,
+        destinations: destinationsOf(value),
         ...counted,
         functions: value.functions.map((spec) => spec.function),
       })),
@@ -147,15 +148,10 @@ export class Pipelines {
     return Math.min(Number.MAX_SAFE_INTEGER, ...[...this.#runs.values()].map(({ state }) => state.position));
   }
 
-  #check(name: string, { destinations, functions }: PipelineDefinition): void {
-    const unknown = destinations.find((destination) => !this.#destinations.has(destination));
-    if (unknown !== undefined)
-      throw fail(
-        PIPELINE_DESTINATION_UNKNOWN,
-        `pipeline '${name}' goes to '${unknown}', which is no destination; there are: ${[...this.#destinations].join(", ")}`,
-      );
+  #check(name: string, definition: PipelineDefinition): void {
+    checkExports(name, definition, this.#destinations);
     // Made only to see that it can be.
-    void new Chain(functions, { pipeline: name, pseudonymKey: this.#p.pseudonymKey });
+    void new Chain(definition.functions, { pipeline: name, pseudonymKey: this.#p.pseudonymKey });
   }
 
   async #change(work: () => Promise<void>): Promise<void> {

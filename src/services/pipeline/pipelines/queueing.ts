@@ -4,6 +4,7 @@ import type { Block } from "../../../kernel/events/model.ts";
 import { makeBatches } from "../batch.ts";
 import { rangesOf } from "../ranges.ts";
 import type { PipelineDefinition } from "./definition.ts";
+import { destinationsOf } from "./exports.ts";
 import type { Gathered } from "./gathered.ts";
 import type { Parts } from "./parts.ts";
 import type { Mark } from "./tables.ts";
@@ -23,7 +24,8 @@ export async function queueBatches(
   { clock, log, outbox, tracer, departures }: Parts,
   { pipeline, definition, eventsMax, gathered, before, after }: ToQueue,
 ): Promise<void> {
-  const { destinations, priority, ttlMs } = definition;
+  const { priority, ttlMs } = definition;
+  const destinations = destinationsOf(definition);
   const queuedNs = clock.wallNs();
   const encodeMs = clock.monotonicMs();
   const lost = ({ series, sequences }: Block) =>
