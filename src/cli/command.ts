@@ -23,6 +23,7 @@ const EXIT_USAGE = 2;
 const GROUPS: readonly (readonly string[])[] = [
   ["start", "stop", "status", "doctor", "version"],
   ["devices", "readings", "read", "write"],
+  ["pipelines", "rules", "leaves"],
   ["backlog", "deadletters", "trace", "top", "logs"],
   ["token", "ca"],
   ["enroll", "cloud"],

@@ -41,8 +41,7 @@ const WORDS: { readonly [word: string]: readonly string[] } = {
 export async function runDefinitions<T extends Defined>(kind: Kind<T>, args: readonly string[]): Promise<number> {
   const [word = "list", ...rest] = args[0]?.startsWith("-") ? ["list", ...args] : args;
   const names = Object.hasOwn(WORDS, word) ? WORDS[word] : undefined;
-  if (!names)
-    throw fail(CLI_USAGE, `there is no '${kind.name} ${word}'; there are: ${Object.keys(WORDS).join(", ")}`);
+  if (!names) throw fail(CLI_USAGE, `there is no '${kind.name} ${word}'; there are: ${Object.keys(WORDS).join(", ")}`);
   const { values, positionals } = readArguments(rest, COMMON, names);
   const [name = "", file = ""] = positionals;
   const definition = word === "set" ? readDefinition(file) : {};
