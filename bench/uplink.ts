@@ -167,7 +167,7 @@ async function runPipeline(): Promise<void> {
   const stopping = new AbortController();
   const latencies = new Latencies();
   setInterval(() => latencies.learn(tracer.take()), 100);
-  const { service, stop } = await pipelineMain.start({
+  const started = await pipelineMain.start({
     name: "pipeline",
     node: EDGE,
     instance: "pipeline-1",
@@ -194,12 +194,12 @@ async function runPipeline(): Promise<void> {
     connect: (contract) => connect(contract, { resolver: { pick: () => target, failed: () => undefined } }),
     stopping: stopping.signal,
   });
-  const own: Pipeline = localClient(pipeline, "gateway", () => service);
+  const own: Pipeline = localClient(pipeline, "gateway", () => started.service);
   answerWith(async (asked) => {
     if ("enroll" in asked) return await own.enroll({ body: asked.enroll }, call());
     if ("stop" in asked) {
       stopping.abort();
-      await stop?.();
+      await started.stop?.();
       return {};
     }
     if ("latencies" in asked) return { ms: latencies.take() };

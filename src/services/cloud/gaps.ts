@@ -1,5 +1,5 @@
 /** The gap ledgers of nodes: what never reached one of their destinations, and why. */
-import type { Database, Value } from "../../kernel/database.ts";
+import type { Database } from "../../kernel/database.ts";
 import type { Gap } from "./api.ts";
 
 export const GAPS_SCHEMA = `
@@ -24,14 +24,23 @@ export class GapLedger {
 
   /** Keeps entries of a node's gap ledger; what was told before, and has grown since, is told anew. */
   add(edge: string, gaps: readonly Gap[]): void {
-    const add = this.#db.prepare<never, Value[]>(
-      `INSERT OR REPLACE INTO gap VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-    );
+    const add = this.#db.prepare<never>(`INSERT OR REPLACE INTO gap VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`);
     this.#db.transaction(() => {
       for (const g of gaps)
         add.run(
-          ...[edge, g.destination, g.class, g.epoch, g.from, g.to, JSON.stringify(g.pipelines), g.events, g.readings],
-          ...[g.firstNs ?? null, g.lastNs ?? null, g.reason, g.atNs],
+          edge,
+          g.destination,
+          g.class,
+          g.epoch,
+          g.from,
+          g.to,
+          JSON.stringify(g.pipelines),
+          g.events,
+          g.readings,
+          g.firstNs ?? null,
+          g.lastNs ?? null,
+          g.reason,
+          g.atNs,
         );
     });
   }

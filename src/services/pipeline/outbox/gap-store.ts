@@ -1,8 +1,9 @@
 /** The gap ledger on the disk: what was told to the cloud, and what is still to be told. */
 import type { Database } from "../../../kernel/database.ts";
 import { parseJson, stringifyJson } from "../../../kernel/json.ts";
+import { nanosOf } from "../../../kernel/nanos.ts";
 import { SequenceSet } from "../../../kernel/sequences.ts";
-import type { Gap } from "../../cloud/api.ts";
+import { Gap } from "../../cloud/api.ts";
 
 export const GAPS_SCHEMA = `
   CREATE TABLE gap (
@@ -104,10 +105,8 @@ export class GapTable {
 }
 
 function gapOf(json: string): Gap {
-  const gap = parseJson(json) as Gap;
-  // What a double holds exactly comes back as one.
-  const nanos = ["firstNs", "lastNs", "atNs"] as const;
-  return { ...gap, ...Object.fromEntries(nanos.flatMap((k) => (gap[k] === undefined ? [] : [[k, BigInt(gap[k])]]))) };
+  // Nanoseconds that a double holds exactly come back as one.
+  return nanosOf(Gap, parseJson(json)) as Gap;
 }
 
 function joined(a: Gap, b: Gap): Gap {

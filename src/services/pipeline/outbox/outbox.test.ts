@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { type Clock, systemClock } from "../../../kernel/clock.ts";
 import { makeLog } from "../../../kernel/log.ts";
 import { type After, events, temporary } from "../../../../test/houses/uplink.ts";
-import { QUEUE_CLASSES } from "../pacing/priority.ts";
+import type { QUEUE_CLASSES } from "../pacing/priority.ts";
 import { PipelineStore } from "../store.ts";
 import { Gaps } from "./gaps.ts";
 import { Outbox, type OutboxOptions } from "./outbox.ts";
@@ -49,7 +49,13 @@ async function makeRig(t: After, options: Partial<OutboxOptions> = {}): Promise<
     directory,
     async add(shipment, through, count = 1, blocks = events("p", 1, 1)) {
       const batches = Array.from({ length: count }, () => ({
-        ...{ blocks, events: 1, readings: 1, parts: [], through, emitted: through, queuedNs: clock.wallNs() },
+        blocks,
+        events: 1,
+        readings: 1,
+        parts: [],
+        through,
+        emitted: through,
+        queuedNs: clock.wallNs(),
       }));
       await rig.outbox.add({ pipeline: "all", destinations: ["cloud"], priority: 5, ...shipment }, batches);
     },
@@ -155,9 +161,18 @@ test("told to drop it drops the oldest of the lowest class, none above the new o
   assert.deepEqual(
     { ...gaps[0], firstNs: 0n, lastNs: 0n, atNs: 0n },
     {
-      ...{ destination: "cloud", class: "low", epoch: rig.outbox.queues.low.stream.epoch, reason: "dropped-full" },
-      ...{ from: 1, to: 60 - low.length, pipelines: ["low"], events: 60 - low.length, readings: 60 - low.length },
-      ...{ firstNs: 0n, lastNs: 0n, atNs: 0n },
+      destination: "cloud",
+      class: "low",
+      epoch: rig.outbox.queues.low.stream.epoch,
+      reason: "dropped-full",
+      from: 1,
+      to: 60 - low.length,
+      pipelines: ["low"],
+      events: 60 - low.length,
+      readings: 60 - low.length,
+      firstNs: 0n,
+      lastNs: 0n,
+      atNs: 0n,
     },
   );
   // What only higher classes hold is not dropped for a lower one.

@@ -42,8 +42,6 @@ export interface QueuedBatch extends BatchNote {
 }
 
 export const KIND_BATCH = 1;
-/** Destinations of one pipeline: their names are in the key of each of its batches, which has 1024 bytes. */
-export const DESTINATIONS_MAX = 8;
 
 /** Writes a note; "-" stands for what there is not. */
 export function writeNote(note: BatchNote): string {

@@ -51,7 +51,10 @@ async function makeRig(t: After, { clock, ...config }: NodeConfig & { clock?: Cl
   const node = await open();
   let appended = 0;
   const rig: Rig = {
-    ...{ cloud, node, wire, before: undefined },
+    cloud,
+    node,
+    wire,
+    before: undefined,
     async append(count) {
       for (const end = appended + count; appended < end; appended += 10)
         await rig.node.append("device-a", events("device-a", appended + 1, appended + 10, { devices: ["a", "b"] }));
@@ -147,7 +150,7 @@ test("a batch that is refused can be looked at, sent again, and let go of, which
   const [second, first] = deadLetters;
   const shown = await rig.node.pipeline.deadLetter({ id: first.id }, call());
   assert.equal(shown.unreadable, undefined, "what is here is whole");
-  assert.deepEqual(shown.events.map(({ deviceName }) => deviceName).sort(), [..."aaaaabbbbb"]);
+  assert.deepEqual(shown.events.map(({ deviceName }) => deviceName).sort(), "aaaaabbbbb".split(""));
   await rig.node.pipeline.replayDeadLetter({ id: first.id }, call());
   await until("it is there", async () => (await rig.events()) === 20);
   await rig.node.pipeline.dropDeadLetter({ id: second.id }, call());

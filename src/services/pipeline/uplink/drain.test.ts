@@ -3,7 +3,7 @@ import { test } from "node:test";
 import type { Clock } from "../../../kernel/clock.ts";
 import { Drain } from "./drain.ts";
 
-function rig(): { drain: Drain; pass(ms: number): void } {
+function rig(): { drain: Drain; pass: (ms: number) => void } {
   let nowMs = 0;
   const clock: Clock = { monotonicMs: () => nowMs, wallMs: () => nowMs, wallNs: () => 0n };
   return { drain: new Drain(clock), pass: (ms) => void (nowMs += ms) };

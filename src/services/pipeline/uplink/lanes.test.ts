@@ -46,7 +46,10 @@ test("lanes that open and close, answers that are lost, batches that go: the clo
       }
       if (batches.length === 0) return;
       const whole = batches.map((b) => ({
-        ...{ ...b, pipeline: "all", through: b.sequence, queuedNs: 1n },
+        ...b,
+        pipeline: "all",
+        through: b.sequence,
+        queuedNs: 1n,
         blocks: events("p", b.sequence, b.sequence, { epoch: round }),
       }));
       const absent = holes(ours, theirs);
@@ -95,7 +98,10 @@ test("a lane opens only where the node says so, and there are LANES_MAX of them 
     cloud.as(EDGE_CALLER).accept(
       {
         body: {
-          ...{ stream: "normal", epoch: 1, opens, sentNs: 1n },
+          stream: "normal",
+          epoch: 1,
+          opens,
+          sentNs: 1n,
           batches: [{ sequence, previous, pipeline: "all", queuedNs: 1n, blocks: events("p", sequence, sequence) }],
         },
       },

@@ -169,7 +169,11 @@ async function accept(
   const timeoutMs = REQUEST_TIMEOUT_MS + (bytes * 1000) / LINK_BYTES_PER_S_MIN;
   const call = makeCall({ caller: "pipeline", timeoutMs, signal });
   const chain = batches.map(({ sequence, pipeline, through, queuedNs, blocks }, i) => ({
-    ...{ sequence, previous: i === 0 ? previous : batches[i - 1].sequence, pipeline, queuedNs, blocks },
+    sequence,
+    previous: i === 0 ? previous : batches[i - 1].sequence,
+    pipeline,
+    queuedNs,
+    blocks,
     ...(through === undefined ? {} : { through }),
   }));
   const body = { ...to, absent: [...absent], batches: chain };

@@ -155,17 +155,17 @@ export class Uplink {
     // One that is asked has answered; of the others the first request tells.
     if (way.begin) this.#answered(route);
     this.#isProbing = false;
-    let failure: unknown;
+    let failure: Failure | undefined;
     const channels = (["live", "backlog"] as const).map((kind) =>
       this.#channel(kind, route, session).catch((error: unknown) => {
         if (signal.aborted) return;
         // The other one's request is given up: nobody knows what of it arrived, and the destination is asked.
-        failure = error;
+        failure = asFailure(error);
         session.abort();
       }),
     );
     await Promise.all(channels);
-    if (failure !== undefined) throw failure;
+    if (failure) throw failure;
   }
 
   async #channel(kind: Lane["kind"], route: Route, session: AbortController): Promise<void> {
