@@ -30,12 +30,26 @@ const example = (name: string): Example =>
   assert.fail(`no example has '${name}'`);
 
 const PUMP: Series = {
-  ...{ deviceName: "pump-1", profileName: "Pump", sourceName: "All" },
+  deviceName: "pump-1",
+  profileName: "Pump",
+  sourceName: "All",
   resources: [
-    { name: "Pressure", valueType: "Float64" },
-    { name: "Flow", valueType: "Float64" },
-    { name: "Operator", valueType: "String" },
-    { name: "Badge", valueType: "String" },
+    {
+      name: "Pressure",
+      valueType: "Float64",
+    },
+    {
+      name: "Flow",
+      valueType: "Float64",
+    },
+    {
+      name: "Operator",
+      valueType: "String",
+    },
+    {
+      name: "Badge",
+      valueType: "String",
+    },
   ],
 };
 

@@ -19,8 +19,15 @@ import { main as pipelineMain } from "../src/services/pipeline/main.ts";
 import { callOf, edgeHouse, eventually, temporary } from "./houses/edge.ts";
 
 const OVEN: Series = {
-  ...{ deviceName: "oven-1", profileName: "Oven", sourceName: "Temperature" },
-  resources: [{ name: "Temperature", valueType: "Float64" }],
+  deviceName: "oven-1",
+  profileName: "Oven",
+  sourceName: "Temperature",
+  resources: [
+    {
+      name: "Temperature",
+      valueType: "Float64",
+    },
+  ],
 };
 const FAN = { deviceName: "virtual-1", commandName: "Int32" };
 
@@ -43,14 +50,14 @@ async function start(t: Parameters<typeof edgeHouse>[0]) {
     house,
     pipelines,
     spans: { command: command.tracer, pipeline: of.tracer },
-    setRule: (name: string, rule: Record<string, unknown>) => pipelines.setRule({ name, body: rule }, callOf()),
+    setRule: async (name: string, rule: Record<string, unknown>) => pipelines.setRule({ name, body: rule }, callOf()),
     rule: async () => (await pipelines.rules({}, callOf())).rules[0],
-    async send(value: number, requestId?: string) {
+    send: async (value: number, requestId?: string) => {
       const builder = new BlockBuilder({ publisher: { name: "device-oven", epoch: 1 } });
       builder.add(OVEN, ++sequence, BigInt(Date.now()) * 1_000_000n, [value], requestId ? { requestId } : undefined);
       await oven.append({ body: { blocks: encodeBlocks(builder.blocks()) } }, callOf());
     },
-    async fan() {
+    fan: async () => {
       const input = { name: "virtual-1", command: "Int32", pushEvent: false, returnEvent: true, regexCmd: true };
       return (await commands.read(input, callOf())).event?.readings[0].value;
     },
@@ -121,15 +128,26 @@ test("a notification is kept on the bus in EdgeX's shape, for whoever delivers i
       { topics: ["edgex/notifications/#"] },
       {
         ...callOf(),
-        ...{ signal: listening.signal, caller: "support-notifications" },
+        signal: listening.signal,
+        caller: "support-notifications",
       },
     );
     for await (const message of stream) heard.push(message);
   };
   const done = listen().catch(() => undefined);
   await setRule("hot", {
-    ...{ devices: ["oven-1"], resource: "Temperature", when: { above: 80, hysteresis: 5 } },
-    notification: { category: "overheat", severity: "CRITICAL", content: "{device} has {value}", labels: ["hall-2"] },
+    devices: ["oven-1"],
+    resource: "Temperature",
+    when: {
+      above: 80,
+      hysteresis: 5,
+    },
+    notification: {
+      category: "overheat",
+      severity: "CRITICAL",
+      content: "{device} has {value}",
+      labels: ["hall-2"],
+    },
   });
   const requestId = newRequestId();
   await eventually(async () => {
@@ -147,14 +165,15 @@ test("a notification is kept on the bus in EdgeX's shape, for whoever delivers i
   const { id, created, ...notification } = envelope["payload"]["notification"] as Record<string, unknown>;
   assert.ok(/^[0-9a-f-]{36}$/.test(String(id)) && Number(created) > 0);
   assert.deepEqual(notification, {
-    ...{ apiVersion: "v3", category: "overheat", labels: ["hall-2"], content: "oven-1 has 85.5" },
-    ...{
-      contentType: "text/plain",
-      description: "rule 'hot'",
-      sender: "pipeline",
-      severity: "CRITICAL",
-      status: "NEW",
-    },
+    apiVersion: "v3",
+    category: "overheat",
+    labels: ["hall-2"],
+    content: "oven-1 has 85.5",
+    contentType: "text/plain",
+    description: "rule 'hot'",
+    sender: "pipeline",
+    severity: "CRITICAL",
+    status: "NEW",
   });
 });
 

@@ -83,8 +83,14 @@ export class PipelineRig {
     const store = new PipelineStore({ path: join(directory, "pipeline.db"), key: KEY, log: this.log });
     this.store = store;
     this.outbox = await Outbox.open({
-      ...{ directory, key: KEY, sizeBytesMax: 2 ** 28, whenFull: "refuse", ageMsMax: Number.POSITIVE_INFINITY },
-      ...{ destinations: DESTINATIONS, clock: this.#clock, log: this.log },
+      directory,
+      key: KEY,
+      sizeBytesMax: 2 ** 28,
+      whenFull: "refuse",
+      ageMsMax: Number.POSITIVE_INFINITY,
+      destinations: DESTINATIONS,
+      clock: this.#clock,
+      log: this.log,
       gaps: new Gaps(store.gaps, this.#clock, this.log),
       saved: store.outbox,
       save: (state) => (store.outbox = state),
@@ -107,7 +113,13 @@ export class PipelineRig {
     );
     this.pipelines = new Pipelines({
       parts: {
-        ...{ bus: of, outbox, tables, clock, log, decoded: new Decoded(), pseudonymKey: KEY },
+        bus: of,
+        outbox,
+        tables,
+        clock,
+        log,
+        decoded: new Decoded(),
+        pseudonymKey: KEY,
         departures: new Departures(
           (name) => tables.counts(name),
           () => clock.wallMs(),

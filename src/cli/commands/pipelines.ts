@@ -105,9 +105,19 @@ function showLines(page: Page, one: PipelineStatus): string[] {
 }
 
 const KIND: Kind<PipelineStatus> = {
-  ...{ name: "pipelines", one: "pipeline", listLines, showLines },
+  name: "pipelines",
+  one: "pipeline",
+  listLines,
+  showLines,
   list: async (link) => (await link.service(pipeline).pipelines({}, link.call())).pipelines,
-  set: async (link, name, body) => void (await link.service(pipeline).setPipeline({ name, body }, link.call())),
+  set: async (link, name, body) =>
+    void (await link.service(pipeline).setPipeline(
+      {
+        name,
+        body,
+      },
+      link.call(),
+    )),
   remove: async (link, name) => void (await link.service(pipeline).removePipeline({ name }, link.call())),
 };
 

@@ -74,9 +74,19 @@ function showLines(page: Page, one: RuleStatus, nowMs: number): string[] {
 }
 
 const KIND: Kind<RuleStatus> = {
-  ...{ name: "rules", one: "rule", listLines, showLines },
+  name: "rules",
+  one: "rule",
+  listLines,
+  showLines,
   list: async (link) => (await link.service(pipeline).rules({}, link.call())).rules,
-  set: async (link, name, body) => void (await link.service(pipeline).setRule({ name, body }, link.call())),
+  set: async (link, name, body) =>
+    void (await link.service(pipeline).setRule(
+      {
+        name,
+        body,
+      },
+      link.call(),
+    )),
   remove: async (link, name) => void (await link.service(pipeline).removeRule({ name }, link.call())),
 };
 

@@ -93,11 +93,16 @@ function tryToEncode(blocks: readonly Block[], measured: Measured): Uint8Array |
   }
 }
 
+interface Tally {
+  readings: number;
+  bytes: number;
+}
+
 /** Adds up what the resources of a batch take. */
 class Measured {
   readings = 0;
   #bytes = 0;
-  readonly #profiles = new Map<string, Map<string, { readings: number; bytes: number }>>();
+  readonly #profiles = new Map<string, Map<string, Tally>>();
 
   add({ series, columns }: Block, column: number, bytes: number): void {
     const { profileName, resources } = series;
@@ -106,7 +111,7 @@ class Measured {
     for (const value of columns[column]) if (value !== undefined) readings++;
     if (readings === 0) return;
     let byResource = this.#profiles.get(profileName);
-    if (!byResource) this.#profiles.set(profileName, (byResource = new Map()));
+    if (!byResource) this.#profiles.set(profileName, (byResource = new Map<string, Tally>()));
     const { name } = resources[column];
     const known = byResource.get(name);
     if (!known) byResource.set(name, { readings, bytes });

@@ -23,7 +23,7 @@ const OUTBOX_BYTES_MIN = 4_194_304;
 const AGE_MS_MAX = 315_360_000_000;
 const SWEEP_EVERY_MS = 30_000;
 
-const settings = Type.Object(
+const Config = Type.Object(
   {
     pipelines: field(Type.Record(PlainName, PipelineDefinition, { maxProperties: PIPELINES_MAX }), {
       description: "What leaves the node, where to, and how; by name.",
@@ -69,7 +69,7 @@ const settings = Type.Object(
 
 export const main = defineService({
   contract: pipeline,
-  config: settings,
+  config: Config,
   needs: ["bus", "core-command"],
   stateful: true,
   async start(context) {
@@ -108,7 +108,7 @@ export const main = defineService({
   },
 });
 
-type PipelineContext = Context<Static<typeof settings>>;
+type PipelineContext = Context<Static<typeof Config>>;
 
 async function openOutbox(context: PipelineContext, store: PipelineStore, gaps: Gaps): Promise<Outbox> {
   const { clock, config, directory, log } = context;

@@ -68,9 +68,10 @@ export function makePipeline(needs: ServiceNeeds): Pipeline {
 
 type WorkOperations = keyof typeof pipelineOperations;
 
-function makeWorks({ pipelines, rules, last }: Works): Pick<Pipeline, WorkOperations> {
+function makeWorks(works: Works): Pick<Pipeline, WorkOperations> {
+  const { pipelines, rules } = works;
   return {
-    pipelines: async () => ({ pipelines: pipelines.status(await last()) }),
+    pipelines: async () => ({ pipelines: pipelines.status(await works.last()) }),
     async setPipeline({ name, body }) {
       await pipelines.set(name, body);
       return { name };

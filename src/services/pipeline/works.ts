@@ -10,6 +10,7 @@ import { Decoded } from "./pipelines/decoded.ts";
 import { PIPELINES_MAX, PipelineDefinition } from "./pipelines/definition.ts";
 import { Departures } from "./pipelines/departures.ts";
 import type { DestinationForm } from "./pipelines/exports.ts";
+import type { Parts } from "./pipelines/parts.ts";
 import { Pipelines } from "./pipelines/pipelines.ts";
 import { Actions } from "./rules/actions.ts";
 import { RuleDefinition, RULES_MAX } from "./rules/definition.ts";
@@ -43,41 +44,64 @@ export function openWorks(
 ): Works & { run(isAsked: Promise<void>): Promise<void> } {
   const { clock, config, log, stopping: signal, tracer } = context;
   const tables = store.pipelines;
-  const parts = {
-    ...{ bus: context.connect(bus), outbox, tables, clock, log, tracer },
+  const parts: Parts = {
+    bus: context.connect(bus),
+    outbox,
+    tables,
     departures: new Departures(
       (name) => tables.counts(name),
       () => clock.wallMs(),
     ),
     decoded: new Decoded(),
     pseudonymKey: context.key("pseudonym"),
+    clock,
+    log,
+    tracer,
   };
-  const kinds = { tables, log };
   const pipelines = new Pipelines({
-    ...{ parts, signal },
+    parts,
+    signal,
     destinations: config.destinations,
     catalogue: new Catalogue({
-      ...{ kind: "pipeline", schema: PipelineDefinition, sizeMax: PIPELINES_MAX, ...kinds },
+      kind: "pipeline",
+      schema: PipelineDefinition,
+      sizeMax: PIPELINES_MAX,
       declared: config.pipelines,
+      tables,
+      log,
     }),
   });
-  const rules = new Rules({
-    ...{ parts, signal },
-    actions: new Actions({ bus: parts.bus, coreCommand: context.connect(coreCommand), clock, tracer }),
-    catalogue: new Catalogue({
-      ...{ kind: "rule", schema: RuleDefinition, sizeMax: RULES_MAX, ...kinds },
-      declared: config.rules,
-    }),
-  });
+  const rules = makeRules(context, parts);
   return {
     pipelines,
     rules,
-    async last() {
-      const call = makeCall({ caller: context.name, timeoutMs: CALL_TIMEOUT_MS, signal });
-      const asked = parts.bus.backlog({}, call).finally(() => call.end(false));
-      return asked.then(({ last }) => last).catch(() => undefined);
-    },
+    last: () => endOf(context, parts),
     run: async (isAsked) =>
       void (await Promise.all([rules.run(), isAsked.then(() => (signal.aborted ? undefined : pipelines.run()))])),
   };
+}
+
+function makeRules(context: WorksContext, parts: Parts): Rules {
+  const { config, stopping: signal } = context;
+  const { clock, log, tables, tracer } = parts;
+  return new Rules({
+    parts,
+    signal,
+    actions: new Actions({ bus: parts.bus, coreCommand: context.connect(coreCommand), clock, tracer }),
+    catalogue: new Catalogue({
+      kind: "rule",
+      schema: RuleDefinition,
+      sizeMax: RULES_MAX,
+      declared: config.rules,
+      tables,
+      log,
+    }),
+  });
+}
+
+async function endOf(context: WorksContext, parts: Parts): Promise<number | undefined> {
+  const call = makeCall({ caller: context.name, timeoutMs: CALL_TIMEOUT_MS, signal: context.stopping });
+  const asked = parts.bus.backlog({}, call).finally(() => call.end(false));
+  // How far behind the pipelines are is then not told.
+  return asked.then(({ last }) => last).catch(() => undefined);
 }

@@ -1,6 +1,6 @@
 /** Things that the config declares and people change while the node runs: a change holds until the config says something else. */
 import type { TSchema } from "typebox";
-import { checkConfig, type ConfigSchema } from "../../../kernel/config.ts";
+import { checkConfig } from "../../../kernel/config.ts";
 import { asFailure, fail } from "../../../kernel/error.ts";
 import type { Log } from "../../../kernel/log.ts";
 import { PIPELINE_NAME_INVALID, PIPELINE_TOO_MANY } from "../pipelines.api.ts";
@@ -28,9 +28,12 @@ export class Catalogue<T> {
   readonly #o: CatalogueOptions<T>;
   readonly #entries = new Map<string, Entry<T>>();
 
+  /** PIPELINE_TOO_MANY. */
   constructor(options: CatalogueOptions<T>) {
     this.#o = options;
-    const { declared, kind, tables } = options;
+    const { declared, kind, sizeMax, tables } = options;
+    if (Object.keys(declared).length > sizeMax)
+      throw fail(PIPELINE_TOO_MANY, `the config has more than ${sizeMax} ${kind}s`);
     for (const [name, value] of Object.entries(declared)) this.#entries.set(name, { value, origin: "config" });
     for (const change of tables.changed(kind)) this.#apply(change);
   }
@@ -49,7 +52,7 @@ export class Catalogue<T> {
       );
     if (!this.#entries.has(name) && this.#entries.size >= sizeMax)
       throw fail(PIPELINE_TOO_MANY, `there are ${sizeMax} ${kind}s already`);
-    return checkConfig(schema as ConfigSchema, given, name, kind) as T;
+    return checkConfig(schema, given, name, kind) as T;
   }
 
   set(name: string, value: T): void {
@@ -84,7 +87,7 @@ export class Catalogue<T> {
     }
     if (json === undefined) return void this.#entries.delete(name);
     try {
-      const value = checkConfig(schema as ConfigSchema, JSON.parse(json), name, kind) as T;
+      const value = checkConfig(schema, JSON.parse(json), name, kind) as T;
       this.#entries.set(name, { value, origin: "changed" });
     } catch (error) {
       log.error({ [kind]: name, err: asFailure(error) }, `a changed ${kind} cannot be used by this version`);

@@ -74,7 +74,7 @@ export class Chain {
       const stage = stageOf(spec, options);
       return stage ? [{ name: spec.function, stage, readingsIn: 0, readingsOut: 0 }] : [];
     });
-    this.isStateful = this.#steps.some(({ stage }) => stage.save);
+    this.isStateful = this.#steps.some(({ stage }) => "save" in stage);
   }
 
   push(blocks: readonly Block[]): Block[] {

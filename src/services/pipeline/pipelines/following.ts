@@ -220,7 +220,7 @@ export class Following {
   /** Runs what a timer wants; a failure ends the run. */
   #guarded(work: () => Promise<void> | void): void {
     void (async () => work())().catch((error: unknown) => {
-      this.#flushing = Promise.reject(error as Error);
+      this.#flushing = Promise.reject(asFailure(error));
       this.#flushing.catch(() => undefined);
       this.#ending.abort();
     });

@@ -15,7 +15,9 @@ const one = (block: Block, ...functions: FunctionSpec[]): Block | undefined => c
 const sent = (block: Block): Block => decodeBlocks(encodeBlocks([block]))[0];
 const [b, a] = blocksOf("p", 1, 20, { devices: ["a", "b"], resources: 3 });
 const byResource = (...resourceNames: string[]): FunctionSpec => ({
-  ...{ function: "FilterByResourceName", resourceNames, filterOut: false },
+  function: "FilterByResourceName",
+  resourceNames,
+  filterOut: false,
 });
 
 /** A block of one device with one column, as a type of EdgeX's. */
@@ -26,7 +28,9 @@ function column(valueType: ValueType, values: readonly Value[]): Block {
 
 test("without names all passes as it is; with names what is named, or with filterOut what is not", () => {
   const device = (filterOut: boolean, ...deviceNames: string[]): FunctionSpec => ({
-    ...{ function: "FilterByDeviceName", deviceNames, filterOut },
+    function: "FilterByDeviceName",
+    deviceNames,
+    filterOut,
   });
   assert.equal(one(a), a);
   assert.equal(one(a, device(false)), a);
@@ -35,7 +39,9 @@ test("without names all passes as it is; with names what is named, or with filte
   assert.equal(one(a, device(true, "a")), undefined);
   assert.equal(one(b, device(true, "a")), b);
   const profile = (name: string): FunctionSpec => ({
-    ...{ function: "FilterByProfileName", profileNames: [name], filterOut: false },
+    function: "FilterByProfileName",
+    profileNames: [name],
+    filterOut: false,
   });
   assert.equal(one(a, profile("Thermometer")), a);
   assert.equal(one(a, profile("Other")), undefined);
@@ -105,8 +111,12 @@ test("Drop leaves no trace of resources and tags", () => {
 
 test("Coarsen rounds numbers to a step, and integers towards zero, so that they stay within their type", () => {
   const by = (step: number): FunctionSpec => ({ function: "Coarsen", resources: [], step });
-  assert.deepEqual(one(column("Float64", [0.24, 0.26, -3.14159, null, "1.20"]), by(0.1))!.columns[0], [
-    ...[0.2, 0.3, -3.1, null, 1.2],
+  assert.deepEqual(one(column("Float64", [0.24, 0.26, -3.18159, null, "1.20"]), by(0.1))!.columns[0], [
+    0.2,
+    0.3,
+    -3.1,
+    null,
+    1.2,
   ]);
   assert.deepEqual(one(column("Uint8", [255, 7]), by(100))!.columns[0], [200, 0]);
   assert.deepEqual(one(column("Int8", [-128, 127]), by(50))!.columns[0], [-100, 100]);
@@ -140,7 +150,9 @@ test("Pseudonym replaces device names and texts: the same for the same, on one n
 
 test("each function tells what it took and what it left, and a reduction its largest error", () => {
   const steps = chain(byResource("r0"), {
-    ...{ function: "Deadband", resources: ["*"], tolerance: 2 },
+    function: "Deadband",
+    resources: ["*"],
+    tolerance: 2,
   });
   steps.push(blocksOf("p", 1, 100, { resources: 2 }));
   const [filter, deadband] = steps.report();

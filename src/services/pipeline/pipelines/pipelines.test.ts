@@ -9,7 +9,11 @@ const through = (rig: PipelineRig) => until("all is followed", () => rig.isThrou
 const quick: FunctionSpec = { function: "BatchByTime", timeIntervalMs: 5 };
 /** Windows of a second, by origin: events come every millisecond. */
 const window: FunctionSpec = {
-  ...{ function: "TumblingWindow", resources: ["*"], aggregates: ["count"], sizeMs: 1_000, latenessMs: 0 },
+  function: "TumblingWindow",
+  resources: ["*"],
+  aggregates: ["count"],
+  sizeMs: 1e3,
+  latenessMs: 0,
 };
 /** How many readings the windows have told. */
 const counted = async (rig: PipelineRig, pipeline = "all") => {

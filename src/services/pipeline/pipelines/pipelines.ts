@@ -194,11 +194,12 @@ export class Pipelines {
     const kept = tables.load(name);
     if (!kept) return;
     const run = new Run(this.#p, name, JSON.parse(kept.definition) as PipelineDefinition);
-    const done = run.end(this.#signal).then(() => {
+    const end = async () => {
+      await run.end(this.#signal);
       this.#ending.delete(name);
       departures.forget(name);
-    });
-    this.#ending.set(name, { run, done });
+    };
+    this.#ending.set(name, { run, done: end() });
   }
 
   /** Tells the bus now and then up to where nobody needs it: also when nothing comes, since it may be full and wait for that. */

@@ -97,12 +97,29 @@ export class Actions {
     const created = clock.wallMs();
     const description = `rule '${cause.rule}'`;
     const notification = {
-      ...{ apiVersion: "v3", id: randomUUID(), created, category, labels, content, contentType: "text/plain" },
-      ...{ description, sender: SELF, severity, status: "NEW" },
+      apiVersion: "v3",
+      id: randomUUID(),
+      created,
+      category,
+      labels,
+      content,
+      contentType: "text/plain",
+      description,
+      sender: SELF,
+      severity,
+      status: "NEW",
     };
     const envelope = {
-      ...{ apiVersion: "v3", receivedTopic: "", correlationID: cause.requestId, requestID: "", errorCode: 0 },
-      payload: { apiVersion: "v3", requestId: cause.requestId, notification },
+      apiVersion: "v3",
+      receivedTopic: "",
+      correlationID: cause.requestId,
+      requestID: "",
+      errorCode: 0,
+      payload: {
+        apiVersion: "v3",
+        requestId: cause.requestId,
+        notification,
+      },
       contentType: "application/json",
     };
     const body = { topic: `${TOPIC}/${category}`, payload: Buffer.from(stringifyJson(envelope)) };

@@ -90,7 +90,12 @@ export class Rules {
     return [...this.#o.catalogue.all].map(([name, { value, origin }]) => {
       const { watch, fired, failed, lastFault, lastFiredMs } = this.#working.get(name)!;
       return {
-        ...{ name, origin, definition: value, active: watch.active, fired, failed },
+        name,
+        origin,
+        definition: value,
+        active: watch.active,
+        fired,
+        failed,
         ...(lastFiredMs === undefined ? {} : { lastFiredMs }),
         ...(lastFault === undefined ? {} : { lastFault }),
       };
@@ -100,14 +105,14 @@ export class Rules {
   #make(name: string, definition: RuleDefinition): Working {
     if (!definition.command && !definition.notification)
       throw fail(PIPELINE_RULE_INVALID, `rule '${name}' does nothing: give it a command or a notification`);
-    const { monotonicMs } = this.#o.parts.clock;
+    const { clock } = this.#o.parts;
     const act = (cause: Cause) => void this.#act(name, cause);
     const [devices, profiles] = [new Set(definition.devices), new Set(definition.profiles)];
     const isWatched = ({ deviceName, profileName, resources }: Series) =>
       (devices.size === 0 || devices.has(deviceName)) &&
       (profiles.size === 0 || profiles.has(profileName)) &&
       resources.some((resource) => resource.name === definition.resource);
-    const watch = new Watch({ definition, monotonicMs, act });
+    const watch = new Watch({ definition, monotonicMs: () => clock.monotonicMs(), act });
     return { definition, watch, isWatched, fired: 0, failed: 0, lastFiredMs: undefined, lastFault: undefined };
   }
 
@@ -158,9 +163,17 @@ function lookAt(block: Block, name: string, { definition, watch }: Working): voi
     if (value === undefined) continue;
     const at = row;
     const cause = (): Cause => ({
-      ...{ rule: name, deviceName, resourceName, value },
+      rule: name,
+      deviceName,
+      resourceName,
+      value,
       requestId: extras.get(at)?.requestId ?? newRequestId(),
-      range: { publisher: publisher.name, epoch: publisher.epoch, from: sequences[at], to: sequences[at] },
+      range: {
+        publisher: publisher.name,
+        epoch: publisher.epoch,
+        from: sequences[at],
+        to: sequences[at],
+      },
     });
     watch.see(deviceName, value, () => eventOf(block, at), cause);
   }
