@@ -156,7 +156,7 @@ const anyExtra = fc.option(
 
 /** Rows of anything at all, for three resources. */
 export const anyRows = (count = 60): fc.Arbitrary<Drawn[]> =>
-  fc.array(
-    fc.record({ ms: stepsMs, values: fc.tuple(anyValue, anyValue, anyValue), extra: anyExtra }) as fc.Arbitrary<Drawn>,
-    { minLength: 1, maxLength: count },
-  );
+  fc.array(fc.record({ ms: stepsMs, values: fc.tuple(anyValue, anyValue, anyValue), extra: anyExtra }), {
+    minLength: 1,
+    maxLength: count,
+  });

@@ -4,7 +4,6 @@ import fc from "fast-check";
 import type { Value } from "../../../kernel/events/model.ts";
 import {
   blockOf,
-  type Drawn,
   leaves,
   pressure,
   readings,
@@ -52,7 +51,7 @@ test("every reading that stays lies within the tolerance of the line between tho
   fc.assert(
     fc.property(rows, fc.double({ min: 0, max: 12, noNaN: true }), (drawn, tolerance) => {
       const reduction = door(tolerance);
-      const block = blockOf(pressure, drawn as Drawn[]);
+      const block = blockOf(pressure, drawn);
       const left = leaves(reduction, block);
       let errorMax = 0;
       ["Pressure", "Flow"].forEach((name, k) => {

@@ -61,6 +61,16 @@ interface State {
   fates: Uint8Array;
 }
 
+/** What `save` gives. A small bigint comes back from CBOR as a number. */
+interface Saved {
+  readonly columns: readonly ({ odd: Mark | undefined; line: SavedLine | undefined } | null)[];
+  readonly held: Uint8Array | undefined;
+  readonly fates: Uint8Array;
+}
+type SavedLine = Omit<Line, "fromNs"> & { fromNs: bigint | number };
+
+const copyOf = (line: SavedLine): Line => ({ ...line, fromNs: BigInt(line.fromNs), passed: line.passed.slice() });
+
 const COLUMN_BYTES = 160;
 
 /** Makes the function of SwingingDoor. */
@@ -83,30 +93,20 @@ export function doorFunction(spec: Static<typeof SwingingDoor>): SeriesFunction<
     bytes: ({ columns, held }) =>
       columns.reduce((sum, column) => sum + (column ? COLUMN_BYTES + 8 * (column.line?.passed.length ?? 0) : 8), 0) +
       (held ? rowBytes(held) : 0),
-    save: ({ series, columns, held, fates }) => ({
-      columns: columns.map((column) =>
-        column
-          ? { odd: column.odd, line: column.line && { ...column.line, passed: column.line.passed.slice() } }
-          : null,
-      ),
+    save: ({ series, columns, held, fates }): Saved => ({
+      columns: columns.map((column) => (column ? { odd: column.odd, line: column.line && copyOf(column.line) } : null)),
       held: held && packRow(held, series),
       fates: fates.slice(),
     }),
     load: (saved, series) => {
-      const { columns, held, fates } = saved as {
-        columns: (Column | null)[];
-        held: Uint8Array | undefined;
-        fates: Uint8Array;
-      };
+      const { columns, held, fates } = saved as Saved;
       return {
         series,
         columns: columns.map((column) =>
-          column
-            ? { odd: column.odd, line: column.line && { ...column.line, fromNs: BigInt(column.line.fromNs) } }
-            : undefined,
+          column ? { odd: column.odd, line: column.line && copyOf(column.line) } : undefined,
         ),
         held: held && unpackRow(held),
-        fates: Uint8Array.from(fates),
+        fates: fates.slice(),
       };
     },
     notes: doors.notes,

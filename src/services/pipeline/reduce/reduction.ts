@@ -12,7 +12,7 @@ import { slidingFunction, SlidingWindow } from "./sliding.ts";
 import { LargestTriangle, trianglesFunction } from "./triangles.ts";
 import { HoppingWindow, tumblingFunction, TumblingWindow } from "./tumbling.ts";
 
-export type { Reduction, ReductionReport } from "./series.ts";
+export type { Reduction } from "./series.ts";
 
 /** One function with its parameters. */
 export const ReductionSpec = Type.Union([
@@ -64,7 +64,7 @@ export function makeReduction(spec: ReductionSpec, options: ReductionOptions = {
       return by(slidingFunction(spec, options.pipeline));
     case "Rate":
       return by(rateFunction(spec, options.pipeline));
-    case "LargestTriangle":
+    default:
       return by(trianglesFunction(spec));
   }
 }

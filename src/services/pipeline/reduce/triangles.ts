@@ -60,10 +60,11 @@ export function trianglesFunction({ resources, bucketEvents }: Static<typeof Lar
     begin,
     push: (state, block, out) => push(state, block, bucketEvents, out),
     flush: (state, out) => {
-      choose(state, state.full, state.filling, out);
+      if (state.filling.length > 0) choose(state, state.full, state.filling, out);
       // Nothing comes behind: the last row ends the picture, and stands in for the mean of what would follow.
-      const last = state.filling.slice(-1);
-      choose(state, state.filling.slice(0, -1), last, out);
+      const rest = state.filling.length > 0 ? state.filling : state.full;
+      const last = rest.slice(-1);
+      choose(state, rest.slice(0, -1), last, out);
       choose(state, last, [], out);
       state.full = [];
       state.filling = [];
