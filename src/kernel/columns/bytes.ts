@@ -230,6 +230,38 @@ export class Reader {
     return pending & ((1 << width) - 1);
   }
 
+  /** Reads a run of numbers of `widths[i]` bits each (at most 53) into `into`, from its place `from` on. */
+  bitsInto(into: Float64Array, from: number, widths: Uint8Array, count: number): void {
+    const { bytes, end } = this;
+    let at = this.at;
+    let pending = this.#pending;
+    let bits = this.#pendingBits;
+    for (let i = 0; i < count; i++) {
+      const width = widths[i];
+      if (width > SPLIT_BITS) {
+        this.at = at;
+        this.#pending = pending;
+        this.#pendingBits = bits;
+        into[from + i] = this.bits(width);
+        at = this.at;
+        pending = this.#pending;
+        bits = this.#pendingBits;
+        continue;
+      }
+      while (bits < width) {
+        if (at >= end) throw malformed("they end too early");
+        pending |= bytes[at++] << bits;
+        bits += 8;
+      }
+      into[from + i] = pending & ((1 << width) - 1);
+      pending >>>= width;
+      bits -= width;
+    }
+    this.at = at;
+    this.#pending = pending;
+    this.#pendingBits = bits;
+  }
+
   /** Leaves the rest of the last byte of a run of bits. */
   endBits(): void {
     this.#pending = 0;

@@ -6,7 +6,18 @@
 import { malformed, type Reader, type Writer } from "./bytes.ts";
 import { ALPHABET_MAX, alphabetOf, foretell, newAlphabet, readAlphabet, writeAlphabet } from "./letters.ts";
 import { readRans, ransCost, STREAM_MAX, SYMBOLS_MAX, writeRans } from "./rans.ts";
-import { bitLength, bitsBelow, classCounts, classOf, middle, spread, TWO_TO, weighClasses } from "./residuals.ts";
+import {
+  bitLength,
+  bitsBelow,
+  classCounts,
+  classOf,
+  classTables,
+  middle,
+  NO_BITS,
+  spread,
+  TWO_TO,
+  weighClasses,
+} from "./residuals.ts";
 
 /** Largest magnitude of a number to pack: what is derived from it stays exact in a double. */
 export const INTEGER_MAX = 2 ** 50;
@@ -33,6 +44,7 @@ const values = new Float64Array(SEGMENT);
 const deltas = new Float64Array(SEGMENT);
 const residuals = new Float64Array(SEGMENT);
 const symbols = new Uint16Array(SEGMENT);
+const widths = new Uint8Array(SEGMENT);
 const plainAlphabet = newAlphabet();
 const deltaAlphabet = newAlphabet();
 const letterCounts = new Int32Array(SYMBOLS_MAX);
@@ -259,21 +271,25 @@ function restore(into: Float64Array, prediction: number, first: number, above: b
 function readPacked(r: Reader, into: Float64Array, prediction: number): void {
   const width = r.byte();
   if (width > 53) throw malformed("numbers of more than 53 bits");
+  const from = prediction === PLAIN ? 0 : 1;
   into[0] = 0;
-  for (let i = prediction === PLAIN ? 0 : 1; i < into.length; i++) into[i] = r.bits(width);
+  widths.fill(width, 0, into.length);
+  r.bitsInto(into, from, widths, into.length - from);
   r.endBits();
 }
 
 function readClasses(r: Reader, into: Float64Array, prediction: number, keep: number): void {
   into[0] = 0;
   const count = into.length - prediction;
+  const { below, start } = classTables[keep];
   readRans(r, symbols, count);
   for (let i = 0; i < count; i++) {
-    const symbol = symbols[i];
-    const below = bitsBelow(symbol, keep);
-    if (below > 53) throw malformed("numbers of more than 53 bits");
-    into[i + prediction] = below === 0 ? symbol : (symbol - (below << keep)) * TWO_TO[below] + r.bits(below);
+    const width = below[symbols[i]];
+    if (width === NO_BITS) throw malformed("numbers of more than 53 bits");
+    widths[i] = width;
   }
+  r.bitsInto(into, prediction, widths, count);
+  for (let i = 0; i < count; i++) into[prediction + i] += start[symbols[i]];
   r.endBits();
 }
 

@@ -116,6 +116,7 @@ export function readRans(r: Reader, stream: Uint16Array, total: number): void {
   if (sum(symbols) !== 2 ** bits) throw malformed("shares that are not a whole");
   for (let s = 0; s < symbols; s++) symbolOf.fill(s, starts[s], starts[s] + shares[s]);
   const bytes = r.raw(r.varint() + 4);
+  const end = bytes.length;
   let at = 4;
   let x = (bytes[0] << 24) | (bytes[1] << 16) | (bytes[2] << 8) | bytes[3];
   if (x < LOW) throw malformed("a code without a start");
@@ -124,11 +125,12 @@ export function readRans(r: Reader, stream: Uint16Array, total: number): void {
     const slot = x & mask;
     const s = symbolOf[slot];
     stream[i] = s;
-    x = shares[s] * (x >>> bits) + slot - starts[s];
+    // x stays below 2^31: whole numbers of 32 bits, and no doubles on the way.
+    x = (Math.imul(shares[s], x >>> bits) + slot - starts[s]) | 0;
     while (x < LOW) {
-      if (at >= bytes.length) throw malformed("a code that ends too early");
+      if (at >= end) throw malformed("a code that ends too early");
       x = (x << 8) | bytes[at++];
     }
   }
-  if (x !== LOW || at !== bytes.length) throw malformed("a code with a wrong end");
+  if (x !== LOW || at !== end) throw malformed("a code with a wrong end");
 }

@@ -67,6 +67,17 @@ export const classStart = (symbol: number, keep: number) => {
   return (symbol - (below << keep)) * TWO_TO[below];
 };
 
+/** More bits than any number has: of a class that no writer writes. */
+export const NO_BITS = 255;
+
+/** Per kept bits and class: the bits below (NO_BITS of a class beyond all numbers), and the smallest value. */
+export const classTables = Array.from({ length: CLASS_BITS_MAX + 1 }, (_, keep) => ({
+  below: Uint8Array.from({ length: SYMBOLS_MAX }, (_empty, s) =>
+    bitsBelow(s, keep) > 53 ? NO_BITS : bitsBelow(s, keep),
+  ),
+  start: Float64Array.from({ length: SYMBOLS_MAX }, (_empty, s) => (bitsBelow(s, keep) > 53 ? 0 : classStart(s, keep))),
+}));
+
 // A coarser class of a finer: index [keep][class that keeps one more bit].
 const coarser = [0, 1].map((keep) =>
   Uint8Array.from({ length: SYMBOLS_MAX }, (_, fine) =>

@@ -180,7 +180,7 @@ export function decodeBlocks(bytes: Uint8Array, wanted?: (resource: Resource) =>
 function readBlock(r: Reader, head: FullHead, wanted?: (resource: Resource) => boolean): Block {
   const { publisher, series, rows } = head;
   const sequences = readSequences(r, head);
-  const origins = Array.from(readInt64s(r, rows));
+  const origins = originsOf(readInt64s(r, rows));
   const columns: Value[][] = [];
   for (const resource of series.resources) {
     if (rows < SKIPPABLE_FROM) {
@@ -199,6 +199,13 @@ function readBlock(r: Reader, head: FullHead, wanted?: (resource: Resource) => b
   }
   const extras = head.hasExtras ? readExtras(r, origins, columns.length) : new Map<number, Extra>();
   return { publisher, series, sequences, origins, columns, extras };
+}
+
+/** Array.from goes through an iterator, and takes five times as long. */
+function originsOf(numbers: BigInt64Array): bigint[] {
+  const origins = new Array<bigint>(numbers.length);
+  for (let i = 0; i < numbers.length; i++) origins[i] = numbers[i];
+  return origins;
 }
 
 function readSequences(r: Reader, head: FullHead): number[] {
