@@ -3,7 +3,9 @@
  * nearly all are, says so in its first byte. What a value is decides, not what its resource was declared as: any value
  * comes back as it went in, wherever it stands.
  */
-import { malformed, Reader, Writer } from "./bytes.ts";
+import { malformed } from "./bytes.ts";
+import { Reader } from "./reader.ts";
+import { Writer } from "./writer.ts";
 import { fixedText, nudged, POWER, SCALE_MAX } from "./decimal.ts";
 import { readInt64s, writeInt64s } from "./int64.ts";
 import { readIntegers, writeIntegers } from "./integers.ts";

@@ -1,5 +1,7 @@
 /** Runs of 64-bit whole numbers: times in nanoseconds, and the counters and ids that a double cannot hold. */
-import { malformed, type Reader, type Writer } from "./bytes.ts";
+import { malformed } from "./bytes.ts";
+import type { Reader } from "./reader.ts";
+import type { Writer } from "./writer.ts";
 import { INTEGER_MAX, readIntegers, writeIntegers } from "./integers.ts";
 
 const TWO_32 = 2 ** 32;

@@ -3,21 +3,12 @@
  * middle, by the number before, by the line through the two before) and what is left is coded in the way that
  * measures smallest: as bits of one width, as classes, or as letters of a small alphabet, foretold or not.
  */
-import { malformed, type Reader, type Writer } from "./bytes.ts";
-import { ALPHABET_MAX, alphabetOf, foretell, newAlphabet, readAlphabet, writeAlphabet } from "./letters.ts";
-import { readRans, ransCost, STREAM_MAX, SYMBOLS_MAX, writeRans } from "./rans.ts";
-import {
-  bitLength,
-  bitsBelow,
-  classCounts,
-  classOf,
-  classTables,
-  middle,
-  NO_BITS,
-  spread,
-  TWO_TO,
-  weighClasses,
-} from "./residuals.ts";
+import { malformed } from "./bytes.ts";
+import type { Reader } from "./reader.ts";
+import type { Writer } from "./writer.ts";
+import { ALPHABET_MAX, alphabetOf, foretell, newAlphabet, readAlphabet, untell, writeAlphabet } from "./letters.ts";
+import { readRans, ransCost, STREAM_MAX, writeRans } from "./rans.ts";
+import { bitLength, classCounts, classesOf, classTables, middle, NO_BITS, spread, weighClasses } from "./residuals.ts";
 
 /** Largest magnitude of a number to pack: what is derived from it stays exact in a double. */
 export const INTEGER_MAX = 2 ** 50;
@@ -47,9 +38,6 @@ const symbols = new Uint16Array(SEGMENT);
 const widths = new Uint8Array(SEGMENT);
 const plainAlphabet = newAlphabet();
 const deltaAlphabet = newAlphabet();
-const letterCounts = new Int32Array(SYMBOLS_MAX);
-const foretoldCounts = new Int32Array(SYMBOLS_MAX);
-const foretold = new Uint16Array(SEGMENT);
 
 /** Packs `count` whole numbers, each within INTEGER_MAX of 0. */
 export function writeIntegers(w: Writer, numbers: Float64Array, count: number): void {
@@ -113,8 +101,10 @@ function writePacked(w: Writer, count: number, head: Head): void {
   head(byDelta ? DELTA : PLAIN, PACKED);
   w.signed(byDelta ? minDelta : min);
   w.byte(byDelta ? deltaWidth : width);
-  if (byDelta) for (let i = 1; i < count; i++) w.bits(deltas[i] - minDelta, deltaWidth);
-  else for (let i = 0; i < count; i++) w.bits(values[i] - min, width);
+  if (byDelta) for (let i = 1; i < count; i++) residuals[i - 1] = deltas[i] - minDelta;
+  else for (let i = 0; i < count; i++) residuals[i] = values[i] - min;
+  widths.fill(byDelta ? deltaWidth : width, 0, count);
+  w.bitsFrom(residuals, widths, byDelta ? count - 1 : count);
   w.endBits();
 }
 
@@ -155,13 +145,15 @@ function fillResiduals(count: number, prediction: number, center: number): void 
 }
 
 function writeClasses(w: Writer, count: number, keep: number, alphabet: number): void {
-  for (let i = 0; i < count; i++) symbols[i] = classOf(residuals[i], keep);
+  const { below, start } = classTables[keep];
+  classesOf(symbols, count, keep);
   writeRans(w, symbols, count, classCounts[keep], alphabet);
   for (let i = 0; i < count; i++) {
     const symbol = symbols[i];
-    const below = bitsBelow(symbol, keep);
-    if (below > 0) w.bits(residuals[i] - (symbol - (below << keep)) * TWO_TO[below], below);
+    widths[i] = below[symbol];
+    residuals[i] = residuals[i] - start[symbol];
   }
+  w.bitsFrom(residuals, widths, count);
   w.endBits();
 }
 
@@ -183,32 +175,28 @@ function weighLetters(count: number): LettersPlan {
     const { size } = alphabet;
     const range = alphabet.values[size - 1] - alphabet.values[0];
     const table = 40 + size * (bitLength(Math.round(range / size)) + 6);
-    countLetters(alphabet.indexes, n, letterCounts, size);
-    const bits = table + ransCost(letterCounts, size, n);
+    const bits = table + ransCost(alphabet.counts, size, n);
     if (bits < plan.bits) plan = { bits, prediction, coding: LETTERS };
-    foretell(alphabet.indexes, n, foretold, false);
-    countLetters(foretold, n, foretoldCounts, size + 1);
-    const foretoldBits = table + ransCost(foretoldCounts, size + 1, n);
+    foretell(alphabet, n);
+    const foretoldBits = table + ransCost(alphabet.toldCounts, size + 1, n);
     if (foretoldBits < plan.bits) plan = { bits: foretoldBits, prediction, coding: FORETOLD };
   }
   return plan;
 }
 
-function countLetters(of: Uint16Array, count: number, into: Int32Array, size: number): void {
-  into.fill(0, 0, size);
-  for (let i = 0; i < count; i++) into[of[i]] = into[of[i]] + 1;
-}
-
-function writeLetters(w: Writer, count: number, plan: LettersPlan): void {
-  const alphabet = plan.prediction === PLAIN ? plainAlphabet : deltaAlphabet;
-  const n = count - plan.prediction;
-  const { size, indexes } = alphabet;
-  const told = plan.coding === FORETOLD;
-  if (told) foretell(indexes, n, foretold, false);
-  countLetters(told ? foretold : indexes, n, letterCounts, size + 1);
+function writeLetters(w: Writer, count: number, { prediction, coding }: LettersPlan): void {
+  const {
+    values: letters,
+    size,
+    indexes,
+    counts,
+    told,
+    toldCounts,
+  } = prediction === PLAIN ? plainAlphabet : deltaAlphabet;
   w.varint(size);
-  writeAlphabet(w, alphabet.values, size);
-  writeRans(w, told ? foretold : indexes, n, letterCounts, told ? size + 1 : size);
+  writeAlphabet(w, letters, size);
+  if (coding === FORETOLD) writeRans(w, told, count - prediction, toldCounts, size + 1);
+  else writeRans(w, indexes, count - prediction, counts, size);
 }
 
 /** Unpacks `count` whole numbers into `into`. Fails EVENTS_MALFORMED. */
@@ -299,11 +287,10 @@ function readLetters(r: Reader, into: Float64Array, prediction: number, coding: 
   const letters = readAlphabet(r, size);
   const count = into.length - prediction;
   readRans(r, symbols, count);
-  if (coding === FORETOLD) foretell(symbols, count, foretold, true);
-  const indexes = coding === FORETOLD ? foretold : symbols;
+  if (coding === FORETOLD) untell(symbols, count);
   into[0] = 0;
   for (let i = 0; i < count; i++) {
-    const index = indexes[i];
+    const index = symbols[i];
     if (index >= size) throw malformed("a letter that its alphabet has not");
     into[i + prediction] = letters[index];
   }

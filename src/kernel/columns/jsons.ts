@@ -1,5 +1,7 @@
 /** Runs of JSON values (objects and arrays), as their texts. */
-import { INFLATED_BYTES_MAX, malformed, type Reader, type Writer } from "./bytes.ts";
+import { INFLATED_BYTES_MAX, malformed } from "./bytes.ts";
+import type { Reader } from "./reader.ts";
+import type { Writer } from "./writer.ts";
 import { readTexts, writeTexts } from "./texts.ts";
 import { JSON_DEPTH_CEILING, parseJson, stringifyJson } from "../json.ts";
 import type { Value } from "../events/model.ts";

@@ -1,16 +1,19 @@
 /** Alphabets: the few different numbers of a run, for runs of states, levels and cycles. */
-import { malformed, type Reader, type Writer } from "./bytes.ts";
-import { STREAM_MAX } from "./rans.ts";
+import { malformed } from "./bytes.ts";
+import type { Reader } from "./reader.ts";
+import type { Writer } from "./writer.ts";
+import { STREAM_MAX, SYMBOLS_MAX } from "./rans.ts";
 import { bitLength } from "./residuals.ts";
 
-const view = new Float64Array(1);
-const words = new Int32Array(view.buffer);
-
-/** The few different values of a run, its alphabet: `values` in order, `indexes` per position. */
+/** The few different values of a run, its alphabet: `values` in order; which one stands where, and how often. */
 export interface Alphabet {
   values: Float64Array;
-  indexes: Uint16Array;
+  readonly indexes: Uint16Array;
+  readonly counts: Int32Array;
   size: number;
+  /** The same run when it is foretold (`foretell`). */
+  readonly told: Uint16Array;
+  readonly toldCounts: Int32Array;
 }
 
 /** Letters of an alphabet, at most. */
@@ -20,12 +23,17 @@ const slotValue = new Float64Array(SLOTS);
 const slotLetter = new Int16Array(SLOTS);
 const slotRun = new Int32Array(SLOTS);
 const letters = new Float64Array(ALPHABET_MAX);
+const found = new Int32Array(ALPHABET_MAX);
 const place = new Uint16Array(ALPHABET_MAX);
 let run = 0;
 
+const TWO_TO_MINUS_32 = 2 ** -32;
+
+/** Finds the slot of a whole number: its own, or the free one that it is to have. */
 function slotOf(value: number): number {
-  view[0] = value;
-  let slot = (Math.imul(words[0], 0x9e3779b1) ^ Math.imul(words[1], 0x85ebca6b)) >>> 22;
+  // Both halves of the number, so that nobody finds numbers that all want one slot by counting.
+  const mixed = Math.imul(value | 0, 0x9e3779b1) ^ Math.imul((value * TWO_TO_MINUS_32) | 0, 0x85ebca6b);
+  let slot = mixed >>> 22;
   while (slotRun[slot] === run && slotValue[slot] !== value) slot = (slot + 1) & (SLOTS - 1);
   return slot;
 }
@@ -33,22 +41,36 @@ function slotOf(value: number): number {
 /** Collects the alphabet of values[from..to) into `into`; false, soon, when it has more than `most` letters. */
 export function alphabetOf(values: Float64Array, from: number, to: number, most: number, into: Alphabet): boolean {
   run = (run + 1) | 0;
+  const { indexes, counts } = into;
   let size = 0;
+  let last = NaN;
+  let letter = 0;
   for (let i = from; i < to; i++) {
     const value = values[i];
-    const slot = slotOf(value);
-    if (slotRun[slot] !== run) {
-      if (size === most) return false;
-      slotRun[slot] = run;
-      slotValue[slot] = value;
-      slotLetter[slot] = size;
-      letters[size++] = value;
+    if (value !== last) {
+      last = value;
+      const slot = slotOf(value);
+      if (slotRun[slot] !== run) {
+        if (size === most) return false;
+        slotRun[slot] = run;
+        slotValue[slot] = value;
+        slotLetter[slot] = size;
+        found[size] = 0;
+        letters[size++] = value;
+      }
+      letter = slotLetter[slot];
     }
-    into.indexes[i - from] = slotLetter[slot];
+    found[letter] = found[letter] + 1;
+    indexes[i - from] = letter;
   }
   const sorted = letters.slice(0, size).sort();
-  for (let i = 0; i < size; i++) place[slotLetter[slotOf(sorted[i])]] = i;
-  for (let i = 0; i < to - from; i++) into.indexes[i] = place[into.indexes[i]];
+  for (let i = 0; i < size; i++) {
+    const old = slotLetter[slotOf(sorted[i])];
+    place[old] = i;
+    counts[i] = found[old];
+  }
+  const count = to - from;
+  for (let i = 0; i < count; i++) indexes[i] = place[indexes[i]];
   into.values = sorted;
   into.size = size;
   return true;
@@ -56,21 +78,42 @@ export function alphabetOf(values: Float64Array, from: number, to: number, most:
 
 const guesses = new Int16Array(SLOTS);
 
-/** Turns letters into 0 where the last two letters foretold it (they were followed by it before), else letter + 1; or back. */
-export function foretell(read: Uint16Array, count: number, into: Uint16Array, back: boolean): void {
+/** Turns the letters of a run into 0 where the last two letters foretold it (they were followed by it before), else letter + 1. */
+export function foretell({ indexes, told, toldCounts, size }: Alphabet, count: number): void {
   guesses.fill(-1);
+  toldCounts.fill(0, 0, size + 1);
   let context = 0;
   for (let i = 0; i < count; i++) {
-    const guess = guesses[context];
-    let letter = read[i];
-    if (!back) into[i] = letter === guess ? 0 : letter + 1;
-    else into[i] = letter = letter === 0 ? Math.max(guess, 0) : letter - 1;
+    const letter = indexes[i];
+    const symbol = letter === guesses[context] ? 0 : letter + 1;
+    told[i] = symbol;
+    toldCounts[symbol] = toldCounts[symbol] + 1;
     guesses[context] = letter;
     context = ((context << 5) ^ letter) & (SLOTS - 1);
   }
 }
 
-export const newAlphabet = (): Alphabet => ({ values: letters, indexes: new Uint16Array(STREAM_MAX), size: 0 });
+/** Turns back, in its place, what `foretell` made. */
+export function untell(symbols: Uint16Array, count: number): void {
+  guesses.fill(-1);
+  let context = 0;
+  for (let i = 0; i < count; i++) {
+    const symbol = symbols[i];
+    const letter = symbol === 0 ? Math.max(guesses[context], 0) : symbol - 1;
+    symbols[i] = letter;
+    guesses[context] = letter;
+    context = ((context << 5) ^ letter) & (SLOTS - 1);
+  }
+}
+
+export const newAlphabet = (): Alphabet => ({
+  values: letters,
+  indexes: new Uint16Array(STREAM_MAX),
+  counts: new Int32Array(SYMBOLS_MAX),
+  size: 0,
+  told: new Uint16Array(STREAM_MAX),
+  toldCounts: new Int32Array(SYMBOLS_MAX),
+});
 
 /** Writes letters, which are in order, as their differences: with the least width, or each in classes of its own length. */
 export function writeAlphabet(w: Writer, of: Float64Array, size: number): void {

@@ -2,7 +2,9 @@
  * An order-0 entropy coder: range asymmetric numeral systems with a static table, bytewise. It spends close to
  * log2(1/probability) bits on a symbol, a fraction of a bit on a frequent one, at some 10 ns each.
  */
-import { malformed, type Reader, type Writer } from "./bytes.ts";
+import { malformed } from "./bytes.ts";
+import type { Reader } from "./reader.ts";
+import type { Writer } from "./writer.ts";
 
 /** Symbols of one alphabet: 0 to SYMBOLS_MAX - 1. */
 export const SYMBOLS_MAX = 288;

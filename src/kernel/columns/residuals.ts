@@ -2,7 +2,7 @@
  * What is left of a run of whole numbers after prediction, and what coding it would cost. A residual is coded as a
  * class (its magnitude, with some leading bits), which the entropy coder takes, and the bits below, which nobody can.
  */
-import { ransCost, SYMBOLS_MAX } from "./rans.ts";
+import { ransCost, STREAM_MAX, SYMBOLS_MAX } from "./rans.ts";
 
 const view = new Float64Array(1);
 const words = new Int32Array(view.buffer);
@@ -85,6 +85,21 @@ const coarser = [0, 1].map((keep) =>
   ),
 );
 
+// The same from the finest, however many bits are kept.
+const fromFinest = [0, 1, 2].map((keep) =>
+  Uint8Array.from({ length: SYMBOLS_MAX }, (_, fine) =>
+    bitsBelow(fine, CLASS_BITS_MAX) > 52 ? 0 : classOf(classStart(fine, CLASS_BITS_MAX), keep),
+  ),
+);
+/** The finest classes of the residuals last weighed. */
+const finestOf = new Uint16Array(STREAM_MAX);
+
+/** Fills in the classes of the residuals last weighed, with `keep` bits kept. */
+export function classesOf(symbols: Uint16Array, count: number, keep: number): void {
+  const map = fromFinest[keep];
+  for (let i = 0; i < count; i++) symbols[i] = map[finestOf[i]];
+}
+
 /** Counts of the symbols of the coding last weighed, per kept bits. */
 export const classCounts = [
   new Int32Array(SYMBOLS_MAX),
@@ -104,6 +119,7 @@ export function weighClasses(
     const value = residuals[i];
     if (value > max) max = value;
     const symbol = value < FINEST ? value : classOf(value, CLASS_BITS_MAX);
+    finestOf[i] = symbol;
     finest[symbol] = finest[symbol] + 1;
   }
   let best = { keep: 0, bits: Infinity, symbols: 0, width: bitLength(max) };

@@ -1,7 +1,9 @@
 /** Runs of texts and of byte strings: a dictionary where they repeat, zstd where it pays. */
 import { isUtf8 } from "node:buffer";
 import { constants, zstdCompressSync, zstdDecompressSync } from "node:zlib";
-import { malformed, type Reader, type Writer } from "./bytes.ts";
+import { malformed } from "./bytes.ts";
+import type { Reader } from "./reader.ts";
+import type { Writer } from "./writer.ts";
 import { readIntegers, writeIntegers } from "./integers.ts";
 
 /** Less than this zstd does not make smaller, or not enough to be worth its call. */

@@ -3,7 +3,9 @@
  * cloud keeps. One byte for the form, the heads of all blocks, then their bodies: sequences (nothing, when they follow
  * each other), origins, a column per resource, extras where there are any. Lossless, to the character.
  */
-import { EVENTS_BYTES_MAX, EVENTS_TOO_LARGE, malformed, Reader, Writer } from "../columns/bytes.ts";
+import { EVENTS_BYTES_MAX, EVENTS_TOO_LARGE, malformed } from "../columns/bytes.ts";
+import { Reader } from "../columns/reader.ts";
+import { Writer } from "../columns/writer.ts";
 import { readColumn, writeColumn } from "../columns/column.ts";
 import { readInt64s, writeInt64s } from "../columns/int64.ts";
 import { readIntegers, writeIntegers } from "../columns/integers.ts";

@@ -1,5 +1,7 @@
 /** What few events have (`Extra`), in a section of its own: a field after the other, over all rows that have it. */
-import { malformed, type Reader, type Writer } from "../columns/bytes.ts";
+import { malformed } from "../columns/bytes.ts";
+import type { Reader } from "../columns/reader.ts";
+import type { Writer } from "../columns/writer.ts";
 import { readInt64s, writeInt64s } from "../columns/int64.ts";
 import { readIntegers, writeIntegers } from "../columns/integers.ts";
 import { readJsons, writeJsons } from "../columns/jsons.ts";

@@ -1,5 +1,7 @@
 /** The head of a message of events: whose, which series, how many, without the values. Names are written once. */
-import { EVENTS_TOO_LARGE, malformed, type Reader, type Writer } from "../columns/bytes.ts";
+import { EVENTS_TOO_LARGE, malformed } from "../columns/bytes.ts";
+import type { Reader } from "../columns/reader.ts";
+import type { Writer } from "../columns/writer.ts";
 import { fail } from "../error.ts";
 import { type Block, type Publisher, type Resource, type Series, VALUE_TYPES } from "./model.ts";
 
