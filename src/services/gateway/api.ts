@@ -71,6 +71,11 @@ export const GATEWAY_BUSY = code(
   "unavailable",
   "Try again as Retry-After says; as many requests as the gateway takes at once are under way.",
 );
+export const GATEWAY_BREAKER_OPEN = code(
+  "GATEWAY_BREAKER_OPEN",
+  "unavailable",
+  "Try again as Retry-After says; 'holdfast status' tells how the service is.",
+);
 export const GATEWAY_NOT_READY = code(
   "GATEWAY_NOT_READY",
   "unavailable",

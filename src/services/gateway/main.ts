@@ -1,5 +1,4 @@
 /** Wires the gateway: the table of instances, the keys of tokens, the door. */
-import type { Route } from "../../kernel/contract.ts";
 import { makeCall } from "../../kernel/call.ts";
 import { fail } from "../../kernel/error.ts";
 import { forever } from "../../kernel/forever.ts";
@@ -8,9 +7,10 @@ import type { ListenAt } from "../../kernel/serve.ts";
 import { IDENTITY_NOT_READY } from "../../kernel/identity/codes.ts";
 import { type Context, defineService } from "../../kernel/service.ts";
 import { identity as identityContract } from "../identity/api.ts";
-import { type Instance, registry as registryContract } from "../registry/api.ts";
+import { registry as registryContract } from "../registry/api.ts";
 import { gateway } from "./api.ts";
-import { Balancer, type Endpoint } from "./upstream/balancer.ts";
+import { Balancer } from "./upstream/balancer.ts";
+import type { Endpoint } from "./upstream/endpoint.ts";
 import { Budget } from "./shape/body.ts";
 import { config, type GatewayConfig } from "./config.ts";
 import { Connections } from "./upstream/connections.ts";
@@ -19,8 +19,9 @@ import { Instances, UNCONFIRMED_KEPT_MS } from "./upstream/instances.ts";
 import { Limiter } from "./shape/limiter.ts";
 import { Metrics } from "./metrics.ts";
 import { pagesOf } from "./pages.ts";
-import { type Parts, planOf } from "./plan.ts";
-import { RouteTable } from "./routes/table.ts";
+import type { Parts } from "./plan.ts";
+import { checkRoutes, ROUTES_MESSAGE } from "./routes.api.ts";
+import { Router } from "./routes/router.ts";
 import { makeGateway } from "./service.ts";
 import { Tokens } from "./access/tokens.ts";
 import { Upstream } from "./upstream/upstream.ts";
@@ -90,9 +91,11 @@ function build(context: GatewayContext, known: Known) {
     byToken,
     access: { tokens, wrongTokens },
     bodies: { bytesMax: c.bodyBytesMax, budget: new Budget(c.bodiesBytesMax) },
+    balancer,
     upstream: new Upstream({ balancer, connections, metrics, clock }),
   };
-  const routes = publishedRoutes(parts, instances);
+  const router = new Router({ parts, instances, log });
+  followRoutes(context, router);
   const load = { running: 0, draining: false };
   const openConnections = () => door.openConnections;
   const missing = () => missingOf(context, known);
@@ -102,9 +105,12 @@ function build(context: GatewayContext, known: Known) {
     verdicts: tokens.size,
     upstreams: [...balancer.all()].map((e) => ({ ...namesOf(e), ...connections.counts(e) })),
   });
-  const pages = pagesOf({ node: context.node, version: context.version, routes, gauges, missing }, parts);
+  const pages = pagesOf(
+    { node: context.node, version: context.version, routes: router.published, gauges, missing },
+    parts,
+  );
   const startedAtMs = clock.wallMs();
-  const rules = makeGateway({ pages, routes, instances, byAddress, metrics, startedAtMs, openConnections });
+  const rules = makeGateway({ pages, router, byAddress, metrics, startedAtMs, openConnections });
   const passage = { handle: rules.handle, metrics, clock, log, tracer, runningMax: c.requestsRunningMax, load };
   const door: Door = new Door({ identity, listen, log, limits: limitsOf(context), passage });
   return { door, rules, connections, missing };
@@ -118,16 +124,6 @@ function missingOf({ stopping }: GatewayContext, { tokens, instances }: Known): 
   return tokens.ready ? undefined : "the keys of tokens are not there yet";
 }
 
-/** Keeps a table of the routes that services publish with their registration. */
-function publishedRoutes(parts: Parts, instances: Instances): RouteTable {
-  const routes = new RouteTable((service, route) => planOf(parts, service, route));
-  instances.onChange((service, known) => {
-    // One without instances keeps its routes: that it is away is another answer than that it is not there.
-    if (known.length > 0) routes.set(service, routesOf(known));
-  });
-  return routes;
-}
-
 /** The certificate and the socket, without which there is no door; also where all services share a process. */
 function socketsOf({ identity, doors }: GatewayContext): { identity: TlsIdentity; listen: ListenAt } {
   const listen = doors["https"];
@@ -135,9 +131,6 @@ function socketsOf({ identity, doors }: GatewayContext): { identity: TlsIdentity
   if (!listen) throw new Error("the gateway's door 'https' was not opened for it");
   return { identity, listen };
 }
-
-const routesOf = (known: readonly { readonly instance: Instance }[]): Route[] =>
-  known.flatMap((k) => k.instance.routes);
 
 function limitersOf({ config: c, clock }: GatewayContext) {
   const make = (requestsPerS: number, burst: number) =>
@@ -174,6 +167,17 @@ function tokensOf(context: GatewayContext): Tokens {
         call.end(false);
       }
     },
+  });
+}
+
+/** Takes the routes file from the supervisor, at the start and whenever it changes; one with a fault changes nothing. */
+function followRoutes({ supervisor, log }: GatewayContext, router: Router): void {
+  supervisor.on(ROUTES_MESSAGE, ({ file, value }) => {
+    try {
+      router.load(checkRoutes(value, String(file)));
+    } catch (error) {
+      log.error({ err: error }, "the routes file has a fault: the routes that were there go on");
+    }
   });
 }
 

@@ -44,6 +44,8 @@ export class Metrics {
   readonly #series = new Map<string, Series>();
   readonly #faults = new Map<string, number>();
   readonly #retries = new Map<string, number>();
+  readonly #hedges = new Map<string, number>();
+  readonly #cache = new Map<string, number>();
 
   /** Counts a finished request. */
   finished(service: string, operation: string, status: number, us: number): void {
@@ -61,13 +63,21 @@ export class Metrics {
 
   /** Counts a try at an instance that failed. */
   failed(service: string, fault: UpstreamFault): void {
-    const key = `service="${service}",fault="${fault}"`;
-    this.#faults.set(key, (this.#faults.get(key) ?? 0) + 1);
+    countAt(this.#faults, `service="${service}",fault="${fault}"`);
   }
 
   retried(service: string): void {
-    const key = `service="${service}"`;
-    this.#retries.set(key, (this.#retries.get(key) ?? 0) + 1);
+    countAt(this.#retries, `service="${service}"`);
+  }
+
+  /** Counts a request for which a second instance was asked. */
+  hedged(service: string): void {
+    countAt(this.#hedges, `service="${service}"`);
+  }
+
+  /** Counts what became of a request at a cache. */
+  cached(route: string, outcome: string): void {
+    countAt(this.#cache, `route="${route}",outcome="${outcome}"`);
   }
 
   /** Lists what was counted by service, operation and status. */
@@ -113,6 +123,8 @@ export class Metrics {
       this.#faults,
     );
     family("holdfast_gateway_retries_total", "counter", "Requests that were sent once more.", this.#retries);
+    family("holdfast_gateway_hedges_total", "counter", "Second instances asked beside a slow first.", this.#hedges);
+    family("holdfast_gateway_cache_total", "counter", "Requests at a cache, by what became of them.", this.#cache);
     family(
       "holdfast_gateway_upstream_connections",
       "gauge",
@@ -124,6 +136,10 @@ export class Metrics {
     family("holdfast_gateway_tokens_cached", "gauge", "Tokens whose verdict is kept.", [["", gauges.verdicts]]);
     return `${lines.join("\n")}\n`;
   }
+}
+
+function countAt(counts: Map<string, number>, key: string): void {
+  counts.set(key, (counts.get(key) ?? 0) + 1);
 }
 
 function upstreamRows({ service, instance, open, idle }: Gauges["upstreams"][number]): [string, number][] {

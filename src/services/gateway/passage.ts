@@ -11,7 +11,7 @@ import { deliver } from "./delivery.ts";
 import { answerHeaders, readHead } from "./headers.ts";
 import type { Metrics } from "./metrics.ts";
 import { Answer } from "./upstream/answer.ts";
-import { gone, type Handler, type Reply, Visit } from "./visit.ts";
+import { drop, gone, type Handler, type Reply, Visit } from "./visit.ts";
 
 export interface PassageOptions {
   /** All steps, from the first limit to the answer. */
@@ -71,6 +71,7 @@ export class Passage {
     const visit = this.#visit;
     try {
       visit.head = readHead(visit.request.rawHeaders, visit.request.httpVersion);
+      visit.passed = visit.head.passed;
       const { load, runningMax } = this.#o;
       if (load.running > runningMax)
         throw fail(GATEWAY_BUSY, "as many requests are under way as the gateway takes", { retryAfterS: 1 });
@@ -160,12 +161,6 @@ export class Passage {
     const status = finished || !this.#failure ? this.#status : statusOf(this.#failure);
     noteRequest(this.#o, { visit, failure: this.#failure, status, bytes: this.#bytes });
   }
-}
-
-/** Lets go of an answer that nobody takes. */
-export function drop(reply: Reply): void {
-  if (reply.body instanceof Answer) reply.body.cut();
-  reply.done?.();
 }
 
 export const statusOf = (failure: Failure): number => STATUSES[failure.code] ?? failure.status;

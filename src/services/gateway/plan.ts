@@ -1,14 +1,21 @@
 /** The steps a request takes, in order. What a route does not use is not in its plan. */
 import type { Clock } from "../../kernel/clock.ts";
-import type { Route } from "../../kernel/contract.ts";
+import { DEFAULT_TIMEOUT_MS, type Route } from "../../kernel/contract.ts";
 import { authorize, type AuthorizeOptions } from "./access/authorize.ts";
 import type { Metrics } from "./metrics.ts";
+import type { RouteRule, RouteSettings, RoutesFile } from "./routes.api.ts";
+import { pathWriter } from "./routes/template.ts";
 import { takeIn, type TakeInOptions, takeNone } from "./shape/body.ts";
 import { limitToken } from "./shape/limit.ts";
 import type { Limiter } from "./shape/limiter.ts";
+import type { Balancer } from "./upstream/balancer.ts";
 import { forward } from "./upstream/forward.ts";
+import { Budget } from "./upstream/guards.ts";
+import { HEDGE_RESERVE } from "./upstream/hedge.ts";
+import { keyReader } from "./upstream/key.ts";
+import { shadowed, split } from "./upstream/split.ts";
 import { timed } from "./upstream/timed.ts";
-import type { Upstream } from "./upstream/upstream.ts";
+import { TRIES, type Tries, type Upstream } from "./upstream/upstream.ts";
 import { chain, type Handler } from "./visit.ts";
 
 /** What the steps stand on. */
@@ -17,28 +24,30 @@ export interface Parts {
   readonly access: AuthorizeOptions;
   readonly byToken: Limiter;
   readonly bodies: TakeInOptions;
+  readonly balancer: Balancer;
   readonly upstream: Upstream;
   readonly metrics: Metrics;
 }
 
-/** Makes the handler of a route that a service publishes. */
-export function planOf(parts: Parts, service: string, route: Route): Handler {
-  const { clock, access, byToken, bodies, upstream, metrics } = parts;
-  const { method, operation, safe, scope, timeoutMs } = route;
+/** Makes the handler of a route that a service publishes, with what the routes file says of it. */
+export function planOf(parts: Parts, file: RoutesFile, service: string, route: Route): Handler {
+  const { operation, scope } = route;
+  const settings = file.services[service]?.operations[operation] ?? {};
+  const timeoutMs = settings.timeoutMs ?? route.timeoutMs;
   return chain(
     [
-      authorize(access, scope),
-      limitToken(byToken),
-      method === "GET" ? takeNone : takeIn(bodies),
-      timed({ timeoutMs, clock }),
+      authorize(parts.access, scope),
+      limitToken(parts.byToken),
+      route.method === "GET" ? takeNone : takeIn(parts.bodies),
+      timed({ timeoutMs, clock: parts.clock }),
     ],
     forward({
-      service,
-      method,
+      ...sending(parts, settings, service),
       operation,
-      safe,
-      upstream,
-      metrics,
+      service,
+      safe: settings.safe ?? route.safe,
+      inside: true,
+      passErrors: false,
       // Its prefix, the service's name, is the gateway's affair.
       pathOf({ target }) {
         const { path, query } = target!;
@@ -46,4 +55,60 @@ export function planOf(parts: Parts, service: string, route: Route): Handler {
       },
     }),
   );
+}
+
+/** Makes the handler of a route of the routes file. */
+export function planOfRule(parts: Parts, file: RoutesFile, rule: RouteRule): Handler {
+  const { access, shadow, timeoutMs = DEFAULT_TIMEOUT_MS } = rule;
+  return chain(
+    [
+      access === "public" ? undefined : authorize(parts.access, access.scope),
+      access === "public" ? undefined : limitToken(parts.byToken),
+      takeIn(parts.bodies),
+      timed({ timeoutMs, clock: parts.clock }),
+      shadow && shadowed(shadow.share, toTarget(parts, file, rule, shadow)),
+    ],
+    endOf(parts, file, rule),
+  );
+}
+
+function endOf(parts: Parts, file: RoutesFile, rule: RouteRule): Handler {
+  return split(
+    (rule.to ?? []).map((target) => ({ weight: target.weight, handle: toTarget(parts, file, rule, target) })),
+  );
+}
+
+function toTarget(
+  parts: Parts,
+  file: RoutesFile,
+  rule: RouteRule,
+  { upstream: service, path }: { readonly upstream: string; readonly path?: string | undefined },
+): Handler {
+  const write = pathWriter(path, rule.match.path);
+  return forward({
+    ...sending(parts, rule, service),
+    operation: rule.name,
+    service,
+    safe: rule.safe,
+    inside: !(service in file.upstreams),
+    passErrors: rule.errors === "pass",
+    pathOf: ({ target }) => write(target!),
+  });
+}
+
+/** How a route's requests are sent to an upstream. */
+function sending({ balancer, upstream, metrics }: Parts, settings: RouteSettings, service: string) {
+  const group = balancer.group(service);
+  if (settings.hedge) group.measured = true;
+  return { upstream, metrics, tries: triesOf(settings), keyOf: keyReader(group.settings) };
+}
+
+function triesOf({ retry, tryTimeoutMs, hedge }: RouteSettings): Tries {
+  if (!retry && tryTimeoutMs === undefined && !hedge) return TRIES;
+  return {
+    ...TRIES,
+    ...retry,
+    ...(tryTimeoutMs === undefined ? {} : { tryTimeoutMs }),
+    ...(hedge ? { hedge: { quantile: hedge.quantile, budget: new Budget(hedge.share, HEDGE_RESERVE) } } : {}),
+  };
 }

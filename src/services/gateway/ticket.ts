@@ -3,22 +3,25 @@ import type { Failure } from "../../kernel/error.ts";
 import type { Clock } from "../../kernel/clock.ts";
 
 export class Ticket {
-  readonly #options: { readonly clock: Clock; readonly late: () => Failure };
+  readonly #clock: Clock;
+  readonly #late: (() => Failure) | undefined;
   #deadlineMs: number;
   #timer: NodeJS.Timeout | undefined;
   #ended: Failure | undefined;
+  #children: Ticket[] | undefined;
   /** Told of the end; one at a time, whoever works on the request just then. */
   onEnd: ((why: Failure) => void) | undefined;
 
-  /** `late` makes the failure of the deadline. */
-  constructor(options: { timeoutMs: number; clock: Clock; late: () => Failure }) {
-    this.#options = options;
+  /** `late` makes the failure of the deadline; without it somebody else minds the deadline. */
+  constructor(options: { timeoutMs: number; clock: Clock; late?: (() => Failure) | undefined }) {
+    this.#clock = options.clock;
+    this.#late = options.late;
     this.#deadlineMs = options.clock.monotonicMs() + options.timeoutMs;
-    this.#timer = setTimeout(() => this.end(options.late()), options.timeoutMs);
+    this.#start(options.timeoutMs);
   }
 
   get leftMs(): number {
-    return this.#deadlineMs - this.#options.clock.monotonicMs();
+    return this.#deadlineMs - this.#clock.monotonicMs();
   }
 
   /** Throws what ended it. */
@@ -32,6 +35,17 @@ export class Ticket {
     this.#ended = why;
     this.stop();
     this.onEnd?.(why);
+    for (const child of this.#children ?? []) child.end(why);
+  }
+
+  /** Makes a ticket for a part of the work: it ends with this one, or before. */
+  child(timeoutMs = Number.POSITIVE_INFINITY, late?: () => Failure): Ticket {
+    const { leftMs } = this;
+    const own = timeoutMs < leftMs;
+    const child = new Ticket({ timeoutMs: own ? timeoutMs : leftMs, clock: this.#clock, late: own ? late : undefined });
+    if (this.#ended) child.end(this.#ended);
+    else (this.#children ??= []).push(child);
+    return child;
   }
 
   /** The deadline counts no more. */
@@ -40,14 +54,19 @@ export class Ticket {
     this.#timer = undefined;
   }
 
+  #start(ms: number): void {
+    const late = this.#late;
+    if (late) this.#timer = setTimeout(() => this.end(late()), ms);
+  }
+
   /** Stops the clock while somebody else is waited for; the result lets it go on. */
   hold(): () => void {
     const { leftMs } = this;
     this.stop();
     return () => {
       if (this.#ended) return;
-      this.#deadlineMs = this.#options.clock.monotonicMs() + leftMs;
-      this.#timer = setTimeout(() => this.end(this.#options.late()), leftMs);
+      this.#deadlineMs = this.#clock.monotonicMs() + leftMs;
+      this.#start(leftMs);
     };
   }
 

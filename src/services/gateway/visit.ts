@@ -9,7 +9,7 @@ import type { Head } from "./headers.ts";
 import type { Target } from "./routes/target.ts";
 import { clientOf, type Taken } from "./shape/limiter.ts";
 import type { Ticket } from "./ticket.ts";
-import type { Answer } from "./upstream/answer.ts";
+import { Answer } from "./upstream/answer.ts";
 
 /** What is answered: by a service, from the cache, or by the gateway itself. */
 export interface Reply {
@@ -48,6 +48,8 @@ export class Visit {
   /** Undefined until it has been read, and where it could not be. */
   head: Head | undefined;
   target: Target | undefined;
+  /** The header lines that go on, each with its CRLF. */
+  passed = "";
   /** For the log and the metrics. */
   service = "gateway";
   operation = "unknown";
@@ -71,6 +73,30 @@ export class Visit {
     this.client = clientOf(this.address);
   }
 
+  /** The same request with what has been found out so far, for somebody else who works on it too. */
+  copy(): Visit {
+    const copy = Object.assign(Object.create(Visit.prototype) as Visit, this);
+    if (this.ticket) copy.ticket = this.ticket.child();
+    return copy;
+  }
+
+  /** As it came, with its port; empty where there is none. */
+  get host(): string {
+    return this.head?.host ?? "";
+  }
+
+  /** The value of a header by its name in lower case; several lines are one list (RFC 9110 5.3). */
+  header(name: string): string | undefined {
+    const { rawHeaders } = this.request;
+    let value: string | undefined;
+    for (let i = 0; i < rawHeaders.length; i += 2) {
+      const each = rawHeaders[i];
+      if (each.length === name.length && each.toLowerCase() === name)
+        value = value === undefined ? rawHeaders[i + 1] : `${value}, ${rawHeaders[i + 1]}`;
+    }
+    return value;
+  }
+
   /** True as long as an answer may still be given. */
   get open(): boolean {
     return !this.response.headersSent && !this.response.destroyed;
@@ -80,6 +106,12 @@ export class Visit {
   get received(): boolean {
     return this.request.complete;
   }
+}
+
+/** Lets go of an answer that nobody takes. */
+export function drop(reply: Reply): void {
+  if (reply.body instanceof Answer) reply.body.cut();
+  reply.done?.();
 }
 
 /** Says that nobody is there any more to be answered. */

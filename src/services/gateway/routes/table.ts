@@ -1,18 +1,13 @@
 /** Finds the operation a request is for among the routes that services publish with their registration. */
 import type { Route } from "../../../kernel/contract.ts";
 import type { Handler } from "../visit.ts";
+import { PathTree } from "./path-tree.ts";
 
 /** A published route with the steps that its requests take. */
 export interface Match {
   readonly service: string;
   readonly route: Route;
   readonly handle: Handler;
-}
-
-interface Step {
-  readonly literals: Map<string, Step>;
-  parameter?: Step;
-  match?: Match;
 }
 
 /** Every service answers these beside its contract's operations, as EdgeX's do. */
@@ -27,8 +22,7 @@ const COMMON: readonly Route[] = ["ping", "version"].map((operation) => ({
 
 export class RouteTable {
   readonly #plan: (service: string, route: Route) => Handler;
-  /** One tree for each method, so that a route of one never hides that of another. */
-  readonly #services = new Map<string, ReadonlyMap<string, Step>>();
+  readonly #trees = new Map<string, PathTree<Match>>();
   readonly #lists = new Map<string, readonly Route[]>();
 
   /** `plan` makes the steps of a route, when it is set. */
@@ -39,34 +33,33 @@ export class RouteTable {
   /** Sets the routes of a service; where two have the same method and path, the later one counts. */
   set(service: string, routes: readonly Route[]): void {
     const all = [...COMMON, ...routes];
-    const trees = new Map<string, Step>();
-    for (const route of all) {
-      const tree = trees.get(route.method) ?? newStep();
-      trees.set(route.method, tree);
-      addRoute(tree, { service, route, handle: this.#plan(service, route) });
+    const tree = new PathTree<Match>();
+    for (const route of all.toReversed()) {
+      const segments = route.path.split("/").slice(1);
+      tree.add(
+        segments.map((segment) => (segment.startsWith(":") ? null : segment)),
+        { service, route, handle: this.#plan(service, route) },
+      );
     }
-    this.#services.set(service, trees);
+    this.#trees.set(service, tree);
     this.#lists.set(service, all);
   }
 
-  has(service: string): boolean {
-    return this.#services.has(service);
+  /** Makes the steps of all routes anew: what they are made of has changed. */
+  planAgain(): void {
+    for (const [service, routes] of this.#lists) this.set(service, routes.slice(COMMON.length));
   }
 
-  /** Finds the route for a path's decoded segments, the first of which is the service; literals go before parameters. */
+  /** Finds the route for a path's decoded segments, the first of which is the service. */
   find(method: string, segments: readonly string[]): Match | undefined {
-    const tree = this.#services.get(segments[0])?.get(method === "HEAD" ? "GET" : method);
-    return tree && follow(tree, segments, 1);
+    return this.#trees.get(segments[0])?.find(segments, 1, hasMethod, method === "HEAD" ? "GET" : method);
   }
 
   /** Lists the methods that a path has; empty where it is no route. */
   allowed(segments: readonly string[]): string[] {
     const methods: string[] = [];
-    for (const [method, tree] of this.#services.get(segments[0]) ?? []) {
-      if (!follow(tree, segments, 1)) continue;
-      methods.push(method, ...(method === "GET" ? ["HEAD"] : []));
-    }
-    return methods;
+    this.#trees.get(segments[0])?.find(segments, 1, note, methods);
+    return methods.flatMap((method) => (method === "GET" ? ["GET", "HEAD"] : [method]));
   }
 
   /** Lists every service with its routes, in order of name. */
@@ -75,27 +68,11 @@ export class RouteTable {
   }
 }
 
-const newStep = (): Step => ({ literals: new Map() });
+/** One method's route never hides another's. */
+const hasMethod = ({ route }: Match, method: string): boolean => route.method === method;
 
-function addRoute(tree: Step, match: Match): void {
-  let step = tree;
-  for (const segment of match.route.path.split("/").slice(1)) {
-    if (segment.startsWith(":")) step = step.parameter ??= newStep();
-    else {
-      const next = step.literals.get(segment) ?? newStep();
-      step.literals.set(segment, next);
-      step = next;
-    }
-  }
-  step.match = match;
-}
-
-/** As deep as the longest route at most, whatever the path's length. */
-function follow(step: Step, segments: readonly string[], at: number): Match | undefined {
-  if (at === segments.length) return step.match;
-  const segment = segments[at];
-  const literal = step.literals.get(segment);
-  const found = literal && follow(literal, segments, at + 1);
-  if (found || !step.parameter || segment === "") return found;
-  return follow(step.parameter, segments, at + 1);
+/** Accepts none, and so sees all. */
+function note({ route }: Match, methods: string[]): boolean {
+  if (!methods.includes(route.method)) methods.push(route.method);
+  return false;
 }

@@ -1,5 +1,5 @@
-/** One TLS connection to one instance: a request at a time, our own HTTP/1.1 codec on the socket. */
-import type { TLSSocket } from "node:tls";
+/** One connection to one instance: a request at a time, our own HTTP/1.1 codec on the socket. */
+import type { Socket } from "node:net";
 import { Failure } from "../../../kernel/error.ts";
 import { Answer, type Flow } from "./answer.ts";
 import { AnswerParser } from "./answer-parser.ts";
@@ -20,12 +20,19 @@ export class Unanswered extends Error {
 }
 
 export interface ConnectionOptions {
-  readonly socket: TLSSocket;
+  readonly socket: Socket;
   /** When it is used for no further request, on the monotonic clock. */
   readonly endMs: number;
   /** The answer has ended and the connection is good for another request. */
   onFree(connection: Connection): void;
   onClosed(connection: Connection): void;
+}
+
+export interface Message {
+  readonly head: string;
+  readonly body: Buffer | undefined;
+  /** The answer has no body whatever its head says: HEAD. */
+  readonly bodyless?: boolean;
 }
 
 interface Waiting {
@@ -65,7 +72,7 @@ export class Connection implements Flow {
   }
 
   /** Sends a request and waits for the head of its answer; Unanswered, or what ends the ticket. */
-  send(head: string, body: Buffer | undefined, ticket: Ticket): Promise<Answer> {
+  send({ head, body, bodyless = false }: Message, ticket: Ticket): Promise<Answer> {
     ticket.throwIfEnded();
     return new Promise((resolve, reject) => {
       this.#waiting = { resolve, reject };
@@ -73,7 +80,7 @@ export class Connection implements Flow {
       // An answer to what nobody waits for would be read as that of the next request.
       ticket.onEnd = (why) => this.#fail(why);
       this.#requests++;
-      this.#parser.begin();
+      this.#parser.begin(bodyless);
       const { socket } = this.#options;
       if (!body) socket.write(head, "latin1");
       else if (body.length <= JOINED_BYTES_MAX) socket.write(Buffer.concat([Buffer.from(head, "latin1"), body]));

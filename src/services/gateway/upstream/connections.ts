@@ -1,11 +1,12 @@
-/** Keeps TLS connections to the services' instances, young ones first, and lends each to one request at a time. */
-import { connect, type TLSSocket } from "node:tls";
+/** Keeps connections to the upstreams' instances, young ones first, and lends each to one request at a time. */
+import { connect as connectPlain, isIP, type Socket } from "node:net";
+import { connect as connectTls } from "node:tls";
 import type { Clock } from "../../../kernel/clock.ts";
 import { fail } from "../../../kernel/error.ts";
 import type { TlsIdentity } from "../../../kernel/identity/tls.ts";
 import { GATEWAY_BUSY } from "../api.ts";
-import type { Endpoint } from "./balancer.ts";
 import { Connection } from "./connection.ts";
+import type { Endpoint } from "./endpoint.ts";
 import type { Ticket } from "../ticket.ts";
 
 /** Connections to one instance; more requests at once wait for one of them to be free. */
@@ -31,7 +32,7 @@ interface Pool {
   readonly endpoint: Endpoint;
   readonly idle: Connection[];
   readonly waiting: Waiter[];
-  readonly connecting: Set<TLSSocket>;
+  readonly connecting: Set<Socket>;
   count: number;
   gone: boolean;
 }
@@ -110,10 +111,9 @@ export class Connections {
   }
 
   #connect(pool: Pool): void {
-    const { service, host, port } = pool.endpoint;
     pool.count++;
     const startMs = this.#clock.monotonicMs();
-    const socket = connect({ ...this.#identity.clientOptions(service), host, port });
+    const socket = this.#open(pool.endpoint);
     pool.connecting.add(socket);
     const timer = setTimeout(() => socket.destroy(new Error(`no handshake within ${CONNECT_MS} ms`)), CONNECT_MS);
     const settled = () => {
@@ -131,7 +131,7 @@ export class Connections {
     };
     const closed = () => failed(new Error("the connection was closed in the handshake"));
     socket.on("error", failed).on("close", closed);
-    socket.once("secureConnect", () => {
+    socket.once(pool.endpoint.security === "plain" ? "connect" : "secureConnect", () => {
       settled();
       socket.setNoDelay(true);
       const connection = new Connection({
@@ -142,6 +142,13 @@ export class Connections {
       });
       this.#give(pool, connection);
     });
+  }
+
+  #open({ service, host, port, security }: Endpoint): Socket {
+    if (security === "peer") return connectTls({ ...this.#identity.clientOptions(service), host, port });
+    if (security === "plain") return connectPlain({ host, port });
+    // RFC 6066 3: an address is no server name.
+    return connectTls({ host, port, minVersion: "TLSv1.2", ...(isIP(host) ? {} : { servername: host }) });
   }
 
   #endOf(startMs: number): number {

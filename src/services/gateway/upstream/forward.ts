@@ -1,4 +1,4 @@
-/** The last step of most routes: sends the request to a service and gives its answer back. */
+/** The last step of most routes: sends the request to an upstream and gives its answer back. */
 import { traceparent } from "../../../kernel/call.ts";
 import { fail } from "../../../kernel/error.ts";
 import { HEADER } from "../../../kernel/wire.ts";
@@ -7,36 +7,53 @@ import { brokenOff } from "../delivery.ts";
 import type { Metrics } from "../metrics.ts";
 import { ERROR_BYTES_MAX, isOurs } from "../refusals.ts";
 import type { Handler, Reply, Visit } from "../visit.ts";
-import type { Sent, Upstream } from "./upstream.ts";
+import type { Endpoint } from "./endpoint.ts";
+import type { Sent, Tries, Upstream } from "./upstream.ts";
 
 export interface ForwardOptions {
+  /** The upstream. */
   readonly service: string;
-  readonly method: string;
   readonly operation: string;
-  /** May be done again where it is not known whether it was done. */
-  readonly safe: boolean;
+  /** May be done again where it is not known whether it was done; undefined: where the method says so. */
+  readonly safe: boolean | undefined;
+  readonly tries: Tries;
   readonly upstream: Upstream;
   readonly metrics: Metrics;
-  /** Writes the path and the query that the service is asked for. */
+  /** Of this node: HEAD is asked for as GET, and the person is told, which no server of others learns. */
+  readonly inside: boolean;
+  /** Errors pass as they are. */
+  readonly passErrors: boolean;
+  /** Writes the path and the query that the upstream is asked for. */
   readonly pathOf: (visit: Visit) => string;
+  /** What an instance is chosen by; undefined where not by a key. */
+  readonly keyOf?: ((visit: Visit) => string) | undefined;
 }
+
+/** RFC 9110 9.2.1. */
+const SAFE: ReadonlySet<string> = new Set(["GET", "HEAD", "OPTIONS"]);
 
 /** Makes the handler; UNAVAILABLE, GATEWAY_BUSY, GATEWAY_UPSTREAM_FAILED, or what ended the visit's ticket. */
 export const forward =
   (options: ForwardOptions): Handler =>
   async (visit) => {
-    const lead = leadOf(options, visit);
+    const { service, operation, inside, tries, keyOf } = options;
+    const method = inside && visit.method === "HEAD" ? "GET" : visit.method;
+    const lead = leadOf(options, method, visit);
     const sent = await options.upstream.send({
-      service: options.service,
-      operation: options.operation,
-      safe: options.safe,
+      service,
+      operation,
+      safe: options.safe ?? SAFE.has(method),
       body: visit.body,
+      bodyless: method === "HEAD",
       ticket: visit.ticket!,
-      head: (instance, leftMs) =>
-        `${lead}${HEADER.timeout}: ${Math.max(1, Math.ceil(leftMs))}\r\n${HEADER.instance}: ${instance}\r\n\r\n`,
+      key: keyOf ? keyOf(visit) : "",
+      tries,
+      head: inside
+        ? (endpoint, leftMs) => insideHead(lead, endpoint, leftMs)
+        : (endpoint) => outsideHead(lead, endpoint),
     });
     const { answer, done } = sent;
-    if (answer.status >= 400) return passError(options, sent);
+    if (answer.status >= 400 && !options.passErrors) return passError(options, sent);
     return { status: answer.status, headers: answer.headers, body: answer.whole ?? answer, done };
   };
 
@@ -58,13 +75,19 @@ async function passError({ service, metrics }: ForwardOptions, { answer, done }:
 }
 
 /** The head that goes on, but for what is said to one instance alone. */
-function leadOf({ service, method, pathOf }: ForwardOptions, visit: Visit): string {
-  const { head, verdict, body, requestId, address } = visit;
+function leadOf({ inside, pathOf }: ForwardOptions, method: string, visit: Visit): string {
+  const { host, verdict, body, requestId, address, passed } = visit;
+  const subject = inside && verdict ? `${HEADER.subject}: ${verdict.header}\r\n` : "";
+  const length = body !== undefined || !SAFE.has(method) ? `content-length: ${body?.length ?? 0}\r\n` : "";
   return (
-    `${method} ${pathOf(visit)} HTTP/1.1\r\nhost: ${service}\r\n` +
-    `${HEADER.traceparent}: ${traceparent(visit)}\r\n${HEADER.correlationId}: ${requestId}\r\n` +
-    (verdict ? `${HEADER.subject}: ${verdict.header}\r\n` : "") +
-    `x-forwarded-for: ${address}\r\nx-forwarded-proto: https\r\nx-forwarded-host: ${head!.host}\r\n` +
-    `${head!.passed}${method === "GET" ? "" : `content-length: ${body?.length ?? 0}\r\n`}`
+    `${method} ${pathOf(visit)} HTTP/1.1\r\n` +
+    `${HEADER.traceparent}: ${traceparent(visit)}\r\n${HEADER.correlationId}: ${requestId}\r\n${subject}` +
+    `x-forwarded-for: ${address}\r\nx-forwarded-proto: https\r\nx-forwarded-host: ${host}\r\n${passed}${length}`
   );
 }
+
+const insideHead = (lead: string, { service, instance }: Endpoint, leftMs: number): string =>
+  `${lead}host: ${service}\r\n${HEADER.timeout}: ${Math.max(1, Math.ceil(leftMs))}\r\n${HEADER.instance}: ${instance}\r\n\r\n`;
+
+/** The name of an instance of others is its address. */
+const outsideHead = (lead: string, { instance }: Endpoint): string => `${lead}host: ${instance}\r\n\r\n`;

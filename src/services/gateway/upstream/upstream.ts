@@ -1,15 +1,30 @@
-/** Sends a request to a service: picks an instance, lends a connection, tries another where that cannot do a thing twice. */
-import { Failure, fail, INSTANCE_MISDIRECTED, UNAVAILABLE } from "../../../kernel/error.ts";
+/** Sends a request to an upstream: picks an instance, lends a connection, tries another where that cannot do a thing twice. */
+import { DEADLINE, Failure, fail, INSTANCE_MISDIRECTED, UNAVAILABLE } from "../../../kernel/error.ts";
 import type { Clock } from "../../../kernel/clock.ts";
-import type { Answer } from "./answer.ts";
-import type { Balancer, Endpoint } from "./balancer.ts";
-import { Unanswered } from "./connection.ts";
-import type { Connections } from "./connections.ts";
 import type { Metrics } from "../metrics.ts";
 import type { Ticket } from "../ticket.ts";
+import type { Answer } from "./answer.ts";
+import type { Balancer } from "./balancer.ts";
+import { Unanswered } from "./connection.ts";
+import type { Connections } from "./connections.ts";
+import type { Endpoint } from "./endpoint.ts";
+import type { Group } from "./group.ts";
+import { hedged, type Hedge } from "./hedge.ts";
 
-const TRIES_MAX = 3;
 const MISDIRECTED = 421;
+/** Answers that tell of an upstream in trouble. */
+const BAD: ReadonlySet<number> = new Set([500, 502, 503, 504]);
+
+/** How often, how long, and after what a request is sent again. */
+export interface Tries {
+  readonly triesMax: number;
+  readonly statuses: readonly number[];
+  readonly tryTimeoutMs?: number;
+  readonly hedge?: Hedge;
+}
+
+/** What a request gets unless its route says otherwise. */
+export const TRIES: Tries = { triesMax: 3, statuses: [] };
 
 export interface Order {
   readonly service: string;
@@ -17,9 +32,14 @@ export interface Order {
   /** May be done again where it is not known whether it was done. */
   readonly safe: boolean;
   readonly body: Buffer | undefined;
+  /** HEAD: the answer has no body. */
+  readonly bodyless?: boolean;
   readonly ticket: Ticket;
+  /** What an instance is chosen by, where it is chosen by a key. */
+  readonly key: string;
+  readonly tries: Tries;
   /** Writes the head for an instance. */
-  head(instance: string, leftMs: number): string;
+  readonly head: (endpoint: Endpoint, leftMs: number) => string;
 }
 
 export interface UpstreamOptions {
@@ -36,6 +56,9 @@ export interface Sent {
   readonly done: () => void;
 }
 
+/** One try took longer than a try may. */
+class TryLate extends Failure {}
+
 export class Upstream {
   readonly #options: UpstreamOptions;
 
@@ -43,80 +66,156 @@ export class Upstream {
     this.#options = options;
   }
 
-  /** Sends an order and waits for the head of its answer; UNAVAILABLE, GATEWAY_BUSY, or what ended the ticket. */
-  async send(order: Order): Promise<Sent> {
-    const { balancer, clock } = this.#options;
-    const sinceMs = clock.monotonicMs();
-    const tried = new Set<Endpoint>();
+  /** Sends an order and waits for the head of its answer; UNAVAILABLE, GATEWAY_BUSY, GATEWAY_BREAKER_OPEN, or what ended the ticket. */
+  send(order: Order): Promise<Sent> {
+    const group = this.#options.balancer.group(order.service);
+    return group.breaker || group.bulkhead ? this.#guarded(group, order) : this.#ask(group, order);
+  }
+
+  async #guarded(group: Group, order: Order): Promise<Sent> {
+    const { breaker, bulkhead } = group;
+    breaker?.admit();
+    let good: boolean | undefined;
+    try {
+      await bulkhead?.enter(order.ticket);
+      const sent = await this.#within(group, order);
+      good = !BAD.has(sent.answer.status);
+      return sent;
+    } catch (error) {
+      if (error instanceof Failure && (error.code === UNAVAILABLE.code || error.code === DEADLINE.code)) good = false;
+      throw error;
+    } finally {
+      breaker?.note(good);
+    }
+  }
+
+  /** Leaves the bulkhead when the answer is over. */
+  async #within(group: Group, order: Order): Promise<Sent> {
+    const { bulkhead } = group;
+    try {
+      const { answer, done } = await this.#ask(group, order);
+      return {
+        answer,
+        done() {
+          done();
+          bulkhead?.leave();
+        },
+      };
+    } catch (error) {
+      bulkhead?.leave();
+      throw error;
+    }
+  }
+
+  #ask(group: Group, order: Order): Promise<Sent> {
+    const { hedge } = order.tries;
+    if (!hedge || !order.safe) return this.#try(group, order, order.ticket, new Set());
+    const ask = (ticket: Ticket, tried: Set<Endpoint>, picked?: (endpoint: Endpoint) => void) =>
+      this.#try(group, order, ticket, tried, picked);
+    return hedged({ hedge, group, ticket: order.ticket, metrics: this.#options.metrics, ask });
+  }
+
+  /** Tries until there is an answer, as often as the order may be tried. */
+  async #try(
+    group: Group,
+    order: Order,
+    ticket: Ticket,
+    tried: Set<Endpoint>,
+    picked?: (endpoint: Endpoint) => void,
+  ): Promise<Sent> {
+    const { triesMax, statuses } = order.tries;
+    const sinceMs = this.#options.clock.monotonicMs();
+    group.retries.earn();
     for (let tries = 1; ; tries++) {
-      const picked = balancer.pick(order.service, tried, order.ticket, sinceMs);
-      const endpoint = picked instanceof Promise ? await picked : picked;
+      const found = group.pick(tried, { ticket, key: order.key, sinceMs });
+      const endpoint = found instanceof Promise ? await found : found;
+      picked?.(endpoint);
       endpoint.running++;
       try {
-        const answer = await this.#try(order, endpoint);
-        if (answer) {
-          endpoint.forgive();
-          return { answer, done: () => void endpoint.running-- };
-        }
-        tried.add(endpoint);
-        if (tries === TRIES_MAX) throw this.#unavailable(order, INSTANCE_MISDIRECTED.code);
+        const answer = await this.#once(group, order, endpoint, ticket);
+        const again = statuses.includes(answer.status) && order.safe && tries < triesMax && group.retries.spend();
+        if (!again) return { answer, done: () => void endpoint.running-- };
+        answer.cut();
         endpoint.running--;
+        tried.add(endpoint);
+        // Where all have been asked, whichever is best is asked again.
+        if (!group.choose(tried)) tried.clear();
       } catch (error) {
         endpoint.running--;
-        if (!this.#mayTryAgain(order, endpoint, tried, error) || tries === TRIES_MAX)
+        if (!this.#mayTryAgain(group, order, endpoint, tried, error) || tries >= triesMax)
           throw this.#asFailure(order, error);
       }
       this.#options.metrics.retried(order.service);
     }
   }
 
-  /** Gives undefined where another instance than the one meant was there. */
-  async #try(order: Order, endpoint: Endpoint): Promise<Answer | undefined> {
-    const { connections } = this.#options;
-    const taken = connections.take(endpoint, order.ticket);
+  /** Sends once, and waits for the head no longer than a try may take. */
+  async #once(group: Group, order: Order, endpoint: Endpoint, ticket: Ticket): Promise<Answer> {
+    const { connections, clock } = this.#options;
+    const { tryTimeoutMs } = order.tries;
+    const own =
+      tryTimeoutMs === undefined
+        ? ticket
+        : ticket.child(tryTimeoutMs, () => new TryLate(DEADLINE, `a try took longer than ${tryTimeoutMs} ms`));
+    const taken = connections.take(endpoint, own);
     const connection = taken instanceof Promise ? await taken : taken;
-    const answer = await connection.send(order.head(endpoint.instance, order.ticket.leftMs), order.body, order.ticket);
-    if (answer.status !== MISDIRECTED) return answer;
-    // Its port has gone to somebody else; the registry is about to tell.
-    answer.cut();
-    connections.dropIdle(endpoint);
-    this.#options.metrics.failed(order.service, "misdirected");
-    return undefined;
+    const startMs = group.measured ? clock.monotonicMs() : 0;
+    const { body, bodyless } = order;
+    const message = { head: order.head(endpoint, own.leftMs), body, ...(bodyless ? { bodyless } : {}) };
+    const answer = await connection.send(message, own);
+    if (own !== ticket) own.stop();
+    if (answer.status === MISDIRECTED && endpoint.security === "peer") {
+      answer.cut();
+      throw fail(INSTANCE_MISDIRECTED, `another instance than ${endpoint.instance} is there`);
+    }
+    if (group.measured) note(group, endpoint, clock.monotonicMs(), startMs);
+    group.answered(endpoint, !BAD.has(answer.status));
+    return answer;
   }
 
   /** What was not taken by anybody may be sent again, and what only reads; never what might have been done. */
-  #mayTryAgain(order: Order, endpoint: Endpoint, tried: Set<Endpoint>, error: unknown): boolean {
+  #mayTryAgain(group: Group, order: Order, endpoint: Endpoint, tried: Set<Endpoint>, error: unknown): boolean {
+    const { connections, metrics } = this.#options;
+    if (error instanceof TryLate) {
+      metrics.failed(order.service, "late");
+      group.answered(endpoint, false);
+      if (group.endpoints.length > 1) tried.add(endpoint);
+      return order.safe && group.retries.spend();
+    }
     if (error instanceof Failure) {
       // The deadline, the client's going, a full queue: no other instance would help. A peer of another name would.
       if (error.kind !== "misdirected") return false;
+      // Its port has gone to somebody else; the registry is about to tell.
+      connections.dropIdle(endpoint);
+      metrics.failed(order.service, "misdirected");
+      tried.add(endpoint);
+      return true;
     }
-    const { balancer, connections, metrics } = this.#options;
     if (error instanceof Unanswered) {
       metrics.failed(order.service, "broken");
       connections.dropIdle(endpoint);
+      const may = order.safe && group.retries.spend();
       // A kept connection that ended says nothing of the instance: a new one is tried.
-      if (error.reused) return order.safe;
-      balancer.failed(endpoint);
+      if (error.reused) return may;
+      group.failed(endpoint);
       tried.add(endpoint);
-      return order.safe;
+      return may;
     }
     metrics.failed(order.service, "connect");
-    balancer.failed(endpoint);
+    group.failed(endpoint);
     tried.add(endpoint);
     return true;
   }
 
-  #asFailure(order: Order, error: unknown): Failure {
+  #asFailure({ service, operation }: Order, error: unknown): Failure {
     if (error instanceof Failure && error.kind !== "misdirected") return error;
     const cause = error instanceof Unanswered ? error.cause : error;
     const reason = (cause as { code?: string }).code ?? (error instanceof Unanswered ? "BROKEN" : "CONNECT");
-    return this.#unavailable(order, reason, error);
+    return fail(UNAVAILABLE, `${service} did not answer ${operation} (${reason})`, { retryAfterS: 1, cause: error });
   }
+}
 
-  #unavailable({ service, operation }: Order, reason: string, cause?: unknown): Failure {
-    return fail(UNAVAILABLE, `${service} did not answer ${operation} (${reason})`, {
-      retryAfterS: 1,
-      ...(cause === undefined ? {} : { cause }),
-    });
-  }
+function note(group: Group, endpoint: Endpoint, nowMs: number, startMs: number): void {
+  group.latencies.note(nowMs - startMs);
+  endpoint.took(nowMs - startMs, nowMs);
 }

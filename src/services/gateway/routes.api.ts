@@ -1,0 +1,177 @@
+/** The routes file: routes as data, checked strictly; a file with a fault changes nothing. */
+import { type Static, Type } from "typebox";
+import { checkConfig, type ConfigSchema } from "../../kernel/config.ts";
+import { code, fail } from "../../kernel/error.ts";
+import { CacheSettings, FallbackSettings } from "./cache.api.ts";
+import { ComposeSettings, PARTS_MAX } from "./compose.api.ts";
+import { TrySettings, UpstreamSettings } from "./upstream.api.ts";
+
+export const GATEWAY_ROUTES_INVALID = code(
+  "GATEWAY_ROUTES_INVALID",
+  "invalid",
+  "Correct what the message names and run 'holdfast routes check FILE'; the routes that were there go on.",
+);
+
+/** Routes, upstreams and services of a file; more are refused with CONFIG_VALUE_INVALID or GATEWAY_ROUTES_INVALID. */
+export const ROUTES_MAX = 1_000;
+/** What the supervisor tells the gateway at the start, and whenever the routes file changes: `{file, value}`. */
+export const ROUTES_MESSAGE = "routes";
+const strict = { additionalProperties: false };
+const Name = Type.String({ pattern: "^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$" });
+const NAMES = "^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$";
+const Texts = (pattern: string) => Type.Array(Type.String({ pattern, maxLength: 256 }), { maxItems: 32 });
+/** By name: a value, or `*` for any. */
+const Conditions = Type.Record(Type.String({ pattern: "^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}$" }), Type.String());
+
+const Match = Type.Object(
+  {
+    /** Segments; `{name}` is any one, a final `**` any number of them: `/api/device/{name}`, `/files/**`. */
+    path: Type.String({ pattern: "^/", maxLength: 1_024 }),
+    /** All that the gateway knows unless said; GET takes HEAD along. */
+    methods: Type.Optional(Texts("^[A-Z][A-Z-]{1,19}$")),
+    /** `edge.example.org`, `*.example.org`; without the port. */
+    hosts: Type.Optional(Texts("^(\\*\\.)?[a-z0-9.-]{1,253}$")),
+    headers: Type.Optional(Conditions),
+    query: Type.Optional(Conditions),
+  },
+  strict,
+);
+
+const Target = Type.Object(
+  {
+    /** A service of this node, or an upstream of this file. */
+    upstream: Name,
+    /** What is asked for there: `/api/v3/device/name/{name}`, `/**`; the path as it came unless said. */
+    path: Type.Optional(Type.String({ pattern: "^/[!-~]*$", maxLength: 2_048 })),
+    weight: Type.Integer({ minimum: 0, maximum: 1_000_000, default: 1 }),
+  },
+  strict,
+);
+export type Target = Static<typeof Target>;
+
+/** What may be set of a route of this file and of one that a service publishes. */
+const RouteSettings = {
+  ...TrySettings,
+  cache: Type.Optional(CacheSettings),
+  fallback: Type.Optional(FallbackSettings),
+};
+const AnyRoute = Type.Object(RouteSettings, strict);
+export type RouteSettings = Static<typeof AnyRoute>;
+
+export const RouteRule = Type.Object(
+  {
+    name: Name,
+    match: Match,
+    /** Who may: everyone, or whose token holds the scope. It has to be said. */
+    access: Type.Union([
+      Type.Literal("public"),
+      Type.Object({ scope: Type.String({ pattern: "^[a-z-]+:[a-z*-]+$" }) }, strict),
+    ]),
+    /** One or more, by weight. */
+    to: Type.Optional(Type.Array(Target, { maxItems: 32 })),
+    compose: Type.Optional(ComposeSettings),
+    /** Gets a copy of this share of the requests; its answers are thrown away. */
+    shadow: Type.Optional(
+      Type.Object(
+        {
+          upstream: Name,
+          path: Target.properties.path,
+          share: Type.Number({ minimum: 0, maximum: 1, default: 1 }),
+        },
+        strict,
+      ),
+    ),
+    /** `own`: an error that is not in the house's shape is answered with 502. `pass`: errors pass as they are. */
+    errors: Type.Union([Type.Literal("own"), Type.Literal("pass")], { default: "own" }),
+    ...RouteSettings,
+  },
+  strict,
+);
+export type RouteRule = Static<typeof RouteRule>;
+
+export const RoutesFile = Type.Object(
+  {
+    /** Of services of this node: how they are asked, and settings of the operations that they publish. */
+    services: Type.Record(
+      Type.String({ pattern: NAMES }),
+      Type.Object(
+        {
+          ...UpstreamSettings,
+          operations: Type.Record(Type.String({ pattern: NAMES }), AnyRoute, { default: {} }),
+        },
+        strict,
+      ),
+      { default: {} },
+    ),
+    /** Servers that are not of this node. */
+    upstreams: Type.Record(
+      Type.String({ pattern: NAMES }),
+      Type.Object(
+        { urls: Texts("^https?://([A-Za-z0-9.-]+|\\[[0-9a-fA-F:.]+\\])(:[0-9]{1,5})?$"), ...UpstreamSettings },
+        strict,
+      ),
+      { default: {} },
+    ),
+    routes: Type.Array(RouteRule, { maxItems: ROUTES_MAX, default: [] }),
+  },
+  { ...strict, default: {} },
+);
+export type RoutesFile = Static<typeof RoutesFile>;
+
+export const NO_ROUTES: RoutesFile = { services: {}, upstreams: {}, routes: [] };
+
+const refused = (message: string) => fail(GATEWAY_ROUTES_INVALID, message);
+
+/** Checks a routes file's value and fills in defaults; `file` opens the sentences. CONFIG_KEY_UNKNOWN, CONFIG_VALUE_INVALID, GATEWAY_ROUTES_INVALID. */
+export function checkRoutes(value: unknown, file: string): RoutesFile {
+  const routes = checkConfig(RoutesFile as ConfigSchema, value, "", file) as RoutesFile;
+  const names = new Set<string>();
+  routes.routes.forEach((rule, at) => {
+    const where = `${file}: route '${rule.name}'`;
+    if (names.has(rule.name)) throw refused(`${file}: 'routes[${at}].name' is '${rule.name}' a second time`);
+    names.add(rule.name);
+    checkEnd(rule, where);
+    const known = namesIn(rule.match.path, where);
+    for (const { path } of [...(rule.to ?? []), ...(rule.shadow ? [rule.shadow] : [])])
+      for (const name of path === undefined ? [] : bracedIn(path))
+        if (!known.has(name)) throw refused(`${where}: '{${name}}' is not in its path ${rule.match.path}`);
+  });
+  for (const [name, { urls }] of Object.entries(routes.upstreams))
+    if (urls.length === 0) throw refused(`${file}: 'upstreams.${name}.urls' is empty`);
+  return routes;
+}
+
+/** Each route has one thing that answers. */
+function checkEnd(rule: RouteRule, where: string): void {
+  const ends = [rule.to, rule.compose].filter((end) => end !== undefined);
+  if (ends.length !== 1) throw refused(`${where} needs one of 'to' and 'compose'`);
+  if (rule.to && !rule.to.some((target) => target.weight > 0))
+    throw refused(`${where}: 'to' has nothing with a weight`);
+  if (rule.compose && Object.keys(rule.compose.parts).length > PARTS_MAX)
+    throw refused(`${where} has more than ${PARTS_MAX} parts`);
+}
+
+/** The names in a pattern of a path; GATEWAY_ROUTES_INVALID where it is none. */
+function namesIn(path: string, where: string): Set<string> {
+  const names = new Set<string>();
+  const segments = path.slice(1).split("/");
+  segments.forEach((segment, at) => {
+    if (segment === "**") {
+      if (at !== segments.length - 1) throw refused(`${where}: '**' comes last in a path`);
+      names.add("**");
+      return;
+    }
+    const name = /^\{([A-Za-z][A-Za-z0-9_]*)\}$/.exec(segment)?.[1];
+    if (name === undefined && /[{}*?#%]/.test(segment))
+      throw refused(`${where}: '${segment}' is neither a plain segment, nor '{name}', nor '**'`);
+    if (name !== undefined && names.has(name)) throw refused(`${where}: '{${name}}' is there twice`);
+    if (name !== undefined) names.add(name);
+  });
+  return names;
+}
+
+/** The names that a template uses; `/**` at its end stands for the rest of the path. */
+export const bracedIn = (template: string): string[] => [
+  ...[...template.matchAll(/\{([^}]*)\}/g)].map((match) => match[1]),
+  ...(template.split("?", 1)[0].endsWith("/**") ? ["**"] : []),
+];
