@@ -71,6 +71,8 @@ export const GATEWAY_BUSY = code(
   "unavailable",
   "Try again as Retry-After says; as many requests as the gateway takes at once are under way.",
 );
+/** RFC 9111 5.2.1.7. */
+export const GATEWAY_NOT_CACHED = code("GATEWAY_NOT_CACHED", "deadline", "Ask without 'only-if-cached'.");
 export const GATEWAY_BREAKER_OPEN = code(
   "GATEWAY_BREAKER_OPEN",
   "unavailable",

@@ -79,6 +79,12 @@ export const config = Type.Object(
       default: 30_000,
       example: 5_000,
     }),
+    cacheBytesMax: field(whole(0, 4_294_967_296), {
+      description:
+        "Memory for kept answers of routes that have a cache, in bytes; at the limit those longest unused go.",
+      default: 33_554_432,
+      example: 134_217_728,
+    }),
     instanceWaitMs: field(whole(0, 60_000), {
       description:
         "Milliseconds that a request waits for a service that is being restarted, before it is answered with 503.",

@@ -173,10 +173,11 @@ const ENDS_BEHIND = new Set([
   "alt-svc",
 ]);
 
-/** Writes the headers that an answer goes out with: ours, then the service's. */
-export function answerHeaders(ours: readonly string[], theirs: readonly string[]): string[] {
+/** Writes the headers that an answer goes out with: ours, then the service's. `kept`: others may keep it, as it says itself. */
+export function answerHeaders(ours: readonly string[], theirs: readonly string[], kept = false): string[] {
   const headers = [...ours];
-  let given = 0;
+  // The first of the defaults is Cache-Control.
+  let given = kept ? 1 : 0;
   for (let i = 0; i < theirs.length; i += 2) {
     const name = theirs[i].toLowerCase();
     if (ENDS_BEHIND.has(name) || name.startsWith("x-holdfast-")) continue;

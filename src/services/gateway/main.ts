@@ -11,6 +11,7 @@ import { registry as registryContract } from "../registry/api.ts";
 import { gateway } from "./api.ts";
 import { Balancer } from "./upstream/balancer.ts";
 import type { Endpoint } from "./upstream/endpoint.ts";
+import { Store } from "./cache/store.ts";
 import { Budget } from "./shape/body.ts";
 import { config, type GatewayConfig } from "./config.ts";
 import { Connections } from "./upstream/connections.ts";
@@ -92,6 +93,7 @@ function build(context: GatewayContext, known: Known) {
     access: { tokens, wrongTokens },
     bodies: { bytesMax: c.bodyBytesMax, budget: new Budget(c.bodiesBytesMax) },
     balancer,
+    store: new Store(c.cacheBytesMax),
     upstream: new Upstream({ balancer, connections, metrics, clock }),
   };
   const router = new Router({ parts, instances, log });

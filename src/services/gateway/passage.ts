@@ -112,7 +112,7 @@ export class Passage {
     this.#status = reply.status;
     const unread = !this.received && (head === undefined || head.hasBody);
     if (unread || this.#o.load.draining) response.shouldKeepAlive = false;
-    response.writeHead(reply.status, answerHeaders(this.#ours(), reply.headers));
+    response.writeHead(reply.status, answerHeaders(this.#ours(), reply.headers, reply.kept));
     const { body } = reply;
     if (body instanceof Answer) {
       return deliver(body, {

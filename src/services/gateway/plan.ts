@@ -2,6 +2,10 @@
 import type { Clock } from "../../kernel/clock.ts";
 import { DEFAULT_TIMEOUT_MS, type Route } from "../../kernel/contract.ts";
 import { authorize, type AuthorizeOptions } from "./access/authorize.ts";
+import { cached } from "./cache/cached.ts";
+import { fallback } from "./cache/fallback.ts";
+import { forgets } from "./cache/keeping.ts";
+import type { Store } from "./cache/store.ts";
 import type { Metrics } from "./metrics.ts";
 import type { RouteRule, RouteSettings, RoutesFile } from "./routes.api.ts";
 import { pathWriter } from "./routes/template.ts";
@@ -16,7 +20,7 @@ import { keyReader } from "./upstream/key.ts";
 import { shadowed, split } from "./upstream/split.ts";
 import { timed } from "./upstream/timed.ts";
 import { TRIES, type Tries, type Upstream } from "./upstream/upstream.ts";
-import { chain, type Handler } from "./visit.ts";
+import { chain, type Handler, type Step } from "./visit.ts";
 
 /** What the steps stand on. */
 export interface Parts {
@@ -25,6 +29,7 @@ export interface Parts {
   readonly byToken: Limiter;
   readonly bodies: TakeInOptions;
   readonly balancer: Balancer;
+  readonly store: Store;
   readonly upstream: Upstream;
   readonly metrics: Metrics;
 }
@@ -39,6 +44,12 @@ export function planOf(parts: Parts, file: RoutesFile, service: string, route: R
       authorize(parts.access, scope),
       limitToken(parts.byToken),
       route.method === "GET" ? takeNone : takeIn(parts.bodies),
+      ...masking(parts, settings, {
+        file,
+        isPublic: false,
+        route: `${service} ${operation}`,
+        reads: route.method === "GET",
+      }),
       timed({ timeoutMs, clock: parts.clock }),
     ],
     forward({
@@ -65,12 +76,40 @@ export function planOfRule(parts: Parts, file: RoutesFile, rule: RouteRule): Han
       access === "public" ? undefined : authorize(parts.access, access.scope),
       access === "public" ? undefined : limitToken(parts.byToken),
       takeIn(parts.bodies),
+      ...masking(parts, rule, { file, isPublic: access === "public", route: rule.name, reads: false }),
       timed({ timeoutMs, clock: parts.clock }),
       shadow && shadowed(shadow.share, toTarget(parts, file, rule, shadow)),
     ],
     endOf(parts, file, rule),
   );
 }
+
+interface Masked {
+  readonly file: RoutesFile;
+  readonly isPublic: boolean;
+  readonly route: string;
+  /** It changes nothing. */
+  readonly reads: boolean;
+}
+
+/** What is between a request and its service: a default answer, what is kept, what is to be forgotten. */
+function masking(
+  parts: Parts,
+  settings: RouteSettings,
+  { file, isPublic, route, reads }: Masked,
+): (Step | undefined)[] {
+  const { store, metrics, clock } = parts;
+  const { cache } = settings;
+  return [
+    settings.fallback && fallback(settings.fallback),
+    !reads && keepsAny(file) ? forgets(store) : undefined,
+    cache && cached({ store, settings: cache, isPublic, route, metrics, clock }),
+  ];
+}
+
+const keepsAny = ({ routes, services }: RoutesFile): boolean =>
+  routes.some((rule) => rule.cache) ||
+  Object.values(services).some((service) => Object.values(service.operations).some((operation) => operation.cache));
 
 function endOf(parts: Parts, file: RoutesFile, rule: RouteRule): Handler {
   return split(

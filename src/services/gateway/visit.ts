@@ -18,6 +18,8 @@ export interface Reply {
   readonly headers: readonly string[];
   /** All of it, or what is still coming; undefined where there is none. */
   readonly body: Buffer | Answer | undefined;
+  /** May be kept by others as its own headers say; else it goes out with `no-store`. */
+  readonly kept?: boolean;
   /** Called once, when the answer is over, however it ends. */
   readonly done?: () => void;
 }
@@ -58,6 +60,8 @@ export class Visit {
   verdict: Verdict | undefined;
   limit: { readonly name: string; readonly taken: Taken } | undefined;
   body: Buffer | undefined;
+  /** Nobody waits for it. */
+  detached = false;
   ticket: Ticket | undefined;
   /** Headers the answer needs, whatever it is: name, value, ... */
   readonly extra: string[] = [];
@@ -77,6 +81,14 @@ export class Visit {
   copy(): Visit {
     const copy = Object.assign(Object.create(Visit.prototype) as Visit, this);
     if (this.ticket) copy.ticket = this.ticket.child();
+    return copy;
+  }
+
+  /** The same request as work of our own: it goes on when the client has gone. */
+  detach(): Visit {
+    const copy = this.copy();
+    copy.detached = true;
+    copy.ticket = undefined;
     return copy;
   }
 

@@ -1,0 +1,59 @@
+/** Makes an answer of a kept one: all of it, the range that was asked for, or that the client has it already. */
+import type { Reply, Visit } from "../visit.ts";
+import { type Asked, hasIt, rangeOf } from "./asked.ts";
+import type { Entry } from "./entry.ts";
+
+/** RFC 9110 15.4.5: what 304 says beside that nothing has changed. */
+const OF_304: ReadonlySet<string> = new Set([
+  "cache-control",
+  "content-location",
+  "date",
+  "etag",
+  "expires",
+  "last-modified",
+  "vary",
+]);
+
+export interface Served {
+  readonly visit: Visit;
+  readonly asked: Asked;
+  /** Monotonic, and as the clock on the wall says. */
+  readonly nowMs: number;
+  readonly wallMs: number;
+  /** RFC 9211. */
+  readonly status: string;
+}
+
+/** Makes it, with Age and Cache-Status. */
+export function serve(entry: Entry, { visit, asked, nowMs, wallMs, status }: Served): Reply {
+  const said = ["Age", String(Math.max(0, Math.floor(entry.ageMs(nowMs) / 1_000))), "Cache-Status", status];
+  const conditional = asked.ifNoneMatch !== undefined || asked.ifModifiedSince !== undefined;
+  if (conditional && hasIt(asked, entry, wallMs))
+    return { status: 304, headers: [...only(entry.headers, OF_304), ...said], body: undefined, kept: true };
+  const range = asked.range === undefined || visit.method !== "GET" ? undefined : rangeOf(asked, entry);
+  if (range === undefined) {
+    const headers = [...withLength(entry), ...said];
+    return { status: entry.status, headers, body: entry.body, kept: true };
+  }
+  const rest = without(entry.headers, "content-length");
+  const size = entry.body.length;
+  if (range === false) {
+    const headers = [...rest, ...said, "Content-Range", `bytes */${size}`, "Content-Length", "0"];
+    return { status: 416, headers, body: undefined, kept: true };
+  }
+  const body = entry.body.subarray(range.from, range.to + 1);
+  const place = ["Content-Range", `bytes ${range.from}-${range.to}/${size}`, "Content-Length", String(body.length)];
+  return { status: 206, headers: [...rest, ...said, ...place], body, kept: true };
+}
+
+/** A body that came in chunks has a length by now. */
+function withLength({ headers, body, status }: Entry): readonly string[] {
+  if (status === 204 || headers.some((name, i) => i % 2 === 0 && name.toLowerCase() === "content-length"))
+    return headers;
+  return [...headers, "Content-Length", String(body.length)];
+}
+
+const without = (headers: readonly string[], name: string): string[] =>
+  headers.filter((_, i) => headers[i - (i % 2)].toLowerCase() !== name);
+const only = (headers: readonly string[], names: ReadonlySet<string>): string[] =>
+  headers.filter((_, i) => names.has(headers[i - (i % 2)].toLowerCase()));
