@@ -18,7 +18,7 @@ export function readDirectives(text: string | undefined): Directives {
     const name = match[1].toLowerCase();
     const given: string | true = match[2]?.replaceAll(/\\(.)/g, "$1") ?? match[3] ?? true;
     // Something stands behind it that belongs to nothing: it is no value of this directive.
-    const value = match[4].trim() === "" ? given : `${String(given)}${match[4]}`;
+    const value = match[4].trim() === "" ? given : `${given}${match[4]}`;
     const before = found.get(name);
     if (before === undefined) found.set(name, value);
     else if (readSeconds(value) < readSeconds(before)) found.set(name, value);
