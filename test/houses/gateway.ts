@@ -28,6 +28,7 @@ import { main as identityMain } from "../../src/services/identity/main.ts";
 import { registry as registryContract } from "../../src/services/registry/api.ts";
 import { holdLease, makeResolver, Table } from "../../src/services/registry/client.ts";
 import { main as registryMain } from "../../src/services/registry/main.ts";
+import { ROUTES_MESSAGE } from "../../src/services/gateway/routes.api.ts";
 import { main as gatewayMain } from "../../src/services/gateway/main.ts";
 
 export const NODE = "edge-1";
@@ -282,6 +283,8 @@ async function startHouse(
     own,
     token: async (role: Role = "admin", lifetimeS = 3600) =>
       (await identity.issueToken({ body: { subject: `a ${role}`, role, lifetimeS } }, call())).token,
+    /** Takes a routes file, as the supervisor hands it over. */
+    routes: (value: unknown) => house.tell("gateway", ROUTES_MESSAGE, { file: "routes.yaml", value }),
     async restartRegistry() {
       await registry.close();
       await house.services.get("core-keeper")!.stop();
