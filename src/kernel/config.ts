@@ -74,11 +74,13 @@ export function checkConfig(schema: ConfigSchema, given: unknown, path: string, 
     if (!way) throw fail(CONFIG_VALUE_INVALID, `${file}: ${kindMessage(schema.anyOf, value, path)}`);
     return checkConfig(way, value, path, file);
   }
-  if (Array.isArray(value))
+  if (Array.isArray(value) && schema.items)
     return value.map((item: unknown, at) =>
       schema.items ? checkConfig(schema.items, item, `${path}[${at}]`, file) : item,
     );
-  if (typeof value === "object" && value !== null)
+  // A schema that says nothing (Type.Unknown) takes anything, as it is.
+  const says = schema.type !== undefined || schema.properties !== undefined;
+  if (says && typeof value === "object" && value !== null)
     return checkObject(schema, value as Record<string, unknown>, path, file);
   return value;
 }

@@ -56,6 +56,7 @@ export class Ticket {
 
   #start(ms: number): void {
     const late = this.#late;
+    clearTimeout(this.#timer);
     if (late) this.#timer = setTimeout(() => this.end(late()), ms);
   }
 

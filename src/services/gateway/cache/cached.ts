@@ -106,7 +106,7 @@ class RouteCache {
     this.#o.metrics.cached(this.#o.route, how);
     const ttl = `ttl=${Math.floor(entry.freshLeftMs(nowMs) / 1_000)}`;
     const status = how === "hit" || how === "stale" ? `holdfast; hit; ${ttl}` : `holdfast; ${how}; ${ttl}`;
-    return serve(entry, { visit, asked, nowMs, wallMs: this.#o.clock.wallMs(), status });
+    return serve(entry, { visit, asked, nowMs, wallMs: this.#o.clock.wallMs(), status, kept: this.#o.isPublic });
   }
 
   /** Waits for the request that fills the cache, and gives what it brought; where that cannot be kept, goes by itself. */
@@ -261,7 +261,7 @@ class RouteCache {
     const nowMs = this.#o.clock.monotonicMs();
     const status = passed.headers.at(-1)!;
     passed.done?.();
-    return serve(entry, { visit, asked, nowMs, wallMs: this.#o.clock.wallMs(), status });
+    return serve(entry, { visit, asked, nowMs, wallMs: this.#o.clock.wallMs(), status, kept: this.#o.isPublic });
   }
 
   /** RFC 9111 4.3.5: an answer to HEAD tells whether what is kept still holds. */

@@ -52,10 +52,14 @@ export class Balancer {
     for (const [name, { urls, ...settings }] of Object.entries(upstreams)) {
       const group = this.group(name);
       group.configure(settings);
+      group.fixed = true;
       group.update(urls.map((url) => addressOfUrl(name, url)));
     }
     for (const name of before)
-      if (!this.#others.includes(name)) this.group(name).update(instances.of(name).flatMap(addressOf));
+      if (!this.#others.includes(name)) {
+        this.group(name).fixed = false;
+        this.group(name).update(instances.of(name).flatMap(addressOf));
+      }
     for (const [name, group] of this.#groups) {
       if (this.#others.includes(name)) continue;
       const { operations: _, ...settings } = services[name] ?? { operations: {} };

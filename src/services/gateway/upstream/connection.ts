@@ -126,6 +126,8 @@ export class Connection implements Flow {
     const answer = this.#answer!;
     this.#answer = undefined;
     this.#ended = true;
+    // Its reader may have asked it to wait at the very end: the next answer would never be read.
+    this.#options.socket.resume();
     this.#release();
     answer.finish();
   }

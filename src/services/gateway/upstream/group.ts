@@ -42,6 +42,8 @@ export class Group {
   retries = new Budget(RETRIES.share, RETRIES.reserve);
   breaker: Breaker | undefined;
   bulkhead: Bulkhead | undefined;
+  /** Its instances are those of the routes file: none comes up that could be waited for. */
+  fixed = false;
   /** Times are measured: somebody chooses by them, or asks a second instance by them. */
   measured = false;
 
@@ -129,7 +131,7 @@ export class Group {
     const { clock, waitMs } = this.#o;
     for (;;) {
       const leftMs = sinceMs + waitMs - clock.monotonicMs();
-      if (leftMs <= 0) throw fail(UNAVAILABLE, `no instance of ${this.name} is up`, { retryAfterS: 1 });
+      if (this.fixed || leftMs <= 0) throw fail(UNAVAILABLE, `no instance of ${this.name} is up`, { retryAfterS: 1 });
       await ticket.wait(this.#change(leftMs));
       const endpoint = this.choose(tried, key);
       if (endpoint) return endpoint;
