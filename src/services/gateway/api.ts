@@ -71,6 +71,11 @@ export const GATEWAY_BUSY = code(
   "unavailable",
   "Try again as Retry-After says; as many requests as the gateway takes at once are under way.",
 );
+export const GATEWAY_PART_FAILED = code(
+  "GATEWAY_PART_FAILED",
+  "communication",
+  "Ask the service of the part that the message names by itself, or look up the request id in its log.",
+);
 /** RFC 9111 5.2.1.7. */
 export const GATEWAY_NOT_CACHED = code("GATEWAY_NOT_CACHED", "deadline", "Ask without 'only-if-cached'.");
 export const GATEWAY_BREAKER_OPEN = code(

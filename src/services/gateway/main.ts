@@ -14,6 +14,7 @@ import type { Endpoint } from "./upstream/endpoint.ts";
 import { Store } from "./cache/store.ts";
 import { Budget } from "./shape/body.ts";
 import { config, type GatewayConfig } from "./config.ts";
+import { Checks } from "./upstream/checks.ts";
 import { Connections } from "./upstream/connections.ts";
 import { Door } from "./door.ts";
 import { Instances, UNCONFIRMED_KEPT_MS } from "./upstream/instances.ts";
@@ -49,7 +50,7 @@ export const main = defineService({
     const { log, stopping, config: c } = context;
     const tokens = tokensOf(context);
     const instances = new Instances();
-    const { door, rules, connections, missing } = build(context, { tokens, instances });
+    const { door, rules, connections, checks, missing } = build(context, { tokens, instances });
     const watching = follow(context, instances);
     const refreshing = setInterval(() => void tokens.refresh(), KEYS_LOOK_MS).unref();
     await Promise.all([tokens.refresh(), heard(instances)]);
@@ -64,6 +65,7 @@ export const main = defineService({
       async stop() {
         clearInterval(refreshing);
         await door.close(c.drainMs);
+        checks.stop();
         connections.close();
         await watching;
       },
@@ -94,6 +96,7 @@ function build(context: GatewayContext, known: Known) {
     bodies: { bytesMax: c.bodyBytesMax, budget: new Budget(c.bodiesBytesMax) },
     balancer,
     store: new Store(c.cacheBytesMax),
+    checks: new Checks({ balancer, connections, clock }),
     upstream: new Upstream({ balancer, connections, metrics, clock }),
   };
   const router = new Router({ parts, instances, log });
@@ -115,7 +118,7 @@ function build(context: GatewayContext, known: Known) {
   const rules = makeGateway({ pages, router, byAddress, metrics, startedAtMs, openConnections });
   const passage = { handle: rules.handle, metrics, clock, log, tracer, runningMax: c.requestsRunningMax, load };
   const door: Door = new Door({ identity, listen, log, limits: limitsOf(context), passage });
-  return { door, rules, connections, missing };
+  return { door, rules, connections, checks: parts.checks, missing };
 }
 
 const namesOf = ({ service, instance }: Endpoint) => ({ service, instance });

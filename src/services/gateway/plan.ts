@@ -6,6 +6,7 @@ import { cached } from "./cache/cached.ts";
 import { fallback } from "./cache/fallback.ts";
 import { forgets } from "./cache/keeping.ts";
 import type { Store } from "./cache/store.ts";
+import { compose } from "./compose/compose.ts";
 import type { Metrics } from "./metrics.ts";
 import type { RouteRule, RouteSettings, RoutesFile } from "./routes.api.ts";
 import { pathWriter } from "./routes/template.ts";
@@ -13,6 +14,7 @@ import { takeIn, type TakeInOptions, takeNone } from "./shape/body.ts";
 import { limitToken } from "./shape/limit.ts";
 import type { Limiter } from "./shape/limiter.ts";
 import type { Balancer } from "./upstream/balancer.ts";
+import type { Checks } from "./upstream/checks.ts";
 import { forward } from "./upstream/forward.ts";
 import { Budget } from "./upstream/guards.ts";
 import { HEDGE_RESERVE } from "./upstream/hedge.ts";
@@ -30,6 +32,7 @@ export interface Parts {
   readonly bodies: TakeInOptions;
   readonly balancer: Balancer;
   readonly store: Store;
+  readonly checks: Checks;
   readonly upstream: Upstream;
   readonly metrics: Metrics;
 }
@@ -112,6 +115,13 @@ const keepsAny = ({ routes, services }: RoutesFile): boolean =>
   Object.values(services).some((service) => Object.values(service.operations).some((operation) => operation.cache));
 
 function endOf(parts: Parts, file: RoutesFile, rule: RouteRule): Handler {
+  const { match } = rule;
+  if (rule.compose)
+    return compose({
+      settings: rule.compose,
+      pattern: match.path.slice(1).split("/"),
+      handlerOf: (part) => toTarget(parts, file, rule, { upstream: part.upstream }),
+    });
   return split(
     (rule.to ?? []).map((target) => ({ weight: target.weight, handle: toTarget(parts, file, rule, target) })),
   );

@@ -147,8 +147,29 @@ function checkEnd(rule: RouteRule, where: string): void {
   if (ends.length !== 1) throw refused(`${where} needs one of 'to' and 'compose'`);
   if (rule.to && !rule.to.some((target) => target.weight > 0))
     throw refused(`${where}: 'to' has nothing with a weight`);
-  if (rule.compose && Object.keys(rule.compose.parts).length > PARTS_MAX)
-    throw refused(`${where} has more than ${PARTS_MAX} parts`);
+  if (rule.compose) checkParts(rule, rule.compose, where);
+}
+
+/** Each part takes of the route's path and of parts that can be asked before it. */
+function checkParts({ match }: RouteRule, { parts, merge }: ComposeSettings, where: string): void {
+  const names = Object.keys(parts);
+  if (names.length > PARTS_MAX) throw refused(`${where} has more than ${PARTS_MAX} parts`);
+  for (const name of merge)
+    if (!names.includes(name)) throw refused(`${where}: 'merge' names '${name}', which is no part`);
+  const known = new Set([...match.path.matchAll(/\{([^}]*)\}/g)].map((each) => each[1]));
+  const left = new Map(Object.entries(parts));
+  for (let found = true; found;) {
+    found = false;
+    for (const [name, { path }] of left) {
+      if (!bracedIn(path).every((each) => known.has(each.split(".")[0]))) continue;
+      known.add(name);
+      left.delete(name);
+      found = true;
+    }
+  }
+  const [stuck] = left.keys();
+  if (stuck !== undefined)
+    throw refused(`${where}: part '${stuck}' takes of what is neither in its path ${match.path} nor a part before it`);
 }
 
 /** The names in a pattern of a path; GATEWAY_ROUTES_INVALID where it is none. */

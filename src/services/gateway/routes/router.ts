@@ -3,6 +3,7 @@ import { fail } from "../../../kernel/error.ts";
 import type { Log } from "../../../kernel/log.ts";
 import { GATEWAY_NOT_READY, GATEWAY_ROUTE_UNKNOWN } from "../api.ts";
 import { answerOptions, refuseMethod } from "../pages.ts";
+import { OVERVIEW } from "../compose/overview.ts";
 import { type Parts, planOf, planOfRule } from "../plan.ts";
 import { NO_ROUTES, type RoutesFile } from "../routes.api.ts";
 import type { Instances } from "../upstream/instances.ts";
@@ -19,12 +20,13 @@ export interface RouterOptions {
 export class Router {
   readonly #o: RouterOptions;
   readonly published: RouteTable;
-  rules = new RuleTable([]);
+  rules: RuleTable;
   file: RoutesFile = NO_ROUTES;
 
   constructor(options: RouterOptions) {
     this.#o = options;
     this.published = new RouteTable((service, route) => planOf(options.parts, this.file, service, route));
+    this.rules = this.#rulesOf(this.file);
     options.instances.onChange((service, known) => {
       // One without instances keeps its routes: that it is away is another answer than that it is not there.
       if (known.length > 0)
@@ -40,15 +42,22 @@ export class Router {
     const { parts, log } = this.#o;
     this.file = file;
     parts.balancer.configure(file);
-    this.rules = new RuleTable(
-      file.routes.map((rule) => ({
+    parts.checks.restart();
+    this.rules = this.#rulesOf(file);
+    this.published.planAgain();
+    log.info({ routes: file.routes.length }, "the routes file was taken");
+  }
+
+  #rulesOf(file: RoutesFile): RuleTable {
+    const { parts } = this.#o;
+    // The first that takes a request counts: the file's own goes before the gateway's.
+    return new RuleTable(
+      [...file.routes, OVERVIEW].map((rule) => ({
         rule,
         service: rule.to?.[0]?.upstream ?? "gateway",
         handle: planOfRule(parts, file, rule),
       })),
     );
-    this.published.planAgain();
-    log.info({ routes: file.routes.length }, "the routes file was taken");
   }
 
   /** Hands the request to its route; GATEWAY_ROUTE_UNKNOWN, GATEWAY_NOT_READY, GATEWAY_METHOD_REFUSED. */
