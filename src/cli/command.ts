@@ -24,7 +24,7 @@ const GROUPS: readonly (readonly string[])[] = [
   ["start", "stop", "status", "doctor", "version"],
   ["devices", "readings", "read", "write"],
   ["pipelines", "rules", "leaves"],
-  ["backlog", "deadletters", "trace", "top", "logs"],
+  ["backlog", "deadletters", "trace", "top", "logs", "routes"],
   ["token", "ca"],
   ["enroll", "cloud"],
 ];

@@ -16,21 +16,38 @@ const FILE_BYTES_MAX = 1_048_576;
 
 /** Reads a config file and checks it against the sections; a section that is absent is all defaults. CONFIG_FILE_UNREADABLE, CONFIG_FILE_MALFORMED, CONFIG_KEY_UNKNOWN, CONFIG_VALUE_INVALID. */
 export function readConfigFile(file: string, sections: readonly ConfigSection[]): ConfigValues {
-  let text: string;
+  return readConfig(readText(file), file, sections);
+}
+
+/** Reads a file of YAML 1.2 that somebody else checks; an empty one is `{}`. CONFIG_FILE_UNREADABLE, CONFIG_FILE_MALFORMED. */
+export const readYamlFile = (file: string): unknown => readYaml(readText(file), file);
+
+function readText(file: string): string {
   try {
     if (statSync(file).size > FILE_BYTES_MAX)
       throw fail(CONFIG_FILE_MALFORMED, `${file} is larger than ${FILE_BYTES_MAX} bytes`);
-    text = readFileSync(file, "utf8");
+    return readFileSync(file, "utf8");
   } catch (cause) {
     const reason = (cause as NodeJS.ErrnoException).code;
     if (reason === undefined || !/^E[A-Z]+$/.test(reason)) throw cause;
     throw fail(CONFIG_FILE_UNREADABLE, `the config file ${file} cannot be read (${reason})`, { cause });
   }
-  return readConfig(text, file, sections);
 }
 
 /** Reads a config's text; `file` opens the sentences. */
 export function readConfig(text: string, file: string, sections: readonly ConfigSection[]): ConfigValues {
+  const value = readYaml(text, file);
+  const properties = Object.fromEntries(sections.map((s) => [s.key, s.schema]));
+  const whole: ConfigSchema = {
+    type: "object",
+    properties,
+    required: Object.keys(properties),
+    additionalProperties: false,
+  };
+  return checkConfig(whole, value, "", file) as ConfigValues;
+}
+
+function readYaml(text: string, file: string): unknown {
   const document = parseDocument(text, {
     version: "1.2",
     schema: "core",
@@ -40,18 +57,9 @@ export function readConfig(text: string, file: string, sections: readonly Config
   });
   const [first] = document.errors;
   if (first) throw fail(CONFIG_FILE_MALFORMED, `${file}: ${first.message.split("\n", 1)[0].replace(/:$/, "")}`);
-  let value: unknown;
   try {
-    value = document.toJS({ maxAliasCount: 100 }) ?? {};
+    return document.toJS({ maxAliasCount: 100 }) ?? {};
   } catch (cause) {
     throw fail(CONFIG_FILE_MALFORMED, `${file}: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
   }
-  const properties = Object.fromEntries(sections.map((s) => [s.key, s.schema]));
-  const whole: ConfigSchema = {
-    type: "object",
-    properties,
-    required: Object.keys(properties),
-    additionalProperties: false,
-  };
-  return checkConfig(whole, value, "", file) as ConfigValues;
 }

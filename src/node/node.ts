@@ -20,6 +20,7 @@ import { Logbook, readLine } from "./logbook.ts";
 import type { Manifest } from "./manifest.ts";
 import { type NodeOptions, readOptions } from "./options.ts";
 import type { RightsTable } from "./rights.ts";
+import { RoutesFile } from "./routes-file.ts";
 import { Screen } from "./screen.ts";
 import { closeSockets, openSockets, type ServiceSockets } from "./sockets.ts";
 import { openState, type StateDirectory, stateDirectoryOf } from "./state.ts";
@@ -104,6 +105,10 @@ function keepCloudPort(sockets: ReadonlyMap<string, ServiceSockets>, state: Stat
   if (port !== undefined && port !== state.node.cloudPort) state.save({ cloudPort: port });
 }
 
+/** The file that the gateway's section names; empty where it names none, or no gateway runs. */
+const routesFileIn = (values: RunningOptions["values"]): string =>
+  ((values["gateway"] as { routesFile?: string } | undefined)?.routesFile ?? "").trim();
+
 interface RunningOptions {
   readonly input: NodeInput;
   readonly options: NodeOptions;
@@ -154,6 +159,7 @@ class Running {
       compact: options.compact,
       clock: systemClock,
       log,
+      routes: new RoutesFile({ named: routesFileIn(values), statePath: state.path, log }),
       onState: (service, to, reason) => {
         screen.service(service, to, reason);
         if (to === "restarting" || to === "critical")

@@ -19,6 +19,7 @@ import type { FromChild } from "./hello.ts";
 import { join } from "./join.ts";
 import type { Manifest } from "./manifest.ts";
 import { levelsOf } from "./order.ts";
+import type { RoutesFile, RoutesMessage } from "./routes-file.ts";
 import type { ServiceSockets } from "./sockets.ts";
 import { Unit, type UnitState } from "./unit.ts";
 
@@ -31,10 +32,17 @@ const SELF = "node";
 /** For Unix sockets. */
 const plainAgent = new Agent({ keepAlive: true, maxSockets: 4 });
 
+const GATEWAY = "gateway";
+
+const runs = (unit: Unit, service: string): boolean => unit.status().some((part) => part.service === service);
+const routesLine = (message: RoutesMessage) => ({ kind: "line", service: GATEWAY, name: "routes", message }) as const;
+
 export interface SupervisorOptions extends Omit<BirthOptions, "announce"> {
   readonly compact: boolean;
   readonly clock: Clock;
   readonly log: Log;
+  /** What the gateway is told at its start and at each change. */
+  readonly routes: Pick<RoutesFile, "read" | "follow" | "close">;
   readonly onState: (service: string, state: UnitState, reason: string | undefined) => void;
   readonly onOutput: (service: string, text: string) => void;
 }
@@ -60,6 +68,9 @@ export class Supervisor {
     const { casts, order } = castsOf(options.manifests, options.compact, options.sockets);
     this.#order = order;
     this.#units = casts.map((cast) => this.#makeUnit(cast));
+    options.routes.follow((message) => {
+      for (const unit of this.#units) if (runs(unit, GATEWAY)) unit.send(routesLine(message));
+    });
   }
 
   get ownUids(): boolean {
@@ -92,6 +103,7 @@ export class Supervisor {
     const { clock } = this.#options;
     const untilMs = clock.monotonicMs() + STOP_MS_MAX;
     this.#stopping.abort();
+    this.#options.routes.close();
     const killed: string[] = [];
     for (const level of [...this.#order].reverse()) {
       const units = this.#units.filter(({ name }) => level.includes(name.split("#", 1)[0]));
@@ -144,6 +156,11 @@ export class Supervisor {
   #take(unit: Unit, message: FromChild): void {
     switch (message.kind) {
       case "loaded":
+        if (runs(unit, GATEWAY)) {
+          const routes = this.#options.routes.read();
+          // Before the authority, without which it does not start: its door opens with its routes.
+          if (routes) unit.send(routesLine(routes));
+        }
         if (this.#authority !== undefined) unit.send({ kind: "authority", caPem: this.#authority });
         return;
       case "ready":
@@ -192,10 +209,7 @@ export class Supervisor {
   }
 
   #unitOf(service: string): Unit | undefined {
-    return (
-      this.#units.find((unit) => unit.name === service) ??
-      this.#units.find((unit) => unit.status().some((s) => s.service === service))
-    );
+    return this.#units.find((unit) => unit.name === service) ?? this.#units.find((unit) => runs(unit, service));
   }
 
   /** The supervisor's own certificate, made when it first calls somebody. */

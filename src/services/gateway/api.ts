@@ -1,5 +1,5 @@
 /** The gateway: the one door. Its public side is HTTP for everyone (`https` door); this contract is what services see of it. */
-import { Type } from "typebox";
+import { type Static, Type } from "typebox";
 import { contract, get, type Service } from "../../kernel/contract.ts";
 import { code } from "../../kernel/error.ts";
 
@@ -99,7 +99,59 @@ export const URL_BYTES_MAX = 8_192;
 /** More header lines than any honest client sends; GATEWAY_HEADERS_TOO_LARGE above it. */
 export const HEADERS_MAX = 100;
 
+const Access = Type.Union([Type.Literal("public"), Type.Object({ scope: Type.String() })]);
+
+/** A route as people are told of it. */
+export const RouteEntry = Type.Object({
+  name: Type.String(),
+  /** `file`: of the routes file; `gateway`: ships with it; `service`: published by one. */
+  from: Type.Union([Type.Literal("file"), Type.Literal("gateway"), Type.Literal("service")]),
+  methods: Type.Array(Type.String()),
+  path: Type.String(),
+  access: Access,
+  upstreams: Type.Array(Type.String()),
+});
+export type RouteEntry = Static<typeof RouteEntry>;
+
+/** What would become of a request. */
+export const Explanation = Type.Object({
+  route: Type.Optional(RouteEntry),
+  /** Where there is no route: the methods that the path has. */
+  allowed: Type.Array(Type.String()),
+  /** The settings that are in force, by name; what a route does not use is not there. */
+  settings: Type.Record(Type.String(), Type.Unknown()),
+  instances: Type.Array(
+    Type.Object({
+      upstream: Type.String(),
+      instance: Type.String(),
+      address: Type.String(),
+      state: Type.String(),
+      running: Type.Integer(),
+    }),
+  ),
+});
+export type Explanation = Static<typeof Explanation>;
+
 export const gateway = contract("gateway", {
+  routes: get("/api/v3/routes", {
+    summary: "Lists the routes, in the order in which they are looked for.",
+    input: {},
+    output: Type.Object({ file: Type.String(), routes: Type.Array(RouteEntry) }),
+    callers: ["node"],
+    public: { scope: "node:read" },
+  }),
+  explain: get("/api/v3/routes/explain", {
+    summary: "Tells which route a request would take, who may, by which settings, and which instances there are.",
+    input: {
+      method: Type.String({ minLength: 1, maxLength: 20 }),
+      url: Type.String({ minLength: 1, maxLength: URL_BYTES_MAX }),
+      host: Type.String({ maxLength: 255, default: "localhost" }),
+    },
+    output: Explanation,
+    errors: [GATEWAY_REQUEST_REFUSED],
+    callers: ["node"],
+    public: { scope: "node:read" },
+  }),
   statistics: get("/statistics", {
     summary: "Counts requests by route, upstream and status since the start.",
     input: {},

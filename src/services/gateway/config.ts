@@ -6,6 +6,12 @@ const whole = (minimum: number, maximum: number) => Type.Integer({ minimum, maxi
 
 export const config = Type.Object(
   {
+    routesFile: field(Type.String({ maxLength: 4_096 }), {
+      description:
+        "The routes file (docs/gateway.md), read again whenever it changes; empty: routes.yaml in the node's state directory, where there is one.",
+      default: "",
+      example: "/etc/holdfast/routes.yaml",
+    }),
     bodyBytesMax: field(whole(1, 67_108_864), {
       description:
         "Largest body of a request, in bytes; a larger one is refused with 413. A service's own limit may be lower.",

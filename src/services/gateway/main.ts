@@ -115,7 +115,7 @@ function build(context: GatewayContext, known: Known) {
     parts,
   );
   const startedAtMs = clock.wallMs();
-  const rules = makeGateway({ pages, router, byAddress, metrics, startedAtMs, openConnections });
+  const rules = makeGateway({ pages, router, balancer, byAddress, metrics, startedAtMs, openConnections });
   const passage = { handle: rules.handle, metrics, clock, log, tracer, runningMax: c.requestsRunningMax, load };
   const door: Door = new Door({ identity, listen, log, limits: limitsOf(context), passage });
   return { door, rules, connections, checks: parts.checks, missing };
@@ -179,7 +179,7 @@ function tokensOf(context: GatewayContext): Tokens {
 function followRoutes({ supervisor, log }: GatewayContext, router: Router): void {
   supervisor.on(ROUTES_MESSAGE, ({ file, value }) => {
     try {
-      router.load(checkRoutes(value, String(file)));
+      router.load(checkRoutes(value, String(file)), String(file));
     } catch (error) {
       log.error({ err: error }, "the routes file has a fault: the routes that were there go on");
     }

@@ -2,16 +2,19 @@
 import type { Gateway } from "./api.ts";
 import type { Metrics } from "./metrics.ts";
 import { answerOptions } from "./pages.ts";
+import { explain, routesOf } from "./routes/explain.ts";
 import type { Router } from "./routes/router.ts";
 import { METHODS } from "./routes/rules.ts";
 import { checkHost, readTarget } from "./routes/target.ts";
 import { limitAddress } from "./shape/limit.ts";
 import type { Limiter } from "./shape/limiter.ts";
+import type { Balancer } from "./upstream/balancer.ts";
 import { chain, type Handler, type Step } from "./visit.ts";
 
 export interface GatewayOptions {
   readonly pages: ReadonlyMap<string, Handler>;
   readonly router: Router;
+  readonly balancer: Balancer;
   readonly byAddress: Limiter;
   readonly metrics: Metrics;
   readonly startedAtMs: number;
@@ -29,6 +32,12 @@ export function makeGateway(options: GatewayOptions): GatewayRules {
   const { byAddress, metrics, startedAtMs } = options;
   return {
     service: {
+      async routes() {
+        return { file: options.router.fileName, routes: routesOf(options.router) };
+      },
+      async explain(asked) {
+        return explain(options, asked);
+      },
       async statistics() {
         return { startedAtMs, openConnections: options.openConnections(), routes: metrics.routes() };
       },

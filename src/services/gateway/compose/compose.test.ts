@@ -38,7 +38,7 @@ before(async () => {
     ],
   });
   origin.answer = ({ url }, response) => {
-    const { status = 200, body = "{}", afterMs = 0 } = answers[url] ?? {};
+    const { status = 200, body, afterMs = 0 } = answers[url] ?? { body: "{}" };
     setTimeout(() => {
       response.writeHead(status, { "Content-Type": "application/json" });
       response.end(body);

@@ -22,6 +22,8 @@ export class Router {
   readonly published: RouteTable;
   rules: RuleTable;
   file: RoutesFile = NO_ROUTES;
+  /** Where they were read from; empty before the first. */
+  fileName = "";
 
   constructor(options: RouterOptions) {
     this.#o = options;
@@ -38,9 +40,10 @@ export class Router {
   }
 
   /** Takes a routes file that was checked. Requests under way go on as they began. */
-  load(file: RoutesFile): void {
+  load(file: RoutesFile, name: string): void {
     const { parts, log } = this.#o;
     this.file = file;
+    this.fileName = name;
     parts.balancer.configure(file);
     parts.checks.restart();
     this.rules = this.#rulesOf(file);

@@ -1,6 +1,7 @@
 /** The routes file: what it takes and refuses, and which request goes where. */
 import assert from "node:assert/strict";
 import { after, before, beforeEach, test } from "node:test";
+import { makeCall } from "../../../kernel/call.ts";
 import { Failure } from "../../../kernel/error.ts";
 import { type GatewayHouse, startGateway } from "../../../../test/houses/gateway.ts";
 import { asker, type Got, type Origin, startOrigin } from "../../../../test/houses/origin.ts";
@@ -175,4 +176,28 @@ test("an error of others is not shown unless the route lets it pass", async () =
   assert.equal(hidden.status, 502);
   assert.doesNotMatch(hidden.body, /inside/);
   assert.equal((await get("/pass")).status, 418);
+});
+
+test("the routes are listed, and what would become of a request is told", async () => {
+  load([route("a", { path: "/a/{x}" }, "one", { timeoutMs: 700 })]);
+  const call = () => makeCall({ caller: "node", timeoutMs: 1_000 });
+  const { service } = house.gateway;
+  const { routes, file } = await service.routes({}, call());
+  assert.equal(file, "routes.yaml");
+  assert.deepEqual(
+    routes.slice(0, 2).map(({ name, from, path, upstreams }) => [name, from, path, upstreams[0]]),
+    [
+      ["a", "file", "/a/{x}", "one"],
+      ["overview-device", "gateway", "/api/overview/device/{name}", "core-metadata"],
+    ],
+  );
+  const told = await service.explain({ method: "get", url: "https://localhost/a/1?q", host: "" }, call());
+  assert.deepEqual([told.route?.name, told.route?.access, told.settings["timeoutMs"]], ["a", "public", 700]);
+  assert.deepEqual(
+    told.instances.map(({ address, state }) => [address, state]),
+    [[`127.0.0.1:${one.port}`, "passing"]],
+  );
+  const none = await service.explain({ method: "POST", url: "/nowhere", host: "x" }, call());
+  assert.deepEqual([none.route, none.allowed], [undefined, []]);
+  await assert.rejects(service.explain({ method: "GET", url: "/a/../b", host: "x" }, call()), /dot segment/);
 });
