@@ -1,4 +1,5 @@
 /** Wires the gateway: the table of instances, the keys of tokens, the door. */
+import { join } from "node:path";
 import { makeCall } from "../../kernel/call.ts";
 import { fail } from "../../kernel/error.ts";
 import { forever } from "../../kernel/forever.ts";
@@ -19,6 +20,7 @@ import { Connections } from "./upstream/connections.ts";
 import { Door } from "./door.ts";
 import { Instances, UNCONFIRMED_KEPT_MS } from "./upstream/instances.ts";
 import { Limiter } from "./shape/limiter.ts";
+import { Shedder } from "./shape/shedder.ts";
 import { Metrics } from "./metrics.ts";
 import { pagesOf } from "./pages.ts";
 import type { Parts } from "./plan.ts";
@@ -37,6 +39,9 @@ const KEYS_TIMEOUT_MS = 3_000;
 /** The start waits so long for what the registry says; without it the door opens and answers 503. */
 const HEARD_WAIT_MS = 5_000;
 
+/** In the gateway's own directory: what routes with files give. */
+const FILES_DIRECTORY = "files";
+
 type GatewayContext = Context<GatewayConfig>;
 
 export const main = defineService({
@@ -50,7 +55,7 @@ export const main = defineService({
     const { log, stopping, config: c } = context;
     const tokens = tokensOf(context);
     const instances = new Instances();
-    const { door, rules, connections, checks, missing } = build(context, { tokens, instances });
+    const { door, rules, connections, checks, shedder, missing } = build(context, { tokens, instances });
     const watching = follow(context, instances);
     const refreshing = setInterval(() => void tokens.refresh(), KEYS_LOOK_MS).unref();
     await Promise.all([tokens.refresh(), heard(instances)]);
@@ -67,6 +72,7 @@ export const main = defineService({
         await door.close(c.drainMs);
         checks.stop();
         connections.close();
+        shedder.stop();
         await watching;
       },
     };
@@ -94,6 +100,8 @@ function build(context: GatewayContext, known: Known) {
     byToken,
     access: { tokens, wrongTokens },
     bodies: { bytesMax: c.bodyBytesMax, budget: new Budget(c.bodiesBytesMax) },
+    shedder: new Shedder(clock),
+    filesDirectory: join(context.directory, FILES_DIRECTORY),
     balancer,
     store: new Store(c.cacheBytesMax),
     checks: new Checks({ balancer, connections, clock }),
@@ -118,7 +126,8 @@ function build(context: GatewayContext, known: Known) {
   const rules = makeGateway({ pages, router, balancer, byAddress, metrics, startedAtMs, openConnections });
   const passage = { handle: rules.handle, metrics, clock, log, tracer, runningMax: c.requestsRunningMax, load };
   const door: Door = new Door({ identity, listen, log, limits: limitsOf(context), passage });
-  return { door, rules, connections, checks: parts.checks, missing };
+  const { checks, shedder } = parts;
+  return { door, rules, connections, checks, shedder, missing };
 }
 
 const namesOf = ({ service, instance }: Endpoint) => ({ service, instance });

@@ -8,6 +8,7 @@ import { errorBody, JSON_TYPE } from "../../kernel/wire.ts";
 import { noteRequest } from "./access-log.ts";
 import { GATEWAY_BUSY, GATEWAY_CLIENT_GONE, GATEWAY_HEADERS_TOO_LARGE, GATEWAY_REQUEST_SLOW } from "./api.ts";
 import { deliver } from "./delivery.ts";
+import { GATEWAY_CONDITION_FAILED } from "./static.api.ts";
 import { answerHeaders, readHead } from "./headers.ts";
 import type { Metrics } from "./metrics.ts";
 import { Answer } from "./upstream/answer.ts";
@@ -31,6 +32,7 @@ const LINGER_MS = 500;
 const STATUSES: Readonly<Record<string, number>> = {
   [GATEWAY_HEADERS_TOO_LARGE.code]: 431,
   [GATEWAY_REQUEST_SLOW.code]: 408,
+  [GATEWAY_CONDITION_FAILED.code]: 412,
   // As nginx has it; only in the log and the metrics.
   [GATEWAY_CLIENT_GONE.code]: 499,
 };

@@ -11,8 +11,12 @@ import type { Metrics } from "./metrics.ts";
 import type { RouteRule, RouteSettings, RoutesFile } from "./routes.api.ts";
 import { pathWriter } from "./routes/template.ts";
 import { takeIn, type TakeInOptions, takeNone } from "./shape/body.ts";
-import { limitToken } from "./shape/limit.ts";
+import { adapt, Concurrency } from "./shape/concurrency.ts";
+import { limitRoute, limitToken } from "./shape/limit.ts";
 import type { Limiter } from "./shape/limiter.ts";
+import type { Shedder } from "./shape/shedder.ts";
+import { files } from "./static/files.ts";
+import { maintenance, redirect, respond } from "./static/respond.ts";
 import type { Balancer } from "./upstream/balancer.ts";
 import type { Checks } from "./upstream/checks.ts";
 import { forward } from "./upstream/forward.ts";
@@ -30,6 +34,9 @@ export interface Parts {
   readonly access: AuthorizeOptions;
   readonly byToken: Limiter;
   readonly bodies: TakeInOptions;
+  readonly shedder: Shedder;
+  /** Where the directories of files are. */
+  readonly filesDirectory: string;
   readonly balancer: Balancer;
   readonly store: Store;
   readonly checks: Checks;
@@ -44,15 +51,18 @@ export function planOf(parts: Parts, file: RoutesFile, service: string, route: R
   const timeoutMs = settings.timeoutMs ?? route.timeoutMs;
   return chain(
     [
+      ...gate(parts, file, settings),
       authorize(parts.access, scope),
       limitToken(parts.byToken),
-      route.method === "GET" ? takeNone : takeIn(parts.bodies),
+      ...limitsOf(parts, settings),
+      route.method === "GET" ? takeNone : takeIn(bodiesOf(parts, settings)),
       ...masking(parts, settings, {
         file,
         isPublic: false,
         route: `${service} ${operation}`,
         reads: route.method === "GET",
       }),
+      concurrencyOf(parts, settings),
       timed({ timeoutMs, clock: parts.clock }),
     ],
     forward({
@@ -76,10 +86,13 @@ export function planOfRule(parts: Parts, file: RoutesFile, rule: RouteRule): Han
   const { access, shadow, timeoutMs = DEFAULT_TIMEOUT_MS } = rule;
   return chain(
     [
+      ...gate(parts, file, rule),
       access === "public" ? undefined : authorize(parts.access, access.scope),
       access === "public" ? undefined : limitToken(parts.byToken),
-      takeIn(parts.bodies),
+      ...limitsOf(parts, rule),
+      takeIn(bodiesOf(parts, rule)),
       ...masking(parts, rule, { file, isPublic: access === "public", route: rule.name, reads: false }),
+      concurrencyOf(parts, rule),
       timed({ timeoutMs, clock: parts.clock }),
       shadow && shadowed(shadow.share, toTarget(parts, file, rule, shadow)),
     ],
@@ -114,6 +127,22 @@ const keepsAny = ({ routes, services }: RoutesFile): boolean =>
   routes.some((rule) => rule.cache) ||
   Object.values(services).some((service) => Object.values(service.operations).some((operation) => operation.cache));
 
+/** What is asked before anybody is: whether the door is open, and whether there is time. */
+const gate = ({ shedder }: Parts, { maintenance: closed }: RoutesFile, { priority = "normal" }: RouteSettings) => [
+  closed && maintenance(closed.retryAfterS, closed.message),
+  shedder.step(priority),
+];
+
+/** How often who may come. */
+const limitsOf = ({ clock }: Parts, { limits = [] }: RouteSettings) => limits.map((each) => limitRoute(each, clock));
+
+/** How many may be under way; what the cache answers is none of them. */
+const concurrencyOf = ({ clock }: Parts, { concurrency }: RouteSettings): Step | undefined =>
+  concurrency && adapt(new Concurrency(concurrency, clock), clock);
+
+const bodiesOf = ({ bodies }: Parts, { bodyBytesMax }: RouteSettings): TakeInOptions =>
+  bodyBytesMax === undefined ? bodies : { ...bodies, bytesMax: Math.min(bodyBytesMax, bodies.bytesMax) };
+
 function endOf(parts: Parts, file: RoutesFile, rule: RouteRule): Handler {
   const { match } = rule;
   if (rule.compose)
@@ -122,6 +151,12 @@ function endOf(parts: Parts, file: RoutesFile, rule: RouteRule): Handler {
       pattern: match.path.slice(1).split("/"),
       handlerOf: (part) => toTarget(parts, file, rule, { upstream: part.upstream }),
     });
+  if (rule.respond) return respond(rule.respond);
+  if (rule.redirect) return redirect(rule.redirect, rule.match.path);
+  if (rule.files) {
+    const depth = rule.match.path.split("/").length - 2;
+    return files(rule.files, { root: parts.filesDirectory, depth });
+  }
   return split(
     (rule.to ?? []).map((target) => ({ weight: target.weight, handle: toTarget(parts, file, rule, target) })),
   );

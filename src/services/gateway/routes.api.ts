@@ -4,6 +4,8 @@ import { checkConfig, type ConfigSchema } from "../../kernel/config.ts";
 import { code, fail } from "../../kernel/error.ts";
 import { CacheSettings, FallbackSettings } from "./cache.api.ts";
 import { ComposeSettings, PARTS_MAX } from "./compose.api.ts";
+import { ShapeSettings } from "./shape.api.ts";
+import { FilesSettings, RedirectSettings, RespondSettings } from "./static.api.ts";
 import { TrySettings, UpstreamSettings } from "./upstream.api.ts";
 
 export const GATEWAY_ROUTES_INVALID = code(
@@ -52,6 +54,7 @@ export type Target = Static<typeof Target>;
 /** What may be set of a route of this file and of one that a service publishes. */
 const RouteSettings = {
   ...TrySettings,
+  ...ShapeSettings,
   cache: Type.Optional(CacheSettings),
   fallback: Type.Optional(FallbackSettings),
 };
@@ -70,6 +73,9 @@ export const RouteRule = Type.Object(
     /** One or more, by weight. */
     to: Type.Optional(Type.Array(Target, { maxItems: 32 })),
     compose: Type.Optional(ComposeSettings),
+    respond: Type.Optional(RespondSettings),
+    redirect: Type.Optional(RedirectSettings),
+    files: Type.Optional(FilesSettings),
     /** Gets a copy of this share of the requests; its answers are thrown away. */
     shadow: Type.Optional(
       Type.Object(
@@ -113,6 +119,16 @@ export const RoutesFile = Type.Object(
       { default: {} },
     ),
     routes: Type.Array(RouteRule, { maxItems: ROUTES_MAX, default: [] }),
+    /** While it is there, every route is answered with 503, and the gateway's own pages as ever. */
+    maintenance: Type.Optional(
+      Type.Object(
+        {
+          message: Type.String({ minLength: 1, maxLength: 1_000, default: "the node is being worked on" }),
+          retryAfterS: Type.Integer({ minimum: 1, maximum: 86_400, default: 60 }),
+        },
+        strict,
+      ),
+    ),
   },
   { ...strict, default: {} },
 );
@@ -132,7 +148,8 @@ export function checkRoutes(value: unknown, file: string): RoutesFile {
     names.add(rule.name);
     checkEnd(rule, where);
     const known = namesIn(rule.match.path, where);
-    for (const { path } of [...(rule.to ?? []), ...(rule.shadow ? [rule.shadow] : [])])
+    const redirect = rule.redirect ? [{ path: rule.redirect.to.replace(/^https?:\/\/[^/]+/, "") }] : [];
+    for (const { path } of [...(rule.to ?? []), ...(rule.shadow ? [rule.shadow] : []), ...redirect])
       for (const name of path === undefined ? [] : bracedIn(path))
         if (!known.has(name)) throw refused(`${where}: '{${name}}' is not in its path ${rule.match.path}`);
   });
@@ -141,10 +158,14 @@ export function checkRoutes(value: unknown, file: string): RoutesFile {
   return routes;
 }
 
+const ENDS = ["to", "compose", "respond", "redirect", "files"] as const;
+
 /** Each route has one thing that answers. */
 function checkEnd(rule: RouteRule, where: string): void {
-  const ends = [rule.to, rule.compose].filter((end) => end !== undefined);
-  if (ends.length !== 1) throw refused(`${where} needs one of 'to' and 'compose'`);
+  const ends = ENDS.filter((end) => rule[end] !== undefined);
+  if (ends.length !== 1) throw refused(`${where} needs one of ${ENDS.join(", ")}`);
+  if (rule.files && !rule.match.path.endsWith("/**"))
+    throw refused(`${where}: files are below a path that ends in '/**'`);
   if (rule.to && !rule.to.some((target) => target.weight > 0))
     throw refused(`${where}: 'to' has nothing with a weight`);
   if (rule.compose) checkParts(rule, rule.compose, where);

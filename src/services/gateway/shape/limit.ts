@@ -1,8 +1,13 @@
 /** The steps that count: how often an address comes, how often a token. */
+import type { Clock } from "../../../kernel/clock.ts";
 import { fail } from "../../../kernel/error.ts";
 import { GATEWAY_RATE_LIMITED } from "../api.ts";
+import type { LimitSettings } from "../shape.api.ts";
 import type { Step, Visit } from "../visit.ts";
-import type { Limiter } from "./limiter.ts";
+import { Limiter } from "./limiter.ts";
+
+/** Keys that one limit of a route remembers at once. */
+const ROUTE_KEYS_MAX = 4_096;
 
 /** Counts a visit; GATEWAY_RATE_LIMITED where too many came. The limit that is nearest to its end is told in the answer. */
 export function limit(visit: Visit, name: string, limiter: Limiter, key: string): void {
@@ -29,6 +34,23 @@ export const limitToken =
     if (visit.verdict) limit(visit, "token", limiter, visit.verdict.key);
     return next(visit);
   };
+
+/** Makes the step of one limit of a route. Without a token its person and its token are the address. */
+export function limitRoute({ per, requestsPerS, burst }: LimitSettings, clock: Clock): Step {
+  const limiter = new Limiter({ requestsPerS, burst, keysMax: per === "route" ? 1 : ROUTE_KEYS_MAX, clock });
+  const keyOf = KEYS[per];
+  return (next) => (visit) => {
+    limit(visit, per, limiter, keyOf(visit));
+    return next(visit);
+  };
+}
+
+const KEYS: Readonly<Record<LimitSettings["per"], (visit: Visit) => string>> = {
+  address: ({ client }) => client,
+  subject: ({ client, verdict }) => verdict?.subject.name ?? client,
+  token: ({ client, verdict }) => verdict?.key ?? client,
+  route: () => "",
+};
 
 /** Whole seconds for Retry-After, at least one. */
 export const seconds = (ms: number): number => Math.max(1, Math.ceil(ms / 1000));
