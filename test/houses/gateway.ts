@@ -274,6 +274,7 @@ async function startHouse(
   const gateway = await house.start(gatewayMain, config);
   return {
     house,
+    directoryOf: (service: string) => join(directory, service),
     port: door.port,
     caPem,
     lines,
