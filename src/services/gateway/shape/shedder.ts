@@ -15,6 +15,9 @@ const FULL = { low: 0.8, normal: 0.9 } as const;
 /** What a look counts in the average. */
 const WEIGHT = 0.3;
 
+/** One long halt (a collection of garbage, a disk that hung) counts no more than this. */
+const HALT_MS_MAX = 500;
+
 const RANK: Readonly<Record<Priority, number>> = { low: 0, normal: 1, high: 2 };
 
 export class Shedder {
@@ -51,7 +54,7 @@ export class Shedder {
 
   #look(): void {
     const nowMs = this.#clock.monotonicMs();
-    const lateMs = Math.max(0, nowMs - this.#lookedMs - LOOK_MS);
+    const lateMs = Math.min(HALT_MS_MAX, Math.max(0, nowMs - this.#lookedMs - LOOK_MS));
     this.#lookedMs = nowMs;
     this.#lateMs += (lateMs - this.#lateMs) * WEIGHT;
     const { used_heap_size: used, heap_size_limit: limit } = getHeapStatistics();

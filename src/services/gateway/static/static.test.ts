@@ -13,7 +13,7 @@ import { encodingOf } from "./encoding.ts";
 
 let house: GatewayHouse;
 const page = `<!doctype html><title>x</title>${"<p>hello</p>".repeat(100)}`;
-const large = Buffer.alloc(3_000_000, "0123456789");
+const large = Buffer.alloc(300_000, "0123456789");
 
 const routes = (more: object = {}) =>
   house.house.tell("gateway", ROUTES_MESSAGE, {
@@ -78,7 +78,10 @@ test("a file comes with its type, its ETag and what it may load, and compressed 
   assert.deepEqual([small.headers["content-encoding"], small.headers["vary"]], ["br", "Accept-Encoding"]);
   assert.equal(brotliDecompressSync(Buffer.from(small.body, "latin1")).toString(), page);
   assert.notEqual(small.headers["etag"], plain.headers["etag"]);
-  assert.equal((await ask("/web/", "", "HEAD")).headers["content-length"], String(page.length));
+  const head = await RawClient.open(house);
+  const text = await head.send("HEAD /web/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").end();
+  assert.match(text, new RegExp(`content-length: ${page.length}\r\n`, "i"));
+  assert.ok(text.endsWith("\r\n\r\n"));
   const again = await ask("/web/", `If-None-Match: ${plain.headers["etag"]}\r\n`);
   assert.deepEqual([again.status, again.headers["etag"]], [304, plain.headers["etag"]]);
   assert.equal((await ask("/web/", 'If-Match: "other"\r\n')).status, 412);
@@ -87,10 +90,10 @@ test("a file comes with its type, its ETag and what it may load, and compressed 
 test("a large file is streamed, and a range of it is given or refused", async () => {
   assert.equal((await ask("/web/large.bin")).body.length, large.length);
   const part = await ask("/web/large.bin", "Range: bytes=10-19\r\n");
-  assert.deepEqual([part.status, part.body, part.headers["content-range"]], [206, "0123456789", "bytes 10-19/3000000"]);
+  assert.deepEqual([part.status, part.body, part.headers["content-range"]], [206, "0123456789", "bytes 10-19/300000"]);
   assert.equal((await ask("/web/large.bin", "Range: bytes=-3\r\n")).body, "789");
-  const outside = await ask("/web/large.bin", "Range: bytes=3000000-\r\n");
-  assert.deepEqual([outside.status, outside.headers["content-range"]], [416, "bytes */3000000"]);
+  const outside = await ask("/web/large.bin", "Range: bytes=300000-\r\n");
+  assert.deepEqual([outside.status, outside.headers["content-range"]], [416, "bytes */300000"]);
 });
 
 test("what is hidden, outside, a directory or not there is 404", async () => {
@@ -160,8 +163,8 @@ test("a concurrency falls where requests take longer than usual, and grows where
   };
   for (let i = 0; i < 100; i++) crowd(10);
   assert.equal(concurrency.limit, 100);
-  for (let i = 0; i < 100; i++) crowd(40);
-  assert.ok(concurrency.limit < 20, String(concurrency.limit));
+  for (let i = 0; i < 20; i++) crowd(40);
+  assert.ok(concurrency.limit < 30, String(concurrency.limit));
   assert.equal(concurrency.running, 0);
   assert.deepEqual([floorOf(0, 0.1), floorOf(100, 0.1), floorOf(0, 0.85), floorOf(300, 0)], [0, 1, 1, 2]);
 });
