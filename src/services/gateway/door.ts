@@ -1,5 +1,5 @@
 /** The public socket: TLS 1.3, HTTP/1.1 and HTTP/2 at their strictest, and every limit that a stranger can run into. */
-import type { IncomingMessage, ServerResponse } from "node:http";
+import { type IncomingMessage, ServerResponse } from "node:http";
 import { createServer, type Server } from "node:https";
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
@@ -44,6 +44,8 @@ export class Door {
   /** Loaded for the first who speaks it: 25 ms and 6 MB that most nodes never need. */
   #http2: Promise<Http2Front> | undefined;
   readonly #passages = new WeakMap<Duplex, Passage>();
+  /** Connections that are WebSockets now. */
+  readonly #upgraded = new Set<Socket>();
   readonly #byAddress = new Map<string, number>();
   openConnections = 0;
 
@@ -63,6 +65,8 @@ export class Door {
       requestTimeout: limits.requestMs,
       keepAliveTimeout: limits.keepAliveMs,
       connectionsCheckingInterval: LOOK_MS,
+      // RFC 9110 7.8: what else a client would rather speak may be ignored.
+      shouldUpgradeCallback: isWebSocket,
       // Checked by us, who answer in the one shape.
       requireHostHeader: false,
     });
@@ -82,6 +86,7 @@ export class Door {
     server.on("checkExpectation", (request: IncomingMessage, response: ServerResponse) =>
       this.#pass(request, response, false),
     );
+    server.on("upgrade", (request, socket: Socket, head: Buffer) => this.#upgrade(request, socket, head));
     server.on("connect", (_request, socket: Duplex) =>
       this.#refuse(socket, fail(GATEWAY_METHOD_REFUSED, "CONNECT is not a method of this server")),
     );
@@ -103,6 +108,8 @@ export class Door {
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
     // A connection whose last answer promised to stay open is idle a moment later.
     const idle = setInterval(() => this.#server.closeIdleConnections(), DRAIN_LOOK_MS);
+    // A WebSocket has no end of its own to wait for: its client opens another one.
+    for (const socket of this.#upgraded) socket.destroySoon();
     const http2 = await this.#http2;
     http2?.drain();
     const end = setTimeout(() => {
@@ -153,13 +160,29 @@ export class Door {
   }
 
   #pass(request: IncomingMessage, response: ServerResponse, expects: boolean): void {
-    const passage = new Passage(this.#options.passage, request, response, expects);
+    const passage = new Passage(this.#options.passage, request, response, { expects });
     this.#passages.set(request.socket, passage);
     void passage.run();
   }
 
+  /** From here on the connection is no longer the parser's: what is answered is its last answer. */
+  #upgrade(request: IncomingMessage, socket: Socket, head: Buffer): void {
+    const response = new ServerResponse(request);
+    response.shouldKeepAlive = false;
+    response.assignSocket(socket);
+    this.#upgraded.add(socket);
+    socket.on("error", () => socket.destroy());
+    socket.once("close", () => this.#upgraded.delete(socket));
+    response.once("finish", () => {
+      response.detachSocket(socket);
+      socket.destroySoon();
+      response.emit("close");
+    });
+    void new Passage(this.#options.passage, request, response, { upgrade: { socket, head } }).run();
+  }
+
   readonly #passHttp2 = (request: IncomingMessage, response: ServerResponse, expects: boolean) => {
-    const passage = new Passage(this.#options.passage, request, response, expects);
+    const passage = new Passage(this.#options.passage, request, response, { expects });
     void passage.run();
     return { slow: () => passage.refuse(tooSlow(this.#options.limits)) };
   };
@@ -188,3 +211,6 @@ export class Door {
     socket.end(text, () => socket.destroy());
   }
 }
+
+const isWebSocket = ({ method, headers }: IncomingMessage): boolean =>
+  method === "GET" && headers.upgrade?.toLowerCase() === "websocket";

@@ -189,3 +189,10 @@ export function answerHeaders(ours: readonly string[], theirs: readonly string[]
   else DEFAULTS.forEach(([name, value], i) => (given & (1 << i)) === 0 && headers.push(name, value));
   return headers;
 }
+
+/** Writes the head of an answer that switches to another protocol. */
+export function switchingHead(headers: readonly string[]): string {
+  let text = "HTTP/1.1 101 Switching Protocols\r\n";
+  for (let i = 0; i < headers.length; i += 2) text += `${headers[i]}: ${headers[i + 1]}\r\n`;
+  return `${text}\r\n`;
+}

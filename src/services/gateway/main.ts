@@ -105,6 +105,7 @@ function build(context: GatewayContext, known: Known) {
     balancer,
     store: new Store(c.cacheBytesMax),
     checks: new Checks({ balancer, connections, clock }),
+    connections,
     upstream: new Upstream({ balancer, connections, metrics, clock }),
   };
   const router = new Router({ parts, instances, log });

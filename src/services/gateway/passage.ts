@@ -1,5 +1,6 @@
 /** One request's time at the door: handed to the steps, its answer given, whatever goes wrong told, written down at the end. */
 import type { IncomingMessage, ServerResponse } from "node:http";
+import type { Socket } from "node:net";
 import type { Clock } from "../../kernel/clock.ts";
 import { asFailure, type Failure, fail } from "../../kernel/error.ts";
 import type { Log } from "../../kernel/log.ts";
@@ -9,10 +10,11 @@ import { noteRequest } from "./access-log.ts";
 import { GATEWAY_BUSY, GATEWAY_CLIENT_GONE, GATEWAY_HEADERS_TOO_LARGE, GATEWAY_REQUEST_SLOW } from "./api.ts";
 import { deliver } from "./delivery.ts";
 import { GATEWAY_CONDITION_FAILED } from "./static.api.ts";
-import { answerHeaders, readHead } from "./headers.ts";
+import { GATEWAY_UPGRADE_REQUIRED } from "./websocket.api.ts";
+import { answerHeaders, readHead, switchingHead } from "./headers.ts";
 import type { Metrics } from "./metrics.ts";
 import { Answer } from "./upstream/answer.ts";
-import { drop, gone, type Handler, type Reply, Visit } from "./visit.ts";
+import { drop, gone, type Handler, type Reply, Visit, type Upgrade } from "./visit.ts";
 
 export interface PassageOptions {
   /** All steps, from the first limit to the answer. */
@@ -33,6 +35,7 @@ const STATUSES: Readonly<Record<string, number>> = {
   [GATEWAY_HEADERS_TOO_LARGE.code]: 431,
   [GATEWAY_REQUEST_SLOW.code]: 408,
   [GATEWAY_CONDITION_FAILED.code]: 412,
+  [GATEWAY_UPGRADE_REQUIRED.code]: 426,
   // As nginx has it; only in the log and the metrics.
   [GATEWAY_CLIENT_GONE.code]: 499,
 };
@@ -44,11 +47,17 @@ export class Passage {
   #status = 0;
   #bytes = 0;
   #endLinger: (() => void) | undefined;
+  #switched = false;
 
   /** `expects`: the client waits for 100 Continue before it sends the body. */
-  constructor(options: PassageOptions, request: IncomingMessage, response: ServerResponse, expects: boolean) {
+  constructor(
+    options: PassageOptions,
+    request: IncomingMessage,
+    response: ServerResponse,
+    { expects = false, upgrade }: { readonly expects?: boolean; readonly upgrade?: Upgrade } = {},
+  ) {
     this.#o = options;
-    this.#visit = new Visit(request, response, { expects, clock: options.clock });
+    this.#visit = new Visit(request, response, { expects, upgrade, clock: options.clock });
     options.load.running++;
     response.once("close", () => this.#over());
   }
@@ -112,6 +121,7 @@ export class Passage {
     if (!this.open) return drop(reply);
     if (reply.done) response.once("close", reply.done);
     this.#status = reply.status;
+    if (reply.switched) return this.#switch(reply, reply.switched);
     const unread = !this.received && (head === undefined || head.hasBody);
     if (unread || this.#o.load.draining) response.shouldKeepAlive = false;
     response.writeHead(reply.status, answerHeaders(this.#ours(), reply.headers, reply.kept));
@@ -127,6 +137,17 @@ export class Passage {
     this.#bytes = body?.length ?? 0;
     if (!unread || visit.expects || visit.method === "HEAD") response.end(body);
     else this.#linger(body);
+  }
+
+  /** Written past the response, which knows no answer that goes on as something else (RFC 9110 15.2.2). */
+  #switch(reply: Reply, switched: (client: Socket) => void): void {
+    const { response, upgrade } = this.#visit;
+    const { socket } = upgrade!;
+    response.detachSocket(socket);
+    socket.write(switchingHead([...this.#ours(), ...reply.headers]), "latin1");
+    switched(socket);
+    this.#switched = true;
+    this.#over();
   }
 
   #linger(body: Buffer | undefined): void {
@@ -156,7 +177,7 @@ export class Passage {
   #over(): void {
     const visit = this.#visit;
     this.#o.load.running--;
-    const finished = visit.response.writableFinished;
+    const finished = this.#switched || visit.response.writableFinished;
     this.#failure ??= finished ? undefined : gone();
     if (!finished) visit.ticket?.end(gone());
     visit.ticket?.stop();

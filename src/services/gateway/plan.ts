@@ -17,6 +17,7 @@ import type { Limiter } from "./shape/limiter.ts";
 import type { Shedder } from "./shape/shedder.ts";
 import { files } from "./static/files.ts";
 import { maintenance, redirect, respond } from "./static/respond.ts";
+import type { Connections } from "./upstream/connections.ts";
 import type { Balancer } from "./upstream/balancer.ts";
 import type { Checks } from "./upstream/checks.ts";
 import { forward } from "./upstream/forward.ts";
@@ -24,9 +25,10 @@ import { Budget } from "./upstream/guards.ts";
 import { HEDGE_RESERVE } from "./upstream/hedge.ts";
 import { keyReader } from "./upstream/key.ts";
 import { shadowed, split } from "./upstream/split.ts";
+import { websocket } from "./upstream/websocket.ts";
 import { timed } from "./upstream/timed.ts";
 import { TRIES, type Tries, type Upstream } from "./upstream/upstream.ts";
-import { chain, type Handler, type Step } from "./visit.ts";
+import { chain, type Handler, type Step, type Visit } from "./visit.ts";
 
 /** What the steps stand on. */
 export interface Parts {
@@ -41,6 +43,7 @@ export interface Parts {
   readonly store: Store;
   readonly checks: Checks;
   readonly upstream: Upstream;
+  readonly connections: Connections;
   readonly metrics: Metrics;
 }
 
@@ -169,14 +172,20 @@ function toTarget(
   { upstream: service, path }: { readonly upstream: string; readonly path?: string | undefined },
 ): Handler {
   const write = pathWriter(path, rule.match.path);
+  const pathOf = ({ target: asked }: Visit) => write(asked!);
+  const inside = !(service in file.upstreams);
+  if (rule.websocket) {
+    const { balancer, connections, clock } = parts;
+    return websocket({ service, settings: rule.websocket, balancer, connections, clock, inside, pathOf });
+  }
   return forward({
     ...sending(parts, rule, service),
     operation: rule.name,
     service,
     safe: rule.safe,
-    inside: !(service in file.upstreams),
+    inside,
     passErrors: rule.errors === "pass",
-    pathOf: ({ target }) => write(target!),
+    pathOf,
   });
 }
 

@@ -6,6 +6,7 @@ import { CacheSettings, FallbackSettings } from "./cache.api.ts";
 import { ComposeSettings, PARTS_MAX } from "./compose.api.ts";
 import { ShapeSettings } from "./shape.api.ts";
 import { FilesSettings, RedirectSettings, RespondSettings } from "./static.api.ts";
+import { WebSocketSettings } from "./websocket.api.ts";
 import { TrySettings, UpstreamSettings } from "./upstream.api.ts";
 
 export const GATEWAY_ROUTES_INVALID = code(
@@ -76,6 +77,8 @@ export const RouteRule = Type.Object(
     respond: Type.Optional(RespondSettings),
     redirect: Type.Optional(RedirectSettings),
     files: Type.Optional(FilesSettings),
+    /** A WebSocket to what `to` names. */
+    websocket: Type.Optional(WebSocketSettings),
     /** Gets a copy of this share of the requests; its answers are thrown away. */
     shadow: Type.Optional(
       Type.Object(
@@ -166,6 +169,7 @@ function checkEnd(rule: RouteRule, where: string): void {
   if (ends.length !== 1) throw refused(`${where} needs one of ${ENDS.join(", ")}`);
   if (rule.files && !rule.match.path.endsWith("/**"))
     throw refused(`${where}: files are below a path that ends in '/**'`);
+  if (rule.websocket && !rule.to) throw refused(`${where}: a WebSocket needs 'to'`);
   if (rule.to && !rule.to.some((target) => target.weight > 0))
     throw refused(`${where}: 'to' has nothing with a weight`);
   if (rule.compose) checkParts(rule, rule.compose, where);

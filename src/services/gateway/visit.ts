@@ -1,5 +1,6 @@
 /** One request on its way through the steps, what has been found out about it so far, and what is answered to it. */
 import type { IncomingMessage, ServerResponse } from "node:http";
+import type { Socket } from "node:net";
 import { newRequestId, newSpanId } from "../../kernel/call.ts";
 import type { Clock } from "../../kernel/clock.ts";
 import { type Failure, fail } from "../../kernel/error.ts";
@@ -22,6 +23,14 @@ export interface Reply {
   readonly kept?: boolean;
   /** Called once, when the answer is over, however it ends. */
   readonly done?: () => void;
+  /** Takes the client's connection over, once it has been told (101). */
+  readonly switched?: (client: Socket) => void;
+}
+
+/** A client that asks to switch to WebSocket, and what it has sent behind its request. */
+export interface Upgrade {
+  readonly socket: Socket;
+  readonly head: Buffer;
 }
 
 /** Answers a visit; throws the Failure that it is refused with. */
@@ -34,11 +43,18 @@ export type Step = (next: Handler) => Handler;
 export const chain = (steps: readonly (Step | undefined)[], end: Handler): Handler =>
   steps.reduceRight<Handler>((next, step) => (step ? step(next) : next), end);
 
+export interface VisitOptions {
+  readonly expects: boolean;
+  readonly upgrade?: Upgrade | undefined;
+  readonly clock: Clock;
+}
+
 export class Visit {
   readonly request: IncomingMessage;
   readonly response: ServerResponse;
   /** The client waits for 100 Continue before it sends the body. */
   readonly expects: boolean;
+  readonly upgrade: Upgrade | undefined;
   readonly requestId = newRequestId();
   readonly spanId = newSpanId();
   readonly startMs: number;
@@ -66,10 +82,11 @@ export class Visit {
   /** Headers the answer needs, whatever it is: name, value, ... */
   readonly extra: string[] = [];
 
-  constructor(request: IncomingMessage, response: ServerResponse, options: { expects: boolean; clock: Clock }) {
+  constructor(request: IncomingMessage, response: ServerResponse, options: VisitOptions) {
     this.request = request;
     this.response = response;
     this.expects = options.expects;
+    this.upgrade = options.upgrade;
     this.startMs = options.clock.monotonicMs();
     this.method = request.method ?? "";
     this.url = request.url ?? "";

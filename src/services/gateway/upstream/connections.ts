@@ -1,8 +1,9 @@
 /** Keeps connections to the upstreams' instances, young ones first, and lends each to one request at a time. */
+import { once } from "node:events";
 import { connect as connectPlain, isIP, type Socket } from "node:net";
 import { connect as connectTls } from "node:tls";
 import type { Clock } from "../../../kernel/clock.ts";
-import { fail } from "../../../kernel/error.ts";
+import { fail, UNAVAILABLE } from "../../../kernel/error.ts";
 import type { TlsIdentity } from "../../../kernel/identity/tls.ts";
 import { GATEWAY_BUSY } from "../api.ts";
 import { Connection } from "./connection.ts";
@@ -74,6 +75,20 @@ export class Connections {
         );
       throw error;
     });
+  }
+
+  /** Makes a connection that is nobody else's; rejects where none can be made. */
+  async dial(endpoint: Endpoint): Promise<Socket> {
+    const socket = this.#open(endpoint);
+    const timer = setTimeout(() => socket.destroy(new Error(`no handshake within ${CONNECT_MS} ms`)), CONNECT_MS);
+    try {
+      await once(socket, endpoint.security === "plain" ? "connect" : "secureConnect");
+    } catch (cause) {
+      throw fail(UNAVAILABLE, `${endpoint.service} cannot be connected to`, { cause, retryAfterS: 1 });
+    } finally {
+      clearTimeout(timer);
+    }
+    return socket.setNoDelay(true);
   }
 
   /** Closes what is kept for an instance: the other side has ended it, or is about to. */
