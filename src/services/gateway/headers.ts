@@ -36,6 +36,7 @@ const ENDS_HERE = new Set([
   "transfer-encoding",
   "expect",
   "authorization",
+  "x-api-key",
   "via",
   "forwarded",
   "x-real-ip",
@@ -73,6 +74,7 @@ class Single {
 const SINGLE = new Set([
   "host",
   "authorization",
+  "x-api-key",
   "content-length",
   "transfer-encoding",
   "expect",

@@ -96,6 +96,7 @@ function build(context: GatewayContext, known: Known) {
   const { byAddress, byToken, wrongTokens } = limitersOf(context);
   const parts: Parts = {
     clock,
+    log,
     metrics,
     byToken,
     access: { tokens, wrongTokens },

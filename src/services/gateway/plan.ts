@@ -1,6 +1,9 @@
 /** The steps a request takes, in order. What a route does not use is not in its plan. */
 import type { Clock } from "../../kernel/clock.ts";
+import type { Log } from "../../kernel/log.ts";
 import { DEFAULT_TIMEOUT_MS, type Route } from "../../kernel/contract.ts";
+import { ApiKeys } from "./access/api-keys.ts";
+import { Policy, policed } from "./access/policy.ts";
 import { authorize, type AuthorizeOptions } from "./access/authorize.ts";
 import { cached } from "./cache/cached.ts";
 import { fallback } from "./cache/fallback.ts";
@@ -33,6 +36,7 @@ import { chain, type Handler, type Step, type Visit } from "./visit.ts";
 /** What the steps stand on. */
 export interface Parts {
   readonly clock: Clock;
+  readonly log: Log;
   readonly access: AuthorizeOptions;
   readonly byToken: Limiter;
   readonly bodies: TakeInOptions;
@@ -55,8 +59,7 @@ export function planOf(parts: Parts, file: RoutesFile, service: string, route: R
   return chain(
     [
       ...gate(parts, file, settings),
-      authorize(parts.access, scope),
-      limitToken(parts.byToken),
+      ...known(parts, file, scope),
       ...limitsOf(parts, settings),
       route.method === "GET" ? takeNone : takeIn(bodiesOf(parts, settings)),
       ...masking(parts, settings, {
@@ -90,8 +93,7 @@ export function planOfRule(parts: Parts, file: RoutesFile, rule: RouteRule): Han
   return chain(
     [
       ...gate(parts, file, rule),
-      access === "public" ? undefined : authorize(parts.access, access.scope),
-      access === "public" ? undefined : limitToken(parts.byToken),
+      ...(access === "public" ? [] : known(parts, file, access.scope)),
       ...limitsOf(parts, rule),
       takeIn(bodiesOf(parts, rule)),
       ...masking(parts, rule, { file, isPublic: access === "public", route: rule.name, reads: false }),
@@ -134,6 +136,13 @@ const keepsAny = ({ routes, services }: RoutesFile): boolean =>
 const gate = ({ shedder }: Parts, { maintenance: closed }: RoutesFile, { priority = "normal" }: RouteSettings) => [
   closed && maintenance(closed.retryAfterS, closed.message),
   shedder.step(priority),
+];
+
+/** Who it is, and whether they may. */
+const known = ({ access, byToken, log }: Parts, { apiKeys, policy }: RoutesFile, scope: string) => [
+  authorize(apiKeys.length > 0 ? { ...access, apiKeys: new ApiKeys(apiKeys) } : access, scope),
+  limitToken(byToken),
+  policy.length > 0 ? policed(new Policy(policy), log) : undefined,
 ];
 
 /** How often who may come. */

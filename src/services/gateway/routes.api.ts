@@ -2,6 +2,7 @@
 import { type Static, Type } from "typebox";
 import { checkConfig, type ConfigSchema } from "../../kernel/config.ts";
 import { code, fail } from "../../kernel/error.ts";
+import { AccessSettings } from "./access.api.ts";
 import { CacheSettings, FallbackSettings } from "./cache.api.ts";
 import { ComposeSettings, PARTS_MAX } from "./compose.api.ts";
 import { ShapeSettings } from "./shape.api.ts";
@@ -122,6 +123,7 @@ export const RoutesFile = Type.Object(
       { default: {} },
     ),
     routes: Type.Array(RouteRule, { maxItems: ROUTES_MAX, default: [] }),
+    ...AccessSettings,
     /** While it is there, every route is answered with 503, and the gateway's own pages as ever. */
     maintenance: Type.Optional(
       Type.Object(
@@ -137,7 +139,7 @@ export const RoutesFile = Type.Object(
 );
 export type RoutesFile = Static<typeof RoutesFile>;
 
-export const NO_ROUTES: RoutesFile = { services: {}, upstreams: {}, routes: [] };
+export const NO_ROUTES: RoutesFile = { services: {}, upstreams: {}, routes: [], apiKeys: [], policy: [] };
 
 const refused = (message: string) => fail(GATEWAY_ROUTES_INVALID, message);
 

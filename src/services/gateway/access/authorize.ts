@@ -4,12 +4,15 @@ import { GATEWAY_SCOPE_MISSING, GATEWAY_TOKEN_INVALID, GATEWAY_TOKENS_GUESSED } 
 import { seconds } from "../shape/limit.ts";
 import type { Limiter } from "../shape/limiter.ts";
 import type { Handler, Step, Visit } from "../visit.ts";
+import { API_KEY_HEADER, type ApiKeys } from "./api-keys.ts";
 import { holds, Tokens, type Verdict } from "./tokens.ts";
 
 export interface AuthorizeOptions {
   readonly tokens: Tokens;
   /** Counts tokens that were wrong, by address. */
   readonly wrongTokens: Limiter;
+  /** Of the routes file. */
+  readonly apiKeys?: ApiKeys;
 }
 
 /** Makes the step that lets in who holds a scope; GATEWAY_TOKEN_MISSING, GATEWAY_TOKEN_INVALID, GATEWAY_SCOPE_MISSING and more. */
@@ -17,6 +20,9 @@ export const authorize =
   (options: AuthorizeOptions, scope: string): Step =>
   (next) =>
   (visit) => {
+    const key = options.apiKeys && visit.header(API_KEY_HEADER);
+    if (key !== undefined && visit.head?.authorization === undefined)
+      return next(permitted(visit, keyHolder(options, visit, key), scope));
     const token = tokenOf(options, visit);
     const known = options.tokens.known(token);
     if (!known) return stranger(options, scope, next, visit, token);
@@ -35,16 +41,29 @@ function tokenOf(options: AuthorizeOptions, visit: Visit): string {
   }
 }
 
-async function verify(options: AuthorizeOptions, visit: Visit, token: string): Promise<Verdict> {
-  const { wrongTokens, tokens } = options;
+/** Whose key it is; a wrong one counts as a wrong token does. */
+function keyHolder(options: AuthorizeOptions, visit: Visit, key: string): Verdict {
+  refuseGuesser(options, visit);
+  try {
+    return options.apiKeys!.verify(key);
+  } catch (error) {
+    throw challenged(options, visit, error as Failure);
+  }
+}
+
+/** Before anything is looked at: guessing costs the guesser more than us. */
+function refuseGuesser({ wrongTokens }: AuthorizeOptions, visit: Visit): void {
   const guesses = wrongTokens.peek(visit.client);
-  // Before the signature is looked at: guessing costs the guesser more than us.
   if (!guesses.allowed)
     throw fail(GATEWAY_TOKENS_GUESSED, "too many wrong tokens came from this address", {
       retryAfterS: seconds(guesses.waitMs),
     });
+}
+
+async function verify(options: AuthorizeOptions, visit: Visit, token: string): Promise<Verdict> {
+  refuseGuesser(options, visit);
   try {
-    return await tokens.verify(token);
+    return await options.tokens.verify(token);
   } catch (error) {
     throw challenged(options, visit, error as Failure);
   }

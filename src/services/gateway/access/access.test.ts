@@ -1,0 +1,89 @@
+/** Who may: keys of programs and the policy of the routes file, at a real door. */
+import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { after, before, test } from "node:test";
+import { type GatewayHouse, RawClient, startGateway } from "../../../../test/houses/gateway.ts";
+import { ROUTES_MESSAGE } from "../routes.api.ts";
+import { Policy } from "./policy.ts";
+
+let house: GatewayHouse;
+const sha256 = (key: string) => createHash("sha256").update(key).digest("hex");
+
+before(async () => {
+  house = await startGateway();
+  await house.echo();
+  house.house.tell("gateway", ROUTES_MESSAGE, {
+    file: "routes.yaml",
+    value: {
+      apiKeys: [
+        { name: "pump room", sha256: sha256("k-1"), scopes: ["reading:read", "command:write"] },
+        { name: "visitor", sha256: sha256("k-2"), scopes: ["reading:read"] },
+      ],
+      policy: [
+        { name: "no secrets", effect: "deny", paths: ["/echo/api/v3/say/secret-*"] },
+        { name: "pumps", effect: "allow", paths: ["/echo/api/v3/say/pump-*"], subjects: ["pump *"] },
+        {
+          name: "all else",
+          effect: "allow",
+          paths: ["/echo/api/v3/write"],
+          methods: ["POST"],
+          scopes: ["command:write"],
+        },
+      ],
+    },
+  });
+});
+after(() => house.stop());
+
+async function ask(path: string, headers: string) {
+  const client = await RawClient.open(house);
+  const answer = await client.send(`GET ${path} HTTP/1.1\r\nHost: x\r\n${headers}\r\n`).answer();
+  client.socket.destroy();
+  const { code, subject } = JSON.parse(answer.body) as { code?: string; subject?: string };
+  return [answer.status, code ?? subject];
+}
+
+test("a program comes in with its key, as what the file calls it, with what the file lets it", async () => {
+  assert.deepEqual(await ask("/echo/api/v3/say/x", "X-API-Key: k-1\r\n"), [200, "pump room"]);
+  assert.deepEqual(await ask("/echo/api/v3/say/x", "X-API-Key: wrong\r\n"), [401, "GATEWAY_TOKEN_INVALID"]);
+  assert.deepEqual(await ask("/echo/api/v3/say/x", "X-API-Key: k-1\r\nX-API-Key: k-1\r\n"), [
+    400,
+    "GATEWAY_REQUEST_REFUSED",
+  ]);
+  assert.deepEqual(await ask("/core-keeper/api/v3/ping", "X-API-Key: k-2\r\n"), [404, "GATEWAY_ROUTE_UNKNOWN"]);
+  assert.ok(!JSON.stringify(house.lines).includes('k-1"'));
+});
+
+test("on the paths that the policy is about nobody may but whom a rule lets, and each decision is logged", async () => {
+  assert.deepEqual(await ask("/echo/api/v3/say/pump-7", "X-API-Key: k-1\r\n"), [200, "pump room"]);
+  assert.deepEqual(await ask("/echo/api/v3/say/pump-7", "X-API-Key: k-2\r\n"), [403, "GATEWAY_POLICY_REFUSED"]);
+  const admin = `Authorization: Bearer ${await house.token()}\r\n`;
+  assert.deepEqual(await ask("/echo/api/v3/say/secret-1", admin), [403, "GATEWAY_POLICY_REFUSED"]);
+  assert.deepEqual(await ask("/echo/api/v3/say/s%65cret-1", admin), [403, "GATEWAY_POLICY_REFUSED"]);
+  assert.deepEqual(await ask("/echo/api/v3/say/other", admin), [200, "a admin"]);
+  const decided = house.lines.filter((l) => l["msg"] === "the policy decided");
+  assert.deepEqual(
+    decided.map((l) => [l["subject"], l["allowed"], l["rule"]]),
+    [
+      ["pump room", true, "pumps"],
+      ["visitor", false, undefined],
+      ["a admin", false, "no secrets"],
+      ["a admin", false, "no secrets"],
+    ],
+  );
+});
+
+test("a policy's patterns match whole segments and whole names, and the first rule that meets decides", () => {
+  const policy = new Policy([
+    { name: "1", effect: "deny", paths: ["/a/{x}/c"], methods: ["GET"] },
+    { name: "2", effect: "allow", paths: ["/a/**"], subjects: ["*-b*d", "root"] },
+  ]);
+  const decide = (path: string, name: string, method = "GET") =>
+    policy.decide({ method, segments: path.slice(1).split("/"), name, scopes: [] });
+  assert.deepEqual(decide("/a/b/c", "root", "HEAD"), { allowed: false, rule: "1" });
+  assert.deepEqual(decide("/a/b/c", "root", "PUT"), { allowed: true, rule: "2" });
+  assert.deepEqual(decide("/a", "x-bcd"), { allowed: true, rule: "2" });
+  assert.deepEqual(decide("/a/b", "x-bc"), { allowed: false, rule: undefined });
+  assert.deepEqual(decide("/a/b", "-bd"), { allowed: true, rule: "2" });
+  assert.equal(decide("/ab", "root"), undefined);
+});
