@@ -87,6 +87,8 @@ const SINGLE = new Set([
 export function readHead(raw: readonly string[], version: string): Head {
   if (raw.length > HEADERS_MAX * 2)
     throw fail(GATEWAY_HEADERS_TOO_LARGE, `the request has ${raw.length / 2} header lines; at most ${HEADERS_MAX}`);
+  // RFC 9112 2.3, 3: the parser takes a start line without a version for one of HTTP/0.9, and one of HTTP/2 for what it knows.
+  if (version !== "1.1" && version !== "1.0") throw refused("the request's version is neither HTTP/1.1 nor HTTP/1.0");
   const single = new Single();
   let passed = "";
   let options: string | undefined;

@@ -42,6 +42,7 @@ function requestOf(
   const request = new Http2ServerRequest(stream, headers, {}, asOne(raw, stream.endAfterHeaders));
   return Object.defineProperties(request, {
     socket: { value: socket },
+    httpVersion: { value: "1.1" },
     complete: { get: () => stream.endAfterHeaders || request.readableEnded || stream.destroyed },
   });
 }

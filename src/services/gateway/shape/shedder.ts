@@ -9,14 +9,14 @@ import type { Step } from "../visit.ts";
 /** How often is looked. */
 const LOOK_MS = 50;
 /** The event loop comes so late, on average: `low` is refused, then `normal`. `high` never is. */
-const LATE_MS = { low: 60, normal: 250 } as const;
+const LATE_MS = { low: 150, normal: 400 } as const;
 /** The heap holds this share of what it may. */
 const FULL = { low: 0.8, normal: 0.9 } as const;
-/** What a look counts in the average. */
-const WEIGHT = 0.3;
+/** What a look counts in the average: trouble is what lasts for seconds, not a moment on a busy machine. */
+const WEIGHT = 0.1;
 
 /** One long halt (a collection of garbage, a disk that hung) counts no more than this. */
-const HALT_MS_MAX = 500;
+const HALT_MS_MAX = 1_000;
 
 const RANK: Readonly<Record<Priority, number>> = { low: 0, normal: 1, high: 2 };
 

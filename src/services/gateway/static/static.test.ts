@@ -166,5 +166,5 @@ test("a concurrency falls where requests take longer than usual, and grows where
   for (let i = 0; i < 20; i++) crowd(40);
   assert.ok(concurrency.limit < 30, String(concurrency.limit));
   assert.equal(concurrency.running, 0);
-  assert.deepEqual([floorOf(0, 0.1), floorOf(100, 0.1), floorOf(0, 0.85), floorOf(300, 0)], [0, 1, 1, 2]);
+  assert.deepEqual([floorOf(0, 0.1), floorOf(200, 0.1), floorOf(0, 0.85), floorOf(500, 0)], [0, 1, 1, 2]);
 });

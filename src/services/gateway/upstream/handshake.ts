@@ -57,7 +57,7 @@ export function readSwitch(socket: Socket, key: string): Promise<Switched> {
           rest: held.subarray(at + 4),
         });
       } catch (error) {
-        reject(error as Error);
+        reject(error);
       }
     };
     socket.on("data", onData).on("error", onEnd).on("close", onEnd);
