@@ -8,6 +8,7 @@ import type { ListenAt } from "../../kernel/serve.ts";
 import { IDENTITY_NOT_READY } from "../../kernel/identity/codes.ts";
 import { type Context, defineService } from "../../kernel/service.ts";
 import { identity as identityContract } from "../identity/api.ts";
+import { bus as busContract } from "../bus/api.ts";
 import { registry as registryContract } from "../registry/api.ts";
 import { gateway } from "./api.ts";
 import { Balancer } from "./upstream/balancer.ts";
@@ -97,6 +98,7 @@ function build(context: GatewayContext, known: Known) {
   const parts: Parts = {
     clock,
     log,
+    bus: context.connect(busContract),
     metrics,
     byToken,
     access: { tokens, wrongTokens },

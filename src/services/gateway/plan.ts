@@ -2,6 +2,7 @@
 import type { Clock } from "../../kernel/clock.ts";
 import type { Log } from "../../kernel/log.ts";
 import { DEFAULT_TIMEOUT_MS, type Route } from "../../kernel/contract.ts";
+import type { Bus } from "../bus/api.ts";
 import { ApiKeys } from "./access/api-keys.ts";
 import { Policy, policed } from "./access/policy.ts";
 import { authorize, type AuthorizeOptions } from "./access/authorize.ts";
@@ -28,6 +29,7 @@ import { Budget } from "./upstream/guards.ts";
 import { HEDGE_RESERVE } from "./upstream/hedge.ts";
 import { keyReader } from "./upstream/key.ts";
 import { shadowed, split } from "./upstream/split.ts";
+import { topics } from "./translate/topics.ts";
 import { websocket } from "./upstream/websocket.ts";
 import { timed } from "./upstream/timed.ts";
 import { TRIES, type Tries, type Upstream } from "./upstream/upstream.ts";
@@ -37,6 +39,7 @@ import { chain, type Handler, type Step, type Visit } from "./visit.ts";
 export interface Parts {
   readonly clock: Clock;
   readonly log: Log;
+  readonly bus: Bus;
   readonly access: AuthorizeOptions;
   readonly byToken: Limiter;
   readonly bodies: TakeInOptions;
@@ -164,6 +167,7 @@ function endOf(parts: Parts, file: RoutesFile, rule: RouteRule): Handler {
       handlerOf: (part) => toTarget(parts, file, rule, { upstream: part.upstream }),
     });
   if (rule.respond) return respond(rule.respond);
+  if (rule.topic) return topics({ bus: parts.bus, settings: rule.topic, pattern: rule.match.path });
   if (rule.redirect) return redirect(rule.redirect, rule.match.path);
   if (rule.files) {
     const depth = rule.match.path.split("/").length - 2;

@@ -8,6 +8,7 @@ import { ComposeSettings, PARTS_MAX } from "./compose.api.ts";
 import { ShapeSettings } from "./shape.api.ts";
 import { FilesSettings, RedirectSettings, RespondSettings } from "./static.api.ts";
 import { WebSocketSettings } from "./websocket.api.ts";
+import { TopicSettings } from "./topic.api.ts";
 import { TrySettings, UpstreamSettings } from "./upstream.api.ts";
 
 export const GATEWAY_ROUTES_INVALID = code(
@@ -78,6 +79,7 @@ export const RouteRule = Type.Object(
     respond: Type.Optional(RespondSettings),
     redirect: Type.Optional(RedirectSettings),
     files: Type.Optional(FilesSettings),
+    topic: Type.Optional(TopicSettings),
     /** A WebSocket to what `to` names. */
     websocket: Type.Optional(WebSocketSettings),
     /** Gets a copy of this share of the requests; its answers are thrown away. */
@@ -163,7 +165,7 @@ export function checkRoutes(value: unknown, file: string): RoutesFile {
   return routes;
 }
 
-const ENDS = ["to", "compose", "respond", "redirect", "files"] as const;
+const ENDS = ["to", "compose", "respond", "redirect", "files", "topic"] as const;
 
 /** Each route has one thing that answers. */
 function checkEnd(rule: RouteRule, where: string): void {

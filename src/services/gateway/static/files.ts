@@ -189,7 +189,8 @@ function part(visit: Visit, file: Opened, headers: string[], range: Range | unde
   // A file that became shorter meanwhile has a length that was promised and does not come.
   stream.on("end", () => (left === 0 ? body.finish() : body.break(new Error("the file became shorter"))));
   stream.on("error", (error) => body.break(error));
-  return { status, headers: all, body };
+  // A client that hangs up half-way leaves no file open.
+  return { status, headers: all, body, done: () => void stream.destroy() };
 }
 
 const squeezeBrotli = promisify(brotliCompress);
