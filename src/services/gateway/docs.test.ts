@@ -14,7 +14,7 @@ const examples = page
   .split("```yaml\n")
   .slice(1)
   .map((part) => part.split("\n```\n"))
-  .map(([yaml = "", after = ""]) => ({ yaml, rows: [...after.split("\n## ", 1)[0].matchAll(ROW)] }));
+  .map(([yaml = "", rest = ""]) => ({ yaml, rows: [...rest.split("\n## ", 1)[0].matchAll(ROW)] }));
 
 let house: GatewayHouse;
 before(async () => {

@@ -79,9 +79,9 @@ test("a body that is posted is a message, and who listens gets it as an event: J
   const [kitchen, cellar] = [await hear("kitchen"), await hear("cellar")];
   assert.match(String(kitchen.response.headers["content-type"]), /^text\/event-stream/);
   // The bus listens a moment after the head has gone out: a message is sent until one is heard.
-  let heard = false;
-  const first = kitchen.next().then((event) => ((heard = true), event));
-  while (!heard) {
+  const heard = new AbortController();
+  const first = kitchen.next().finally(() => heard.abort());
+  while (!heard.signal.aborted) {
     const answer = await say("kitchen", '{"light":true}');
     assert.equal(answer.status, 202, answer.text);
     assert.equal((JSON.parse(answer.body) as { topic: string }).topic, "edgex/telemetry/gateway/kitchen/said");

@@ -104,7 +104,7 @@ function eventsOf(
   messages: AsyncIterator<BusMessage>,
   first: Promise<IteratorResult<BusMessage>>,
   cut: () => void,
-): { readonly body: Answer; stop(): void } {
+): { readonly body: Answer; readonly stop: () => void } {
   let paused: PromiseWithResolvers<void> | undefined;
   const resume = () => {
     paused?.resolve();
@@ -130,7 +130,7 @@ function eventsOf(
   );
   return {
     body,
-    stop() {
+    stop: () => {
       clearInterval(ping);
       resume();
     },
