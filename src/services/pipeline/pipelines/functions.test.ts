@@ -114,7 +114,7 @@ test("Coarsen rounds numbers to a step, and integers towards zero, so that they 
   assert.deepEqual(one(column("Float64", [0.24, 0.26, -3.18159, null, "1.20"]), by(0.1))!.columns[0], [
     0.2,
     0.3,
-    -3.1,
+    -3.2,
     null,
     1.2,
   ]);
