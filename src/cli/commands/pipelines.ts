@@ -20,7 +20,7 @@ into the outbox for its destinations. What is not in one does not leave.
 
   list      list them: where they go, how far they are, what they saved
   show      show one: what each of its functions did, and its definition
-  set       add one, or change it while it runs, from a file (YAML or JSON, - for
+  set       add one, or change it while it runs, from a file (YAML or JSON, - is
             standard input); what it has queued stays
   remove    remove one; what it holds still goes
 

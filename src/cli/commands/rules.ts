@@ -20,7 +20,8 @@ cloud is there or not.
 
   list      list them, and how often each has acted
   show      show one, with its definition
-  set       add one, or change it, from a file (YAML or JSON, - for standard input)
+  set       add one, or change it, from a file (YAML or JSON, - is standard
+            input)
   remove    remove one
 
 A change holds until the config says something else of the rule.

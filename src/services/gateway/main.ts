@@ -103,7 +103,7 @@ function build(context: GatewayContext, known: Known) {
     byToken,
     access: { tokens, wrongTokens },
     bodies: { bytesMax: c.bodyBytesMax, budget: new Budget(c.bodiesBytesMax) },
-    shedder: new Shedder(clock),
+    shedder: new Shedder(),
     filesDirectory: join(context.directory, FILES_DIRECTORY),
     balancer,
     store: new Store(c.cacheBytesMax),

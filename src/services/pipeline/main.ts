@@ -3,6 +3,8 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Static, Type } from "typebox";
 import { type Context, defineService, field } from "../../kernel/service.ts";
+import { bus } from "../bus/api.ts";
+import { coreCommand } from "../core-command/api.ts";
 import { pipeline } from "./api.ts";
 import { Destinations } from "./destinations.ts";
 import { Destinations as DestinationsConfig } from "./destinations/config.ts";
@@ -86,7 +88,12 @@ export const main = defineService({
       destinations.cloud.asked,
       sleep(ASKED_MS_MAX, undefined, { signal, ref: false }).catch(() => undefined),
     ]);
-    const works = openWorks(context, parts);
+    const works = openWorks(context, {
+      bus: context.connect(bus),
+      coreCommand: context.connect(coreCommand),
+      outbox,
+      store,
+    });
     const working = works.run(isAsked);
     return {
       service: makePipeline({

@@ -2,8 +2,8 @@
 import type { Static } from "typebox";
 import { makeCall } from "../../kernel/call.ts";
 import type { Context } from "../../kernel/service.ts";
-import { bus } from "../bus/api.ts";
-import { coreCommand } from "../core-command/api.ts";
+import type { Bus } from "../bus/api.ts";
+import type { CoreCommand } from "../core-command/api.ts";
 import type { Outbox } from "./outbox/outbox.ts";
 import { Catalogue } from "./pipelines/catalogue.ts";
 import { Decoded } from "./pipelines/decoded.ts";
@@ -33,6 +33,13 @@ type WorksContext = Context<{
   readonly destinations: Readonly<Record<string, DestinationForm>>;
 }>;
 
+interface WorksNeeds {
+  readonly bus: Bus;
+  readonly coreCommand: CoreCommand;
+  readonly outbox: Outbox;
+  readonly store: PipelineStore;
+}
+
 /**
  * Makes the pipelines and rules that the config declares and people have set; `run` has them work until the service stops,
  * the pipelines once `isAsked` resolves. PIPELINE_DESTINATION_UNKNOWN, PIPELINE_LOGIC_INVALID, PIPELINE_WINDOW_INVALID,
@@ -40,12 +47,12 @@ type WorksContext = Context<{
  */
 export function openWorks(
   context: WorksContext,
-  { outbox, store }: { readonly outbox: Outbox; readonly store: PipelineStore },
+  { bus, coreCommand, outbox, store }: WorksNeeds,
 ): Works & { run(isAsked: Promise<void>): Promise<void> } {
   const { clock, config, log, stopping: signal, tracer } = context;
   const tables = store.pipelines;
   const parts: Parts = {
-    bus: context.connect(bus),
+    bus,
     outbox,
     tables,
     departures: new Departures(
@@ -71,7 +78,7 @@ export function openWorks(
       log,
     }),
   });
-  const rules = makeRules(context, parts);
+  const rules = makeRules(context, parts, coreCommand);
   return {
     pipelines,
     rules,
@@ -81,13 +88,13 @@ export function openWorks(
   };
 }
 
-function makeRules(context: WorksContext, parts: Parts): Rules {
+function makeRules(context: WorksContext, parts: Parts, coreCommand: CoreCommand): Rules {
   const { config, stopping: signal } = context;
   const { clock, log, tables, tracer } = parts;
   return new Rules({
     parts,
     signal,
-    actions: new Actions({ bus: parts.bus, coreCommand: context.connect(coreCommand), clock, tracer }),
+    actions: new Actions({ bus: parts.bus, coreCommand, clock, tracer }),
     catalogue: new Catalogue({
       kind: "rule",
       schema: RuleDefinition,

@@ -13,6 +13,16 @@ export interface Asked {
   readonly precondition: boolean;
 }
 
+/** As if nothing were said: what the gateway asks for itself. */
+export const NOTHING_ASKED: Asked = {
+  directives: new Map(),
+  range: undefined,
+  ifRange: undefined,
+  ifNoneMatch: undefined,
+  ifModifiedSince: undefined,
+  precondition: false,
+};
+
 /** Reads it. */
 export function readAsked(visit: Visit): Asked {
   const { rawHeaders } = visit.request;

@@ -9,12 +9,13 @@ import type { CacheSettings } from "../cache.api.ts";
 import type { Metrics } from "../metrics.ts";
 import { Answer } from "../upstream/answer.ts";
 import { drop, type Handler, type Reply, type Step, type Visit } from "../visit.ts";
-import { type Asked, readAsked } from "./asked.ts";
+import { type Asked, NOTHING_ASKED, readAsked } from "./asked.ts";
 import { readSeconds } from "./directives.ts";
 import { Entry, fieldOf, type Times } from "./entry.ts";
 import { mayKeep, variedBy } from "./keeping.ts";
+import { keyOf } from "./key.ts";
 import { serve } from "./serve.ts";
-import { keyOf, type Store } from "./store.ts";
+import type { Store } from "./store.ts";
 import { tee } from "./tee.ts";
 
 export interface CachedOptions {
@@ -280,15 +281,6 @@ class RouteCache {
     else entry.expire();
   }
 }
-
-const NOTHING_ASKED: Asked = {
-  directives: new Map(),
-  range: undefined,
-  ifRange: undefined,
-  ifNoneMatch: undefined,
-  ifModifiedSince: undefined,
-  precondition: false,
-};
 
 /** The client's own conditions and ranges are answered from what is kept. */
 const CONDITIONS = /^(?:if-none-match|if-modified-since|range|if-range): [^\r]*\r\n/gm;

@@ -4,7 +4,8 @@ import type { Reply, Step, Visit } from "../visit.ts";
 import type { Asked } from "./asked.ts";
 import { fieldOf, judge } from "./entry.ts";
 import { readNames } from "./directives.ts";
-import { keyOf, type Store, variantOf } from "./store.ts";
+import { keyOf, variantOf } from "./key.ts";
+import type { Store } from "./store.ts";
 
 export interface Kept {
   readonly visit: Visit;

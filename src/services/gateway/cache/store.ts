@@ -1,6 +1,7 @@
 /** Keeps entries by key and variant, in so many bytes; at the limit those longest unused go. */
 import type { Visit } from "../visit.ts";
 import type { Entry } from "./entry.ts";
+import { variantOf } from "./key.ts";
 
 /** Variants of one URL; at the limit the oldest goes. */
 const VARIANTS_MAX = 16;
@@ -75,18 +76,3 @@ export class Store {
 /** RFC 9111 4.1: every header that Vary names is the same. */
 const isVariant = (entry: Entry, visit: Visit): boolean =>
   entry.varied.every(([name, value]) => variantOf(visit, name) === value);
-
-/** A header's value in one spelling: spaces around commas say nothing, and languages and codings have no case. */
-export function variantOf(visit: Visit, name: string): string {
-  const value = visit.header(name);
-  if (value === undefined) return "";
-  const list = value
-    .split(",")
-    .map((item) => item.trim())
-    .join(",");
-  return name === "accept-language" || name === "accept-encoding" ? list.toLowerCase() : ` ${list}`;
-}
-
-/** The key of what is kept for a URL; for each person where `per` is `subject`. */
-export const keyOf = (visit: Visit, url: string, per: string): string =>
-  `${per === "subject" ? (visit.verdict?.header ?? "") : ""} ${visit.host} ${url}`;

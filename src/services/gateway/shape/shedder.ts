@@ -1,6 +1,5 @@
 /** Refuses requests by priority while the event loop is late or the heap is nearly full: what is left is done in time. */
 import { getHeapStatistics } from "node:v8";
-import type { Clock } from "../../../kernel/clock.ts";
 import { fail } from "../../../kernel/error.ts";
 import { GATEWAY_BUSY } from "../api.ts";
 import type { Priority } from "../shape.api.ts";
@@ -21,17 +20,15 @@ const HALT_MS_MAX = 1_000;
 const RANK: Readonly<Record<Priority, number>> = { low: 0, normal: 1, high: 2 };
 
 export class Shedder {
-  readonly #clock: Clock;
   readonly #timer: NodeJS.Timeout;
-  #lookedMs: number;
+  /** Of the process itself: a clock that is turned says nothing of how late its event loop is. */
+  #lookedMs = performance.now();
   #lateMs = 0;
   /** Requests of a lower rank are refused. */
   #floor = 0;
   shed = 0;
 
-  constructor(clock: Clock) {
-    this.#clock = clock;
-    this.#lookedMs = clock.monotonicMs();
+  constructor() {
     this.#timer = setInterval(() => this.#look(), LOOK_MS).unref();
   }
 
@@ -53,7 +50,7 @@ export class Shedder {
   }
 
   #look(): void {
-    const nowMs = this.#clock.monotonicMs();
+    const nowMs = performance.now();
     const lateMs = Math.min(HALT_MS_MAX, Math.max(0, nowMs - this.#lookedMs - LOOK_MS));
     this.#lookedMs = nowMs;
     this.#lateMs += (lateMs - this.#lateMs) * WEIGHT;

@@ -5,14 +5,15 @@
  */
 import { makeCall } from "../../../kernel/call.ts";
 import { asFailure } from "../../../kernel/error.ts";
-import { sliceBlock } from "../../../kernel/events/blocks.ts";
 import { decodeBlocks } from "../../../kernel/events/codec.ts";
 import type { Block } from "../../../kernel/events/model.ts";
 import type { BusRecord, FollowItem } from "../../bus/api.ts";
-import { makeBatches, valuesOf } from "../batch.ts";
+import { valuesOf } from "../batch.ts";
 import { Chain } from "./chain.ts";
+import { Checkpoints, type Moment } from "./checkpoints.ts";
 import { batchLimitsOf, type PipelineDefinition } from "./definition.ts";
 import { Gathered } from "./gathered.ts";
+import { eventsIn, Given } from "./given.ts";
 import type { Parts } from "./parts.ts";
 import { queueBatches } from "./queueing.ts";
 import type { Mark } from "./tables.ts";
@@ -21,14 +22,10 @@ export const FOLLOWER = "pipeline";
 const ITEM_BYTES_MAX = 512 * 1024;
 /** Functions are told the time so often. */
 const TICK_EVERY_MS = 1_000;
-/** What the functions remember goes to the disk so often, and less often where that takes over 2% of the time. */
-const CHECKPOINT_EVERY_MS = 1_000;
-const CHECKPOINT_COST_SHARE = 50;
 
 /** What goes to the outbox as one. */
-interface Cut extends Mark {
+interface Cut extends Moment {
   readonly gathered: Gathered;
-  readonly state: readonly unknown[] | undefined;
 }
 
 export class Following {
@@ -41,9 +38,8 @@ export class Following {
   readonly #ending = new AbortController();
   #gathered = new Gathered();
   #through = 0;
-  #emitted = 0;
-  /** Events to come that the outbox has already; and all of what comes up to this position. */
-  #drop = 0;
+  readonly #given = new Given();
+  /** The outbox has all of what comes up to this position. */
   #dropThrough = 0;
   /** Before the functions have seen what is on the bus, it is too early to tell them the time. */
   #isLive = false;
@@ -53,8 +49,7 @@ export class Following {
   #flushing: Promise<void> = Promise.resolve();
   readonly #onTheirWay = new Set<Gathered>();
   #flushTimer: NodeJS.Timeout | undefined;
-  #checkpointMs: number;
-  #checkpointCostMs = 0;
+  readonly #checkpoints: Checkpoints;
   /** All of it up to here is in the outbox, or never will be. */
   #followed: Mark = { position: 0, emitted: 0 };
   /** What the disk knows: from here on the bus is needed. */
@@ -67,7 +62,8 @@ export class Following {
     this.#definition = definition;
     this.#limits = batchLimitsOf(definition.functions);
     this.chain = new Chain(definition.functions, { pipeline: name, pseudonymKey: parts.pseudonymKey });
-    this.#checkpointMs = this.#takenMs = parts.clock.monotonicMs();
+    this.#checkpoints = new Checkpoints(parts, name, this.#limits.events);
+    this.#takenMs = parts.clock.monotonicMs();
   }
 
   /** Position of the bus from which on this pipeline needs it. */
@@ -124,14 +120,14 @@ export class Following {
     const start = this.chain.isStateful ? kept : ahead;
     if (this.chain.isStateful) {
       if (kept.state) this.chain.load(kept.state);
-      this.#drop = ahead.emitted - kept.emitted;
+      this.#given.drop = ahead.emitted - kept.emitted;
       // The cloud has told the position, and not how many events that are.
       if (queued && queued.emitted === undefined) this.#dropThrough = queued.through;
     }
     this.#followed = { position: start.position, emitted: start.emitted };
     this.#through = this.#safe = start.position;
     this.#noted = kept.position;
-    this.#emitted = start.emitted;
+    this.#given.events = start.emitted;
     const hasPending = isAhead || queued?.emitted === kept.emitted;
     this.#resume(
       kept.pending.flatMap((bytes) => decodeBlocks(bytes)),
@@ -142,13 +138,8 @@ export class Following {
 
   /** Gathers the last of what was given before the checkpoint, as far as the outbox has not got it. */
   #resume(pending: readonly Block[], missing: number): void {
-    const events = eventsIn(pending);
-    this.#emitted -= events;
-    this.#followed = { ...this.#followed, emitted: this.#emitted };
-    const drop = this.#drop;
-    this.#drop = Math.max(0, events - Math.max(0, missing));
-    this.#emit(pending, 0);
-    this.#drop = drop;
+    this.#followed = { ...this.#followed, emitted: this.#given.events - eventsIn(pending) };
+    this.#gathered.add(this.#given.again(pending, missing), 0, this.#p.clock.monotonicMs());
     if (this.#gathered.events > 0) this.#flushSoon();
   }
 
@@ -176,9 +167,9 @@ export class Following {
       { followed: this.#through, position, pipeline: this.#name },
       "the bus has begun anew, behind what was followed of it; it is followed from there",
     );
-    this.#drop = this.#dropThrough = 0;
+    this.#given.drop = this.#dropThrough = 0;
     this.#through = position;
-    this.#checkpoint({ position, emitted: this.#emitted, state: this.#stateNow() });
+    this.#checkpoint({ position, emitted: this.#given.events, state: this.#stateNow() });
   }
 
   /** Takes a record through the functions; what is gathered goes first where both are too much. */
@@ -196,21 +187,13 @@ export class Following {
     if (this.#gathered.events > 0 && this.#gathered.isFull(this.#limits.events, values, payload.length))
       await this.#flush();
     const given = this.chain.push(blocks);
-    if (position <= this.#dropThrough) this.#drop = Math.max(this.#drop, eventsIn(given));
+    if (position <= this.#dropThrough) this.#given.drop = Math.max(this.#given.drop, eventsIn(given));
     this.#emit(given, Math.round((payload.length * valuesIn(given)) / Math.max(1, values)));
   }
 
   /** Gathers what the functions gave, but for what the outbox has of it. */
   #emit(blocks: readonly Block[], bytes: number): void {
-    const fresh: Block[] = [];
-    for (const block of blocks) {
-      const events = block.sequences.length;
-      const known = Math.min(events, this.#drop);
-      this.#drop -= known;
-      this.#emitted += events;
-      if (known < events) fresh.push(known === 0 ? block : sliceBlock(block, known, events));
-    }
-    this.#gathered.add(fresh, bytes, this.#p.clock.monotonicMs());
+    this.#gathered.add(this.#given.fresh(blocks), bytes, this.#p.clock.monotonicMs());
   }
 
   #flushSoon(): void {
@@ -231,18 +214,18 @@ export class Following {
     const nowMs = this.#p.clock.monotonicMs();
     // When nothing has come for a while, there is nothing.
     this.#isLive ||= nowMs - this.#takenMs >= TICK_EVERY_MS;
-    if (!this.#isLive || this.#drop > 0 || !this.#isCheckpointDue()) return;
+    if (!this.#isLive || this.#given.drop > 0 || !this.#isCheckpointDue()) return;
     const due = this.chain.tick(BigInt(Math.round(nowMs * 1e6)));
     if (!due) return;
     this.#emit(due, 0);
-    this.#checkpoint({ position: this.#through, emitted: this.#emitted, state: this.#stateNow() });
+    this.#checkpoint({ position: this.#through, emitted: this.#given.events, state: this.#stateNow() });
     this.#flushSoon();
   }
 
   /** Has the functions give all that they hold, for good: what comes from here on is the matter of another definition. */
   async finish(next: PipelineDefinition): Promise<void> {
     this.#emit(this.chain.flush(), 0);
-    this.#checkpoint({ position: this.#through, emitted: this.#emitted, state: undefined }, next);
+    this.#checkpoint({ position: this.#through, emitted: this.#given.events, state: undefined }, next);
     await this.#flush();
   }
 
@@ -252,7 +235,7 @@ export class Following {
     this.#flushTimer = undefined;
     const gathered = this.#gathered;
     const state = this.#isCheckpointDue() ? this.#stateNow() : undefined;
-    const cut = { gathered, position: this.#through, emitted: this.#emitted, state };
+    const cut = { gathered, position: this.#through, emitted: this.#given.events, state };
     this.#gathered = new Gathered();
     this.#onTheirWay.add(gathered);
     this.#flushing = this.#reach(this.#flushing, cut);
@@ -282,25 +265,18 @@ export class Following {
   }
 
   #isCheckpointDue(): boolean {
-    const everyMs = Math.max(CHECKPOINT_EVERY_MS, this.#checkpointCostMs * CHECKPOINT_COST_SHARE);
-    return this.chain.isStateful && this.#p.clock.monotonicMs() - this.#checkpointMs >= everyMs;
+    return this.chain.isStateful && this.#checkpoints.isDue;
   }
 
   /** Keeps how things are now, with all that is not in the outbox yet. */
-  #checkpoint(now: Omit<Cut, "gathered">, next = this.#definition): void {
+  #checkpoint(now: Moment, next = this.#definition): void {
     const blocks = [...this.#onTheirWay, this.#gathered].flatMap((gathered) => gathered.blocks);
     this.#keep(now, blocks, next);
   }
 
-  #keep({ position, emitted, state }: Omit<Cut, "gathered">, blocks: readonly Block[], next = this.#definition): void {
-    const { clock, departures, tables } = this.#p;
-    const startMs = clock.monotonicMs();
-    const pending = makeBatches(blocks, this.#limits.events, () => undefined).map((batch) => batch.blocks);
-    const definition = JSON.stringify(next);
-    tables.save(this.#name, { position, emitted, definition, state, pending }, departures.of(this.#name));
-    this.#checkpointMs = clock.monotonicMs();
-    this.#checkpointCostMs = this.#checkpointMs - startMs;
-    this.#safe = this.#noted = position;
+  #keep(now: Moment, blocks: readonly Block[], next = this.#definition): void {
+    this.#checkpoints.keep(now, blocks, next);
+    this.#safe = this.#noted = now.position;
   }
 
   /** Sees to it that the disk knows how far this is, before the bus may drop what is behind. */
@@ -321,4 +297,3 @@ export class Following {
 }
 
 const valuesIn = (blocks: readonly Block[]): number => blocks.reduce((sum, block) => sum + valuesOf(block), 0);
-const eventsIn = (blocks: readonly Block[]): number => blocks.reduce((sum, block) => sum + block.sequences.length, 0);
