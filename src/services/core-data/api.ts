@@ -2,10 +2,11 @@
 import { contract, type Service } from "../../kernel/contract.ts";
 import { eventOperations } from "./event.api.ts";
 import { readingOperations } from "./reading.api.ts";
+import { retentionOperations } from "./retention.api.ts";
 
 export const coreData = contract(
   "core-data",
-  { ...eventOperations, ...readingOperations },
+  { ...eventOperations, ...readingOperations, ...retentionOperations },
   { edgex: true, edgexPort: 59_880 },
 );
 export type CoreData = Service<typeof coreData>;

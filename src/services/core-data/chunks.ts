@@ -16,13 +16,13 @@ const CHUNK_ROWS_MAX = 4_096;
 const OPEN_BYTES_MAX = 256 * 1024;
 /** So many open chunks of a series are joined into one. */
 const OPEN_CHUNKS_MAX = 8;
-/** What is open for so long is sealed, however few rows it has: a chunk goes whole when it is too old. */
-const OPEN_SECONDS_MAX = 86_400;
 
 /** When a chunk's first and last event were kept, in seconds of the retention clock. */
 interface Age {
   readonly since: number;
   readonly kept: number;
+  /** The columns that retention has emptied. */
+  readonly thinned?: string;
 }
 
 interface Meta extends Age {
@@ -38,7 +38,7 @@ export const chunkRows = ({ series }: SeriesEntry): number =>
 
 export class ChunkWriter {
   readonly #series: SeriesBook;
-  readonly #insert: Statement<never, (number | bigint | Uint8Array)[]>;
+  readonly #insert: Statement<never, (number | bigint | string | Uint8Array)[]>;
   readonly #open: Statement<{ id: number; blocks: Uint8Array }, [number, number, number]>;
   readonly #drop: Statement<never, [number]>;
   readonly #meta: Statement<Meta, [number]>;
@@ -53,13 +53,13 @@ export class ChunkWriter {
     this.#series = series;
     this.#insert = db.prepare(
       `INSERT INTO chunk (id, series, publisher, epoch, first_sequence, last_sequence, min_origin, max_origin,
-        rows, readings, sealed, since, kept, blocks) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+        rows, readings, sealed, since, kept, thinned, blocks) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
     );
     this.#open = db.prepare(
       "SELECT id, blocks FROM chunk WHERE series = ? AND publisher = ? AND epoch = ? AND sealed = 0 ORDER BY id",
     );
     this.#drop = db.prepare("DELETE FROM chunk WHERE id = ?");
-    this.#meta = db.prepare("SELECT series, rows, readings, sealed, since, kept FROM chunk WHERE id = ?");
+    this.#meta = db.prepare("SELECT series, rows, readings, sealed, since, kept, thinned FROM chunk WHERE id = ?");
     this.#totals = db.prepare("SELECT series, sum(rows) AS rows, sum(readings) AS readings FROM chunk GROUP BY series");
     this.#openTotals = db.prepare(
       `SELECT series, publisher, epoch, sum(rows) AS rows, sum(length(blocks)) AS bytes, count(*) AS chunks,
@@ -89,15 +89,16 @@ export class ChunkWriter {
     const isEnough =
       open.rows + block.sequences.length >= chunkRows(entry) ||
       open.bytes >= OPEN_BYTES_MAX ||
-      seconds - open.since >= OPEN_SECONDS_MAX;
+      seconds - open.since >= entry.openSecondsMax;
     if (isEnough || open.chunks + 1 >= OPEN_CHUNKS_MAX) this.#join(entry, key, [block], isEnough, seconds);
     else this.#put(entry, block, false, { since: seconds, kept: seconds });
   }
 
-  /** Puts what stays of a chunk in its place. */
-  rewrite(id: number, after: readonly Block[]): void {
-    const meta = this.#meta.get(id);
-    if (!meta) return;
+  /** Puts what stays of a chunk in its place; `thinned` where other columns are empty in it now. */
+  rewrite(id: number, after: readonly Block[], thinned?: string): void {
+    const known = this.#meta.get(id);
+    if (!known) return;
+    const meta = thinned === undefined ? known : { ...known, thinned };
     this.drop(id);
     let next: number | undefined = id;
     for (const block of after) {
@@ -159,7 +160,7 @@ export class ChunkWriter {
     const number = this.#series.publisherNumber(publisher.name);
     const [first, last] = [sequences[0], sequences.at(-1)!];
     const where = [this.#series.numberOf(entry), number, publisher.epoch, first, last];
-    const counts = [sequences.length, readings, sealed ? 1 : 0, age.since, age.kept];
+    const counts = [sequences.length, readings, sealed ? 1 : 0, age.since, age.kept, age.thinned ?? ""];
     this.#insert.run(id ?? this.#nextId++, ...where, min, max, ...counts, bytes);
     entry.rows += sequences.length;
     entry.readings += readings;

@@ -2,27 +2,31 @@
 import { join } from "node:path";
 import { Type } from "typebox";
 import { healthAfterDamage } from "../../kernel/database-errors.ts";
+import { RetentionClock } from "../../kernel/retention-clock.ts";
 import { defineService, field } from "../../kernel/service.ts";
 import { bus } from "../bus/api.ts";
+import { coreMetadata } from "../core-metadata/api.ts";
 import { coreData } from "./api.ts";
 import { ChunkIndex } from "./chunk-index.ts";
 import { Follower } from "./follow.ts";
+import { Holdings } from "./holdings.ts";
 import { EventQuery } from "./query.ts";
 import { Remover } from "./remove.ts";
-import { RetentionClock } from "../../kernel/retention-clock.ts";
+import { Retainer } from "./retain.ts";
+import { KeepHours, Retention, RetentionRules } from "./retention.ts";
 import { makeCoreData } from "./service.ts";
 import { EventStore } from "./store.ts";
+import { Wishes } from "./wishes.ts";
 
 const RETAIN_EVERY_MS = 60_000;
-const MS_PER_HOUR = 3_600_000;
 
 export const main = defineService({
   contract: coreData,
   config: Type.Object(
     {
-      keepHours: field(Type.Integer({ minimum: 1, maximum: 876_000 }), {
+      keepHours: field(KeepHours, {
         description:
-          "Hours that events are kept at the edge, from when they came; a clock that jumps makes none too old.",
+          "Hours that readings are kept at the edge, from when they came, unless a rule of `retention` or the device's AutoEvent says otherwise; a clock that jumps makes none too old.",
         default: 720,
         example: 168,
       }),
@@ -31,10 +35,16 @@ export const main = defineService({
         default: 1_073_741_824,
         example: 268_435_456,
       }),
+      retention: field(RetentionRules, {
+        description:
+          "How long the readings of some devices and resources are kept; the first rule that fits a reading counts (docs/retention.md).",
+        default: [],
+        example: [{ devices: "pump-*", resources: "Vibration*", keepHours: 24 }],
+      }),
     },
     { additionalProperties: false },
   ),
-  needs: ["bus"],
+  needs: ["bus", "core-metadata"],
   stateful: true,
   async start(context) {
     const { clock, config, log, node, stopping, tracer } = context;
@@ -47,16 +57,24 @@ export const main = defineService({
     const follower = new Follower({ bus: busClient, store, retentionClock, clock, log, tracer, signal: stopping });
     const { settle } = follower;
     const remover = new Remover({ store, chunks, query, settle });
+    const { keepHours, sizeBytesMax } = config;
+    const retention = new Retention({ rules: config.retention, keepHours });
+    const retainer = new Retainer({ store, chunks, retention, sizeBytesMax, settle });
+    const holdings = new Holdings({ store, retention, sizeBytesMax, settle, nowMs: () => retentionClock.nowMs() });
+    const metadata = context.connect(coreMetadata);
+    const wishes = new Wishes({ metadata, retention, clock, log, signal: stopping });
     let retaining = Promise.resolve();
     const retain = () => {
-      const limits = { ageMsMax: config.keepHours * MS_PER_HOUR, sizeBytesMax: config.sizeBytesMax };
-      retaining = remover
-        .retain(limits, retentionClock.nowMs())
+      retaining = retaining
+        .then(async () => {
+          const isInformed = await wishes.read();
+          if (!stopping.aborted) await retainer.retain(retentionClock.nowMs(), isInformed);
+        })
         .catch((error: unknown) => log.error({ err: error }, "old events could not be removed"));
     };
     const timer = setInterval(retain, RETAIN_EVERY_MS).unref();
     return {
-      service: makeCoreData({ query, remover, bus: busClient, clock, log }),
+      service: makeCoreData({ query, remover, holdings, bus: busClient, clock, log }),
       health: () => healthAfterDamage(store.replaced, "of older events, those are here that the bus still had"),
       async stop() {
         clearInterval(timer);

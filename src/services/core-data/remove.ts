@@ -1,20 +1,10 @@
-/** Takes kept events away: one, a device's, old ones; in slices, so that neither readers nor the bus wait for long. */
+/** Takes kept events away: one, a device's, those before a time; in slices, so that neither readers nor the bus wait for long. */
 import { setImmediate } from "node:timers/promises";
 import type { ChunkIndex } from "./chunk-index.ts";
 import type { EventQuery } from "./query.ts";
 import { keepRows } from "./rows.ts";
+import { inSlices, SLICE_CHUNKS } from "./slices.ts";
 import type { EventStore } from "./store.ts";
-
-/** Chunks that one transaction takes away. */
-const SLICE_CHUNKS = 128;
-/** Free pages that stay in the file (4 MiB), to be written to again, and what is given back to the disk after a slice. */
-const FREE_PAGES = 1_024;
-const SHRINK_PAGES = 2_048;
-
-export interface Limits {
-  readonly ageMsMax: number;
-  readonly sizeBytesMax: number;
-}
 
 export interface RemoverParts {
   readonly store: EventStore;
@@ -63,7 +53,7 @@ export class Remover {
     );
     // The open ones at once: in the next turn they may be joined with what comes later.
     store.drop(series.flatMap((id) => open.all(id).map((row) => row.id)));
-    for (const id of series) await this.#slices(() => sealed.all(id, last).map((row) => row.id));
+    for (const id of series) await inSlices(store, () => sealed.all(id, last).map((row) => row.id));
   }
 
   /** Removes events whose origin is before a time. */
@@ -75,7 +65,7 @@ export class Remover {
     const whole = store.prepared<{ id: number }>(
       `SELECT id FROM chunk WHERE max_origin < ? AND sealed = 1 LIMIT ${SLICE_CHUNKS}`,
     );
-    await this.#slices(() => whole.all(origin).map((row) => row.id));
+    await inSlices(store, () => whole.all(origin).map((row) => row.id));
     const cut = store.prepared<{ id: number }>(
       "SELECT id FROM chunk WHERE max_origin >= ? AND min_origin < ? AND sealed = 1",
     );
@@ -92,39 +82,5 @@ export class Remover {
     const stays = blocks.map((block) => keepRows(block, (row) => block.origins[row] >= origin));
     store.rewrite(id, gone, stays);
     chunks.forget();
-  }
-
-  /**
-   * Keeps within age and size: chunks go whole, those first that were kept first. Age counts from when an event was kept,
-   * by the retention clock, whatever its origin says: a series of last year that is sent today stays as long as any other.
-   */
-  async retain({ ageMsMax, sizeBytesMax }: Limits, retentionMs: number): Promise<void> {
-    const { store, settle } = this.#parts;
-    settle();
-    const before = Math.floor((retentionMs - ageMsMax) / 1000);
-    const oldest = store.prepared<{ id: number; kept: number; bytes: number }>(
-      `SELECT id, kept, length(blocks) AS bytes FROM chunk ORDER BY id LIMIT ${SLICE_CHUNKS}`,
-    );
-    await this.#slices(() => {
-      let over = store.sizeBytes - sizeBytesMax;
-      const ids: number[] = [];
-      for (const { id, kept, bytes } of oldest.all()) {
-        // Of two chunks the later one was kept later, or at the same time.
-        if (kept >= before && over <= 0) break;
-        over -= bytes;
-        ids.push(id);
-      }
-      return ids;
-    });
-    if (store.tail.rows === 0) store.series.forgetEmpty();
-  }
-
-  async #slices(next: () => number[]): Promise<void> {
-    const { store } = this.#parts;
-    for (let ids = next(); ids.length > 0; ids = next()) {
-      store.drop(ids);
-      store.shrink(FREE_PAGES, SHRINK_PAGES);
-      await setImmediate();
-    }
   }
 }

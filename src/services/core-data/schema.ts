@@ -18,3 +18,10 @@ export const SCHEMA = `
   -- Ids that strangers chose. Those of our own services are derived from publisher, epoch and sequence.
   CREATE TABLE foreign_id (id PRIMARY KEY, publisher INTEGER NOT NULL, epoch INTEGER NOT NULL, sequence INTEGER NOT NULL) WITHOUT ROWID;
 `;
+
+/** Version 2: what retention has emptied of a chunk, and an index by which what is too old is found. */
+export const SCHEMA_RETENTION = `
+  -- The columns that retention has emptied, by number: "0,3".
+  ALTER TABLE chunk ADD COLUMN thinned TEXT NOT NULL DEFAULT '';
+  CREATE INDEX chunk_kept ON chunk (series, kept, id, rows, thinned);
+`;

@@ -14,8 +14,13 @@ export interface OpenChunks {
   since: number;
 }
 
+/** What is open for so long is sealed, however few rows it has: a chunk goes whole when it is too old. */
+export const OPEN_SECONDS_MAX = 86_400;
+
 export interface SeriesEntry {
   readonly series: Series;
+  /** Sooner than after OPEN_SECONDS_MAX where it is kept for a short time only. */
+  openSecondsMax: number;
   /** Undefined until it is first written. */
   id: number | undefined;
   /** In written chunks. */
@@ -64,7 +69,8 @@ export class SeriesBook {
     const key = seriesKey(series);
     const known = this.#byContent.get(key);
     if (known) return known;
-    const entry: SeriesEntry = { series, id: undefined, rows: 0, readings: 0, open: new Map() };
+    const openSecondsMax = OPEN_SECONDS_MAX;
+    const entry: SeriesEntry = { series, openSecondsMax, id: undefined, rows: 0, readings: 0, open: new Map() };
     this.#byContent.set(key, entry);
     const ofDevice = this.#byDevice.get(series.deviceName);
     if (ofDevice) ofDevice.push(entry);

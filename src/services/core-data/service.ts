@@ -9,13 +9,16 @@ import type { Log } from "../../kernel/log.ts";
 import type { Bus } from "../bus/api.ts";
 import type { CoreData } from "./api.ts";
 import { DATA_EVENT_DUPLICATE, DATA_EVENT_MISMATCHED, DATA_EVENT_UNKNOWN, DATA_TIME_INVALID } from "./codes.ts";
+import type { Holdings } from "./holdings.ts";
 import type { EventQuery } from "./query.ts";
+import type { readingOperations } from "./reading.api.ts";
 import type { Remover } from "./remove.ts";
 import type { Selection } from "./selection.ts";
 
 interface Needs {
   readonly query: EventQuery;
   readonly remover: Remover;
+  readonly holdings: Holdings;
   readonly bus: Bus;
   readonly clock: Clock;
   readonly log: Log;
@@ -33,12 +36,14 @@ export const makeCoreData = (needs: Needs): CoreData => ({
   ...eventQuestions(needs),
   ...readingQuestions(needs),
   ...removal(needs),
+  retention: async ({ device, ...page }) =>
+    needs.holdings.list({ ...(device === undefined ? {} : { device }), ...pageOf(page) }),
 });
 
 /** As EdgeX checks it: in lower case, of any version. */
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
-const pageOf = ({ offset, limit }: Paged) => ({
+const pageOf = ({ offset, limit }: Omit<Paged, "numeric">) => ({
   offset: Math.max(0, offset),
   limit: limit === -1 ? MAX_RESULT_COUNT : limit,
 });
@@ -92,9 +97,7 @@ function eventQuestions({ query }: Needs): Pick<CoreData, EventQuestion> {
   };
 }
 
-function readingQuestions({
-  query,
-}: Needs): Omit<CoreData, EventQuestion | "addEvent" | keyof ReturnType<typeof removal>> {
+function readingQuestions({ query }: Needs): Pick<CoreData, keyof typeof readingOperations> {
   const list = async (selection: Selection, paged: Paged) => {
     const { totalCount, readings } = query.readings(selection, pageOf(paged));
     if (paged.numeric) asNumbers(readings);

@@ -11,7 +11,7 @@ import type { Block, Resource } from "../../kernel/events/model.ts";
 import type { Log } from "../../kernel/log.ts";
 import { ChunkWriter } from "./chunks.ts";
 import { ForeignIds } from "./foreign-ids.ts";
-import { SCHEMA } from "./schema.ts";
+import { SCHEMA, SCHEMA_RETENTION } from "./schema.ts";
 import { SeriesBook } from "./series.ts";
 import { Tail } from "./tail.ts";
 
@@ -153,13 +153,13 @@ export class EventStore {
     return row ? decodeBlocks(row.blocks, wanted) : [];
   }
 
-  /** Puts what stays of a chunk in its place; no rows drop it. */
-  rewrite(id: number, before: readonly Block[], after: readonly Block[]): void {
+  /** Puts what stays of a chunk in its place; no rows drop it. `thinned`: columns that are empty in it for good now. */
+  rewrite(id: number, before: readonly Block[], after: readonly Block[], thinned?: string): void {
     this.#durably(() => {
       this.foreignIds.forget(before);
       for (const block of after)
         if (block.extras.size > 0) this.foreignIds.write(block, this.series.publisherNumber(block.publisher.name));
-      this.#opened.chunks.rewrite(id, after);
+      this.#opened.chunks.rewrite(id, after, thinned);
     });
   }
 
@@ -226,7 +226,7 @@ const isDamage = (error: unknown): boolean => error instanceof Failure && error.
 
 function openAll(options: StoreOptions): Opened {
   for (let tries = 1; ; tries++) {
-    const db = openDatabase({ ...options, schema: { version: 1, migrations: [SCHEMA] } });
+    const db = openDatabase({ ...options, schema: { version: 2, migrations: [SCHEMA, SCHEMA_RETENTION] } });
     try {
       const series = new SeriesBook(db, options.node);
       const foreignIds = new ForeignIds(db, series);

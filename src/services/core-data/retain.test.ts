@@ -6,11 +6,12 @@ import type { Block } from "../../kernel/events/model.ts";
 import { makeLog } from "../../kernel/log.ts";
 import { ChunkIndex } from "./chunk-index.ts";
 import { EventQuery } from "./query.ts";
-import { Remover } from "./remove.ts";
+import { Retainer } from "./retain.ts";
+import { Retention } from "./retention.ts";
 import { RetentionClock } from "../../kernel/retention-clock.ts";
 import { EventStore } from "./store.ts";
 
-const HOUR_MS = 3_500_000;
+const HOUR_MS = 3_600_000;
 const LARGE = 2 ** 40;
 
 function open(directory: string, clock: SetClock) {
@@ -20,14 +21,15 @@ function open(directory: string, clock: SetClock) {
   const query = new EventQuery(store, chunks);
   const retention = new RetentionClock(clock, store.state("retentionMs"));
   const settle = () => store.settle(retention.nowMs());
-  const remover = new Remover({ store, chunks, query, settle });
   return {
     store,
     count: () => query.count({}, "events"),
     oldest: () => query.events({}, { offset: query.count({}, "events") - 1, limit: 1 }).events[0].origin,
     newest: () => query.events({}, { offset: 0, limit: 1 }).events[0].origin,
-    retain: (hours: number, sizeBytesMax = LARGE) =>
-      remover.retain({ ageMsMax: hours * HOUR_MS, sizeBytesMax }, retention.nowMs()),
+    retain: (keepHours: number, sizeBytesMax = LARGE) => {
+      const parts = { store, chunks, settle, sizeBytesMax, retention: new Retention({ rules: [], keepHours }) };
+      return new Retainer(parts).retain(retention.nowMs());
+    },
     add(rows: number, from: number, value: () => number = () => 1, device = "d1") {
       const numbers = Array.from({ length: rows }, (_, i) => from + i);
       const block: Block = {
