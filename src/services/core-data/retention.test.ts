@@ -210,7 +210,9 @@ test("what devices want is read from core-metadata, and told with what is kept",
     { body: [{ service: { name: "device-x", baseAddress: "http://x", adminState: "UNLOCKED" } }] },
     callOf(),
   );
-  await metadata.addProfiles({ body: [{ profile: { name: "P" } }] }, callOf());
+  const properties = { valueType: "Int8" as const, readWrite: "R" };
+  const profile = { name: "P", deviceResources: [{ name: "all", properties }] };
+  await metadata.addProfiles({ body: [{ profile }] }, callOf());
   const added = await metadata.addDevices({ body: [{ device }], bypassValidation: true, force: false }, callOf());
   assert.deepEqual(
     added?.map(({ statusCode, message }) => [statusCode, message]),
