@@ -6,7 +6,8 @@ import { decodeBlocks, encodeBlocks, headOfBlocks } from "../../kernel/events/co
 import type { Journal, JournalRecord } from "../../kernel/journal/journal.ts";
 import type { BusRecord, FollowItem } from "./api.ts";
 import { KIND } from "./records.ts";
-import { eventTopic, isEventTopic } from "./topics.ts";
+import { eventTopic } from "../../kernel/event-topic.ts";
+import { isEventTopic } from "./topics.ts";
 
 /** What one item holds unless the follower asks for less (or more, up to the frame's limit). */
 const ITEM_BYTES_DEFAULT = 1024 * 1024;

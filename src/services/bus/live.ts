@@ -7,7 +7,7 @@ import type { Block } from "../../kernel/events/model.ts";
 import { writeEvent } from "./envelope.ts";
 import type { Hub } from "./hub.ts";
 import { packetOf } from "./hub.ts";
-import { eventTopic } from "./topics.ts";
+import { eventTopic } from "../../kernel/event-topic.ts";
 
 /** Publishers whose tags are kept; then all are forgotten (a tag costs a hash). */
 const TAGS_MAX = 1024;

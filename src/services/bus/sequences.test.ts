@@ -7,7 +7,8 @@ import { Intake } from "./intake.ts";
 import { Seen } from "./seen.ts";
 import { EPOCHS_MAX, Marks, PUBLISHERS_MAX, Runs } from "./sequences.ts";
 import { TopicTree } from "./topic-tree.ts";
-import { eventTopic, fitsTopic, mayUse } from "./topics.ts";
+import { eventTopic } from "../../kernel/event-topic.ts";
+import { fitsTopic, mayUse } from "./topics.ts";
 import { topicMatches } from "../../kernel/edgex.ts";
 
 test("runs hold what was added, and tell what is missing, as a plain set would", () => {

@@ -12,6 +12,7 @@ import { cut, orRefuse, ownRange, within } from "./batch.ts";
 import { readEvent } from "./envelope.ts";
 import { follow } from "./follow.ts";
 import { Followers, FULLNESS_WARNED } from "./followers.ts";
+import { eventTopic, serviceOf, strangerOf } from "../../kernel/event-topic.ts";
 import { blockOf, Foreign, type Kept } from "./foreign.ts";
 import { Hub } from "./hub.ts";
 import { Intake } from "./intake.ts";
@@ -20,16 +21,7 @@ import { Occasional } from "./occasional.ts";
 import type { Run } from "./sequences.ts";
 import { KIND } from "./records.ts";
 import type { Store } from "./store.ts";
-import {
-  eventTopic,
-  faultOf,
-  isEventTopic,
-  isJournalled,
-  mayUse,
-  serviceInTopic,
-  serviceOf,
-  strangerOf,
-} from "./topics.ts";
+import { faultOf, isEventTopic, isJournalled, mayUse, serviceInTopic } from "./topics.ts";
 
 /** What a refused appender waits before it tries again. */
 const FULL_RETRY_S = 1;

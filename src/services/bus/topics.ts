@@ -1,4 +1,5 @@
 /** Topics: which are journalled, how an event's is made and read, and which a client's role may use. */
+import { escapeName, type SeriesNames } from "../../kernel/event-topic.ts";
 import { TOPIC } from "../../kernel/edgex.ts";
 
 /** Longest topic that is taken, in bytes of UTF-8 (a journal's key has as many), and the most levels. */
@@ -11,37 +12,6 @@ export const isSystemEventTopic = (topic: string): boolean => topic.startsWith(`
 const isNotificationTopic = (topic: string): boolean => topic.startsWith("edgex/notifications/");
 export const isJournalled = (topic: string): boolean =>
   isEventTopic(topic) || isSystemEventTopic(topic) || isNotificationTopic(topic);
-
-/**
- * Strangers choose their services' names, ours are in certificates: this mark, which no certificate's name begins with,
- * keeps their numbers apart (EdgeX's device-virtual and ours may run side by side).
- */
-const STRANGER = "~";
-/** The publisher that the bus numbers a stranger's events under. */
-export const strangerOf = (service: string): string => STRANGER + service;
-/** The service's name in a publisher's. */
-export const serviceOf = (publisher: string): string =>
-  publisher.startsWith(STRANGER) ? publisher.slice(STRANGER.length) : publisher;
-
-// Characters that would change the number of levels or mean a wildcard.
-const UNFIT = /[/+#\0]/;
-/**
- * Writes a name as a level: raw, as EdgeX does, and percent-encoded as its EnableNameFieldEscape does where raw cannot
- * be.
- */
-const levelOf = (name: string): string => (UNFIT.test(name) ? escapeName(name) : name);
-const escapeName = (name: string): string =>
-  encodeURIComponent(name).replace(/[-_.!~*'()]/g, (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`);
-
-export interface SeriesNames {
-  readonly profileName: string;
-  readonly deviceName: string;
-  readonly sourceName: string;
-}
-
-/** Makes the topic of a series' events. */
-export const eventTopic = (publisher: string, s: SeriesNames, base: string = TOPIC.deviceEvents): string =>
-  `${base}/${levelOf(serviceOf(publisher))}/${levelOf(s.profileName)}/${levelOf(s.deviceName)}/${levelOf(s.sourceName)}`;
 
 /** Tells whether a topic's last three levels are an event's profile, device and source, raw or escaped. */
 export function fitsTopic(topic: string, s: SeriesNames): boolean {

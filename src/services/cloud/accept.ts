@@ -1,9 +1,11 @@
 /** Keeps batches of a node, in the order of each lane, each once; what can never be read is refused for good, and the queue goes on. */
 import { asFailure, fail, type Failure } from "../../kernel/error.ts";
-import { decodeBlocks } from "../../kernel/events/codec.ts";
+import { decodeBlocks, encodeBlocks } from "../../kernel/events/codec.ts";
 import type { Block } from "../../kernel/events/model.ts";
+import { readingsOf } from "../../kernel/events/rows.ts";
 import { type SequenceRange, SequenceSet } from "../../kernel/sequences.ts";
 import { ACCEPT_WORK_MAX, type Batch, CLOUD_OLDER, CLOUD_SEQUENCE_GAP, LANES_MAX, type Refusal } from "./api.ts";
+import { backfillOf, type Known, leaveUnknown } from "./known.ts";
 import type { CloudStore, Place } from "./store.ts";
 
 const REASON_LENGTH_MAX = 1_000;
@@ -34,7 +36,13 @@ export interface Arrival {
  * Keeps the batches that are not settled and settles them, in one transaction; what is settled was kept before. Stops
  * where ACCEPT_WORK_MAX is reached. CLOUD_SEQUENCE_GAP where something before was never sent; CLOUD_OLDER.
  */
-export function acceptBatches(store: CloudStore, place: Place, sent: ToAccept, arrival: Arrival): Accepted {
+export function acceptBatches(
+  store: CloudStore,
+  place: Place,
+  sent: ToAccept,
+  arrival: Arrival,
+  known: Known,
+): Accepted {
   return store.transaction(() => {
     const settled = new SequenceSet(store.settled(place));
     const { batches, absent = [] } = sent;
@@ -50,7 +58,7 @@ export function acceptBatches(store: CloudStore, place: Place, sent: ToAccept, a
         if (isNewer(batch.blocks) && work > 0) break;
         const read = readBatch(batch.blocks);
         work += "blocks" in read ? workOf(read.blocks) : batch.blocks.length;
-        if ("blocks" in read) store.keep(place, batch, read.blocks, arrival);
+        if ("blocks" in read) keep(store, place, batch, read.blocks, arrival, known);
         else news.push(refuse(store, place, sequence, read.failure, arrival));
         settled.add(Math.min(previous + 1, sequence), sequence);
       }
@@ -63,6 +71,24 @@ export function acceptBatches(store: CloudStore, place: Place, sent: ToAccept, a
       .filter(({ sequence }) => sequence <= batches.at(-1)!.sequence);
     return { durable, refused, news };
   });
+}
+
+/** Keeps a batch; one of a backfill only as far as it is not here yet. */
+function keep(
+  store: CloudStore,
+  place: Place,
+  batch: Batch,
+  blocks: readonly Block[],
+  arrival: Arrival,
+  known: Known,
+): void {
+  const backfill = backfillOf(batch);
+  if (backfill === undefined) return store.keep(place, batch, blocks, arrival);
+  const fresh = leaveUnknown(store, place.edge, blocks, known);
+  const [came, kept] = [blocks, fresh].map((some) => some.reduce((sum, block) => sum + readingsOf(block), 0));
+  store.backfills.count(place.edge, backfill, kept, came - kept);
+  if (kept === 0) return store.pass(place, batch, arrival);
+  store.keep(place, kept === came ? batch : { ...batch, blocks: encodeBlocks(fresh) }, fresh, arrival);
 }
 
 function checkChain(settled: SequenceSet, { stream }: Place, { sequence, previous }: Batch, opens: boolean): void {

@@ -4,6 +4,7 @@ import { contract, get, post, type Service } from "../../kernel/contract.ts";
 import { Reading } from "../../kernel/edgex.ts";
 import { code } from "../../kernel/error.ts";
 import { Nanos } from "../../kernel/nanos.ts";
+import { backfillOperations, BackfillRequests } from "./backfill.api.ts";
 
 export const CLOUD_CODE_REFUSED = code(
   "CLOUD_CODE_REFUSED",
@@ -169,6 +170,8 @@ export const cloud = contract("cloud", {
       refused: Type.Array(Refusal),
       receivedNs: Nanos,
       durationUs: Count,
+      /** What the node has not heard of yet. */
+      backfills: BackfillRequests,
     }),
     errors: [CLOUD_SEQUENCE_GAP, CLOUD_OLDER],
     callers: ["edge.*"],
@@ -184,9 +187,12 @@ export const cloud = contract("cloud", {
       pipelines: Type.Array(Type.Object({ name: Type.String(), through: Count })),
       /** Batches of the stream and epoch that could not be kept, the newest of them. */
       refused: Type.Array(Refusal),
+      /** All that the node is asked for and has not said to have done; any other is wanted no more. */
+      backfills: BackfillRequests,
     }),
     callers: ["edge.*"],
   }),
+  ...backfillOperations,
   reportGaps: post("/gaps", {
     summary: "Keeps entries of the calling node's gap ledger; the same entry twice counts once.",
     input: { body: Type.Object({ gaps: Type.Array(Gap, { minItems: 1, maxItems: GAPS_MAX }) }) },

@@ -2,7 +2,7 @@
 import type { Block } from "../../kernel/events/model.ts";
 import { type SequenceRange, SequenceSet } from "../../kernel/sequences.ts";
 import { RANGES_MAX } from "./api.ts";
-import { readingsOf } from "./count.ts";
+import { readingsOf } from "../../kernel/events/rows.ts";
 
 export interface PublisherAudit {
   pipeline: string;

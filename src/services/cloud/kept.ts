@@ -1,8 +1,9 @@
 /** What is kept of nodes, read again: blocks of a device, newest first, and all batches of a node in order. */
 import type { Database } from "../../kernel/database.ts";
-import { decodeBlocks } from "../../kernel/events/codec.ts";
+import { decodeBlocks, headOfBlocks } from "../../kernel/events/codec.ts";
 import type { Block } from "../../kernel/events/model.ts";
 import type { Piece } from "../../kernel/events/newest.ts";
+import { spanOf } from "../../kernel/events/rows.ts";
 
 const PAGE_PIECES = 256;
 const PAGE_BATCHES = 16;
@@ -82,6 +83,38 @@ export class Kept {
       if (rows.length < PAGE_BATCHES) return;
       const { stream, epoch, sequence } = rows.at(-1)!;
       after = [stream, epoch, sequence];
+    }
+  }
+
+  /** The batch that was kept last. */
+  get last(): number {
+    return this.#db.prepare<{ id: number }>("SELECT coalesce(max(id), 0) AS id FROM batch").get()!.id;
+  }
+
+  /**
+   * Walks what was kept behind a batch of a block's device within its times: a block where it has events of the same source,
+   * else undefined, so that a long walk can be interrupted.
+   */
+  *overlapping(edge: string, block: Block, after: number): Generator<Block | undefined> {
+    const { publisher, series, sequences, origins } = block;
+    const { min, max } = spanOf(origins);
+    const rows = this.#db
+      .prepare<{ batch: number; block: number }, [string, string, bigint, bigint, number]>(
+        `SELECT batch, block FROM piece
+         WHERE edge = ? AND device = ? AND max_origin >= ? AND min_origin <= ? AND batch > ? ORDER BY batch, block`,
+      )
+      .all(edge, series.deviceName, min, max, after);
+    const bytesOf = this.#db.prepare<{ blocks: Uint8Array }, [number]>("SELECT blocks FROM batch WHERE id = ?");
+    for (const row of rows) {
+      const { blocks } = bytesOf.get(row.batch)!;
+      const head = headOfBlocks(blocks)[row.block];
+      const isSame =
+        head.publisher.epoch === publisher.epoch &&
+        head.publisher.name === publisher.name &&
+        head.series.sourceName === series.sourceName &&
+        head.lastSequence >= sequences[0] &&
+        head.firstSequence <= sequences[sequences.length - 1];
+      yield isSame ? decodeBlocks(blocks)[row.block] : undefined;
     }
   }
 

@@ -1,11 +1,12 @@
 /** Keeps batches as they came (columns), with an index of the series in them, in encrypted SQLite; ranges make each count once. */
 import { type Database, openDatabase, type Statement } from "../../kernel/database.ts";
 import type { Block } from "../../kernel/events/model.ts";
+import { readingsOf, spanOf } from "../../kernel/events/rows.ts";
 import type { Log } from "../../kernel/log.ts";
 import type { SequenceRange } from "../../kernel/sequences.ts";
 import type { Arrival } from "./accept.ts";
 import type { Batch, Refusal } from "./api.ts";
-import { readingsOf } from "./count.ts";
+import { Backfills, BACKFILLS_SCHEMA } from "./backfills.ts";
 import { GapLedger, GAPS_SCHEMA } from "./gaps.ts";
 import { Kept } from "./kept.ts";
 
@@ -69,6 +70,7 @@ const DWELL_BATCHES = 1_000;
 export class CloudStore {
   readonly gaps: GapLedger;
   readonly kept: Kept;
+  readonly backfills: Backfills;
   readonly #db: Database;
   readonly #settled: Statement<{ ranges: string }, [string, string, number]>;
   readonly #settle: Statement<never, [string, string, number, string]>;
@@ -81,9 +83,13 @@ export class CloudStore {
   readonly #count: Statement<never, [string, number, number, number, number, number, number, number]>;
 
   constructor(options: { path: string; key: Uint8Array; log: Log }) {
-    const db = (this.#db = openDatabase({ ...options, schema: { version: 1, migrations: [SCHEMA] } }));
+    const db = (this.#db = openDatabase({
+      ...options,
+      schema: { version: 2, migrations: [SCHEMA, BACKFILLS_SCHEMA] },
+    }));
     this.gaps = new GapLedger(db);
     this.kept = new Kept(db);
+    this.backfills = new Backfills(db);
     this.#settled = db.prepare("SELECT ranges FROM settled WHERE edge = ? AND stream = ? AND epoch = ?");
     this.#settle = db.prepare(
       `INSERT INTO settled (edge, stream, epoch, ranges) VALUES (?, ?, ?, ?)
@@ -138,7 +144,7 @@ export class CloudStore {
 
   /** Keeps one batch that was read; call within a transaction. */
   keep({ edge, stream, epoch }: Place, batch: Batch, blocks: readonly Block[], arrival: Arrival): void {
-    const { sequence, pipeline, through, queuedNs, blocks: bytes } = batch;
+    const { sequence, pipeline, queuedNs, blocks: bytes } = batch;
     const { receivedNs, aheadNs = null } = arrival;
     const { lastInsertRowid } = this.#addBatch.run(
       edge,
@@ -151,11 +157,11 @@ export class CloudStore {
       aheadNs,
       bytes,
     );
-    if (through !== undefined) this.#setSource.run(edge, stream, pipeline, epoch, sequence, through);
+    this.#noteSource({ edge, stream, epoch }, batch);
     const id = Number(lastInsertRowid);
     let [events, readings] = [0, 0];
     blocks.forEach((block, index) => {
-      const { min, max } = spanOf(block);
+      const { min, max } = spanOf(block.origins);
       const count = readingsOf(block);
       this.#addPiece.run(edge, block.series.deviceName, max, id, index, min, count);
       events += block.sequences.length;
@@ -163,6 +169,17 @@ export class CloudStore {
     });
     const nowMs = Number(receivedNs / 1_000_000n);
     this.#count.run(edge, nowMs, nowMs, 1, events, readings, bytes.length, 0);
+  }
+
+  /** Notes a batch of which all is here already; call within a transaction. */
+  pass(place: Place, batch: Batch, { receivedNs }: Arrival): void {
+    this.#noteSource(place, batch);
+    const nowMs = Number(receivedNs / 1_000_000n);
+    this.#count.run(place.edge, nowMs, nowMs, 0, 0, 0, 0, 0);
+  }
+
+  #noteSource({ edge, stream, epoch }: Place, { pipeline, sequence, through }: Batch): void {
+    if (through !== undefined) this.#setSource.run(edge, stream, pipeline, epoch, sequence, through);
   }
 
   /** Remembers that a batch was refused: its sender may not have heard it. */
@@ -198,6 +215,10 @@ export class CloudStore {
         "INSERT INTO edge (edge, enrolledAtMs) VALUES (?, ?) ON CONFLICT DO UPDATE SET enrolledAtMs = excluded.enrolledAtMs",
       )
       .run(edge, nowMs);
+  }
+
+  hasEdge(edge: string): boolean {
+    return this.#db.prepare<unknown, [string]>("SELECT 1 FROM edge WHERE edge = ?").get(edge) !== undefined;
   }
 
   edges(): EdgeRow[] {
@@ -245,14 +266,4 @@ export class CloudStore {
   close(): void {
     this.#db.close();
   }
-}
-
-function spanOf(block: Block): { min: bigint; max: bigint } {
-  let min = block.origins[0];
-  let max = min;
-  for (const origin of block.origins) {
-    if (origin < min) min = origin;
-    if (origin > max) max = origin;
-  }
-  return { min, max };
 }

@@ -1,7 +1,7 @@
 /** Finds and counts written chunks by their index, opening as few as it can. */
 import type { Block } from "../../kernel/events/model.ts";
 import type { Piece } from "../../kernel/events/newest.ts";
-import { rowOf } from "./rows.ts";
+import { rowOf } from "../../kernel/events/rows.ts";
 import { countIn, endOf, isWanted, LATEST, type Selection, startOf, type Unit } from "./selection.ts";
 import type { SeriesEntry } from "./series.ts";
 import type { EventStore } from "./store.ts";

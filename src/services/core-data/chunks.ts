@@ -4,7 +4,7 @@ import { Failure } from "../../kernel/error.ts";
 import { mergeBlocks, sliceBlock } from "../../kernel/events/blocks.ts";
 import { decodeBlocks, encodeBlocks, EVENTS_TOO_LARGE } from "../../kernel/events/codec.ts";
 import type { Block } from "../../kernel/events/model.ts";
-import { readingsOf } from "./rows.ts";
+import { readingsOf, spanOf } from "../../kernel/events/rows.ts";
 import type { SeriesBook, SeriesEntry } from "./series.ts";
 
 /** Values of a sealed chunk, about: beyond it the columns get no smaller, and a query opens more than it needs. */
@@ -150,12 +150,7 @@ export class ChunkWriter {
       return;
     }
     const { sequences, publisher, origins } = block;
-    let min = origins[0];
-    let max = min;
-    for (const origin of origins) {
-      if (origin < min) min = origin;
-      if (origin > max) max = origin;
-    }
+    const { min, max } = spanOf(origins);
     const readings = readingsOf(block);
     const number = this.#series.publisherNumber(publisher.name);
     const [first, last] = [sequences[0], sequences.at(-1)!];

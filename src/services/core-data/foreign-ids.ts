@@ -1,7 +1,7 @@
 /** Ids of events that strangers chose: each is kept once, and found again. Those of our own services take no place. */
 import type { Database, Statement } from "../../kernel/database.ts";
 import type { Block } from "../../kernel/events/model.ts";
-import { keepRows } from "./rows.ts";
+import { keepRows } from "../../kernel/events/rows.ts";
 import type { SeriesBook } from "./series.ts";
 
 /** Which event it is. */

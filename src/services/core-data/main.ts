@@ -10,6 +10,7 @@ import { coreData } from "./api.ts";
 import { ChunkIndex } from "./chunk-index.ts";
 import { Follower } from "./follow.ts";
 import { Holdings } from "./holdings.ts";
+import { Originals } from "./originals.ts";
 import { EventQuery } from "./query.ts";
 import { Remover } from "./remove.ts";
 import { Retainer } from "./retain.ts";
@@ -61,6 +62,7 @@ export const main = defineService({
     const retention = new Retention({ rules: config.retention, keepHours });
     const retainer = new Retainer({ store, chunks, retention, sizeBytesMax, settle });
     const holdings = new Holdings({ store, retention, sizeBytesMax, settle, nowMs: () => retentionClock.nowMs() });
+    const originals = new Originals(store, settle);
     const metadata = context.connect(coreMetadata);
     const wishes = new Wishes({ metadata, retention, clock, log, signal: stopping });
     let retaining = Promise.resolve();
@@ -74,7 +76,7 @@ export const main = defineService({
     };
     const timer = setInterval(retain, RETAIN_EVERY_MS).unref();
     return {
-      service: makeCoreData({ query, remover, holdings, bus: busClient, clock, log }),
+      service: makeCoreData({ query, remover, holdings, originals, bus: busClient, clock, log }),
       health: () => healthAfterDamage(store.replaced, "of older events, those are here that the bus still had"),
       async stop() {
         clearInterval(timer);

@@ -2,7 +2,7 @@
 import { setImmediate } from "node:timers/promises";
 import type { ChunkIndex } from "./chunk-index.ts";
 import type { EventQuery } from "./query.ts";
-import { keepRows } from "./rows.ts";
+import { keepRows } from "../../kernel/events/rows.ts";
 import { inSlices, SLICE_CHUNKS } from "./slices.ts";
 import type { EventStore } from "./store.ts";
 

@@ -2,7 +2,7 @@
 import type { Block, Value } from "../../kernel/events/model.ts";
 import type { ChunkIndex } from "./chunk-index.ts";
 import type { Retention, SeriesKeep } from "./retention.ts";
-import { keepRows } from "./rows.ts";
+import { keepRows } from "../../kernel/events/rows.ts";
 import { OPEN_SECONDS_MAX, type SeriesEntry } from "./series.ts";
 import { giveBack, inSlices, SLICE_CHUNKS } from "./slices.ts";
 import type { EventStore } from "./store.ts";

@@ -10,6 +10,7 @@ import type { Bus } from "../bus/api.ts";
 import type { CoreData } from "./api.ts";
 import { DATA_EVENT_DUPLICATE, DATA_EVENT_MISMATCHED, DATA_EVENT_UNKNOWN, DATA_TIME_INVALID } from "./codes.ts";
 import type { Holdings } from "./holdings.ts";
+import type { Originals } from "./originals.ts";
 import type { EventQuery } from "./query.ts";
 import type { readingOperations } from "./reading.api.ts";
 import type { Remover } from "./remove.ts";
@@ -19,6 +20,7 @@ interface Needs {
   readonly query: EventQuery;
   readonly remover: Remover;
   readonly holdings: Holdings;
+  readonly originals: Originals;
   readonly bus: Bus;
   readonly clock: Clock;
   readonly log: Log;
@@ -36,6 +38,7 @@ export const makeCoreData = (needs: Needs): CoreData => ({
   ...eventQuestions(needs),
   ...readingQuestions(needs),
   ...removal(needs),
+  originals: async ({ body }) => needs.originals.page(body),
   retention: async ({ device, ...page }) =>
     needs.holdings.list({ ...(device === undefined ? {} : { device }), ...pageOf(page) }),
 });

@@ -1,7 +1,7 @@
 /** The newest events, in memory until they are written together: the bus has them on its disk, and gives them again. */
 import { sliceBlock } from "../../kernel/events/blocks.ts";
 import type { Block } from "../../kernel/events/model.ts";
-import { readingsOf, rowOf } from "./rows.ts";
+import { readingsOf, rowOf } from "../../kernel/events/rows.ts";
 import type { SeriesEntry } from "./series.ts";
 
 /** Events of one series, publisher and epoch, in order of their sequences. */

@@ -4,6 +4,7 @@ import type { Call } from "../../kernel/call.ts";
 import type { Clock } from "../../kernel/clock.ts";
 import { type Device, type DeviceProfile, type DeviceService, type Envelope, TOPIC } from "../../kernel/edgex.ts";
 import { Failure, fail } from "../../kernel/error.ts";
+import { levelOf } from "../../kernel/event-topic.ts";
 import { parseJson, stringifyJson } from "../../kernel/json.ts";
 import type { Log } from "../../kernel/log.ts";
 import { BUS_REQUEST_TIMEOUT, type Bus } from "../bus/api.ts";
@@ -36,13 +37,6 @@ const envelope = (call: Call, payload: unknown, requestID = ""): Envelope => ({
 
 const encode = (e: Envelope): Uint8Array => Buffer.from(stringifyJson(e));
 
-// Characters that would change the number of levels or mean a wildcard.
-const UNFIT = /[/+#\0]/;
-/** Writes a name as a level of a topic: raw, as EdgeX does, and as its EnableNameFieldEscape does where raw cannot be. */
-const level = (name: string): string =>
-  UNFIT.test(name)
-    ? encodeURIComponent(name).replace(/[-_.!~*'()]/g, (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`)
-    : name;
 /** Longest topic that the bus takes; a longer one goes without its last level, which no filter of a service needs. */
 const TOPIC_BYTES_MAX = 1_024;
 
@@ -56,8 +50,8 @@ interface Parts {
 export function makeAnnouncer(parts: Parts): Announcer {
   const { clock, bus, log } = parts;
   async function tell(type: string, action: Action, owner: string, details: object, call: Call, profile?: string) {
-    const short = `${TOPIC.systemEvents}/${SELF}/${type}/${action}/${level(owner)}`;
-    const long = profile ? `${short}/${level(profile)}` : short;
+    const short = `${TOPIC.systemEvents}/${SELF}/${type}/${action}/${levelOf(owner)}`;
+    const long = profile ? `${short}/${levelOf(profile)}` : short;
     const topic = Buffer.byteLength(long) > TOPIC_BYTES_MAX ? short : long;
     const told = {
       apiVersion: "v3",
@@ -90,7 +84,7 @@ async function validate(bus: Bus, device: Device, call: Call): Promise<void> {
   const requestID = randomUUID();
   const question = envelope(call, { apiVersion: "v3", requestId: requestID, device }, requestID);
   const { serviceName, name } = device;
-  const service = level(serviceName);
+  const service = levelOf(serviceName);
   const asked = {
     topic: `edgex/${service}/validate/device`,
     responseTopic: `${TOPIC.response}/${service}/${requestID}`,
