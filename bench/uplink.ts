@@ -176,11 +176,17 @@ async function runPipeline(): Promise<void> {
       rules: {},
       pipelines: { all: pipelineOf(BATCH_MS, BATCH) },
       destinations: {
-        cloud: { kind: "cloud", pace: { windows: [], zone: "UTC", overridePriority: 10 }, uplinks: [] },
+        cloud: {
+          kind: "cloud",
+          askEveryMs: 300_000,
+          pace: { windows: [], zone: "UTC", overridePriority: 10 },
+          uplinks: [],
+        },
       },
       outboxBytesMax: 2 ** 30,
       outboxWhenFull: "refuse",
       outboxAgeMsMax: 0,
+      backfill: "refuse",
     },
     directory,
     key: (purpose) => deriveKey(KEY, "pipeline", purpose),

@@ -212,6 +212,7 @@ const about: AboutNode = {
       position: 4_990,
       losses: [],
       gaps: { totalCount: 0, newest: [] },
+      backfills: [],
       destinations: [
         {
           name: "cloud",

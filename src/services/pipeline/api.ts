@@ -4,6 +4,7 @@ import { Event } from "../../kernel/edgex.ts";
 import { contract, del, get, post, type Service } from "../../kernel/contract.ts";
 import { code } from "../../kernel/error.ts";
 import { Gap } from "../cloud/api.ts";
+import { BackfillProgress } from "../cloud/backfill.api.ts";
 import { pipelineOperations } from "./pipelines.api.ts";
 
 export const PIPELINE_ENROLL_FAILED = code(
@@ -95,6 +96,8 @@ export const pipeline = contract("pipeline", {
       ),
       /** Entries of the gap ledger: the newest, and how many there are. */
       gaps: Type.Object({ totalCount: Type.Integer(), newest: Type.Array(Gap) }),
+      /** What the cloud has asked for in full, and how far that is. */
+      backfills: Type.Array(BackfillProgress),
     }),
     callers: ["node"],
     public: { scope: "node:read" },

@@ -4,7 +4,8 @@ import { asFailure, fail } from "../../kernel/error.ts";
 import type { Log } from "../../kernel/log.ts";
 import type { Tracer } from "../../kernel/trace.ts";
 import { type Destination, PIPELINE_CLOUDS_TWO } from "./api.ts";
-import type { DestinationConfig } from "./destinations/config.ts";
+import type { BackfillBook } from "./backfill/book.ts";
+import { ASK_EVERY_MS, type CloudConfig, type DestinationConfig } from "./destinations/config.ts";
 import { makeSender } from "./destinations/senders.ts";
 import type { Gaps } from "./outbox/gaps.ts";
 import type { Outbox } from "./outbox/outbox.ts";
@@ -22,6 +23,7 @@ export interface DestinationsOptions {
   readonly outbox: Outbox;
   readonly store: PipelineStore;
   readonly gaps: Gaps;
+  readonly backfills: BackfillBook;
   readonly clock: Clock;
   readonly log: Log;
   readonly tracer: Tracer;
@@ -45,7 +47,8 @@ export class Destinations {
     if (clouds.length > 1) throw fail(PIPELINE_CLOUDS_TWO, `there are ${clouds.length} destinations of kind 'cloud'`);
     const { uplink, config } = clouds[0] ?? { uplink: undefined, config: NO_CLOUD };
     const name = uplink?.name ?? "cloud";
-    this.cloud = new Enrolled({ ...options, name }, uplink, this.#pacesOf(name, config));
+    const { askEveryMs } = config.kind === "cloud" ? config : NO_CLOUD;
+    this.cloud = new Enrolled({ ...options, name, askEveryMs }, uplink, this.#pacesOf(name, config));
   }
 
   /** Runs all until the signal aborts. */
@@ -88,8 +91,9 @@ export class Destinations {
   }
 }
 
-const NO_CLOUD: DestinationConfig = {
+const NO_CLOUD: CloudConfig = {
   kind: "cloud",
+  askEveryMs: ASK_EVERY_MS,
   pace: { windows: [], zone: "UTC", overridePriority: 10 },
   uplinks: [],
 };

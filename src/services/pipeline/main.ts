@@ -5,7 +5,9 @@ import { type Static, Type } from "typebox";
 import { type Context, defineService, field } from "../../kernel/service.ts";
 import { bus } from "../bus/api.ts";
 import { coreCommand } from "../core-command/api.ts";
+import { coreData } from "../core-data/api.ts";
 import { pipeline } from "./api.ts";
+import { type Backfill, BackfillBook } from "./backfill/book.ts";
 import { Destinations } from "./destinations.ts";
 import { Destinations as DestinationsConfig } from "./destinations/config.ts";
 import { edgeName, enrollWith } from "./enroll.ts";
@@ -65,6 +67,12 @@ const Config = Type.Object(
       default: 0,
       example: 2_592_000_000,
     }),
+    backfill: field(Type.Union([Type.Literal("give"), Type.Literal("refuse")]), {
+      description:
+        "When the cloud asks for a range in full: 'give' what core-data has of what the pipelines let leave, without their reduction; or 'refuse'.",
+      default: "give",
+      example: "refuse",
+    }),
   },
   { additionalProperties: false },
 );
@@ -72,14 +80,19 @@ const Config = Type.Object(
 export const main = defineService({
   contract: pipeline,
   config: Config,
-  needs: ["bus", "core-command"],
+  needs: ["bus", "core-command", "core-data"],
   stateful: true,
   async start(context) {
     const { clock, config, directory, log, node, secrets, stopping: signal, tracer } = context;
     const store = new PipelineStore({ path: join(directory, "pipeline.db"), key: context.key("database"), log });
     const gaps = new Gaps(store.gaps, clock, log);
     const outbox = await openOutbox(context, store, gaps);
-    const parts = { outbox, store, gaps, clock, log, tracer, signal };
+    const backfills = new BackfillBook({
+      saved: store.get("backfills") as readonly Backfill[] | undefined,
+      save: (all) => store.set("backfills", all),
+      clock,
+    });
+    const parts = { outbox, store, gaps, backfills, clock, log, tracer, signal };
     const destinations = new Destinations({ ...parts, node: edgeName(node), config: config.destinations, secrets });
     const sending = destinations.run();
     const sweeping = sweep(outbox, store, gaps, log, signal);
@@ -89,10 +102,11 @@ export const main = defineService({
       sleep(ASKED_MS_MAX, undefined, { signal, ref: false }).catch(() => undefined),
     ]);
     const works = openWorks(context, {
+      ...parts,
       bus: context.connect(bus),
       coreCommand: context.connect(coreCommand),
-      outbox,
-      store,
+      coreData: context.connect(coreData),
+      cloud: destinations.cloud.destination,
     });
     const working = works.run(isAsked);
     return {

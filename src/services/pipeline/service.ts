@@ -46,7 +46,8 @@ export function makePipeline(needs: ServiceNeeds): Pipeline {
         .flatMap(({ journal }) => [...journal.lossesBefore, ...journal.losses])
         .map(({ segment: _, ...loss }) => loss);
       const gaps = { totalCount: store.gaps.size, newest: store.gaps.list(GAPS_SHOWN) };
-      return { position: works.pipelines.position, destinations: await needs.destinations(), losses, gaps };
+      const backfills = works.backfills.all.map(({ id, state, readings, share }) => ({ id, state, readings, share }));
+      return { position: works.pipelines.position, destinations: await needs.destinations(), losses, gaps, backfills };
     },
     ...makeDeadLetters(needs),
     ...makeWorks(works),

@@ -4,6 +4,9 @@ import { makeCall } from "../../kernel/call.ts";
 import type { Context } from "../../kernel/service.ts";
 import type { Bus } from "../bus/api.ts";
 import type { CoreCommand } from "../core-command/api.ts";
+import type { CoreData } from "../core-data/api.ts";
+import { Backfills } from "./backfill/backfills.ts";
+import type { BackfillBook } from "./backfill/book.ts";
 import type { Outbox } from "./outbox/outbox.ts";
 import { Catalogue } from "./pipelines/catalogue.ts";
 import { Decoded } from "./pipelines/decoded.ts";
@@ -23,6 +26,7 @@ const CALL_TIMEOUT_MS = 2_000;
 export interface Works {
   readonly pipelines: Pipelines;
   readonly rules: Rules;
+  readonly backfills: BackfillBook;
   /** Tells the end of the bus; undefined where that is not known. */
   last(): Promise<number | undefined>;
 }
@@ -31,13 +35,18 @@ type WorksContext = Context<{
   readonly pipelines: Readonly<Record<string, Static<typeof PipelineDefinition>>>;
   readonly rules: Readonly<Record<string, Static<typeof RuleDefinition>>>;
   readonly destinations: Readonly<Record<string, DestinationForm>>;
+  readonly backfill: "give" | "refuse";
 }>;
 
 interface WorksNeeds {
   readonly bus: Bus;
   readonly coreCommand: CoreCommand;
+  readonly coreData: CoreData;
   readonly outbox: Outbox;
   readonly store: PipelineStore;
+  readonly backfills: BackfillBook;
+  /** The destination that is a cloud, by name. */
+  readonly cloud: string | undefined;
 }
 
 /**
@@ -47,7 +56,7 @@ interface WorksNeeds {
  */
 export function openWorks(
   context: WorksContext,
-  { bus, coreCommand, outbox, store }: WorksNeeds,
+  { bus, coreCommand, coreData, outbox, store, backfills, cloud }: WorksNeeds,
 ): Works & { run(isAsked: Promise<void>): Promise<void> } {
   const { clock, config, log, stopping: signal, tracer } = context;
   const tables = store.pipelines;
@@ -79,12 +88,27 @@ export function openWorks(
     }),
   });
   const rules = makeRules(context, parts, coreCommand);
+  const filling = new Backfills({
+    ...parts,
+    book: backfills,
+    outbox,
+    signal,
+    destination: cloud ?? "",
+    coreData,
+    pipelines: () => (cloud === undefined ? [] : pipelines.to(cloud)),
+    isAllowed: config.backfill === "give",
+  });
   return {
     pipelines,
     rules,
+    backfills,
     last: () => endOf(context, parts),
     run: async (isAsked) =>
-      void (await Promise.all([rules.run(), isAsked.then(() => (signal.aborted ? undefined : pipelines.run()))])),
+      void (await Promise.all([
+        rules.run(),
+        filling.run(),
+        isAsked.then(() => (signal.aborted ? undefined : pipelines.run())),
+      ])),
   };
 }
 

@@ -160,8 +160,19 @@ const mqttConnection = {
   ...connection,
 };
 
+export const ASK_EVERY_MS = 300_000;
 export const CloudDestination = Type.Object(
-  { kind: Type.Literal("cloud"), pace: connection.pace, uplinks: connection.uplinks },
+  {
+    kind: Type.Literal("cloud"),
+    askEveryMs: field(Type.Integer({ minimum: 1_000, maximum: 86_400_000 }), {
+      description:
+        "Milliseconds without an answer after which the cloud is asked whether it wants a range in full; while something is sent the answers tell.",
+      default: ASK_EVERY_MS,
+      example: 3_600_000,
+    }),
+    pace: connection.pace,
+    uplinks: connection.uplinks,
+  },
   strict,
 );
 export const HttpsDestination = Type.Object(
@@ -269,6 +280,7 @@ export const DestinationConfig = Type.Union([
   NatsDestination,
 ]);
 export type DestinationConfig = Static<typeof DestinationConfig>;
+export type CloudConfig = Static<typeof CloudDestination>;
 export type HttpsConfig = Static<typeof HttpsDestination>;
 export type MqttConfig = Static<typeof MqttDestination>;
 export type SparkplugConfig = Static<typeof SparkplugDestination>;

@@ -63,6 +63,21 @@ function stageOf(spec: FunctionSpec, { pipeline, pseudonymKey }: ChainOptions): 
   }
 }
 
+/** Tells whether a function makes few readings of many, or others of them: not what it filters, tags or hides. */
+export const isReducing = (spec: FunctionSpec): boolean => !ORIGINAL.has(spec.function);
+
+const ORIGINAL: ReadonlySet<FunctionSpec["function"]> = new Set([
+  "FilterByDeviceName",
+  "FilterByProfileName",
+  "FilterBySourceName",
+  "FilterByResourceName",
+  "AddTags",
+  "JSONLogic",
+  "Drop",
+  "Coarsen",
+  "Pseudonym",
+]);
+
 export class Chain {
   readonly #steps: readonly Step[];
   /** Whether a function has a memory, which is then saved with the position that it belongs to. */

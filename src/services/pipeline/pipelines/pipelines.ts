@@ -143,6 +143,13 @@ export class Pipelines {
     );
   }
 
+  /** Those that go to a destination. */
+  to(destination: string): (readonly [name: string, definition: PipelineDefinition])[] {
+    return [...this.#catalogue.all].flatMap(([name, { value }]) =>
+      destinationsOf(value).includes(destination) ? [[name, value] as const] : [],
+    );
+  }
+
   /** Position of the bus up to which all that leaves is in the outbox. */
   get position(): number {
     return Math.min(Number.MAX_SAFE_INTEGER, ...[...this.#runs.values()].map(({ state }) => state.position));

@@ -49,9 +49,14 @@ export class Lanes {
     const { settled } = this;
     const { last } = this.queue.journal;
     const behind = last - Math.max(this.#liveFrom, settled.through(this.#liveFrom));
-    if (settled.size >= RANGES_MAX) return false;
     if (behind <= 1 || (behind <= BEHIND_BATCHES_MAX && nowNs - oldestNs <= BEHIND_NS_MAX)) return false;
-    this.#liveFrom = last;
+    return this.setAside();
+  }
+
+  /** Makes a backlog of all that is here, unless there are too many ranges by now: true where it does. */
+  setAside(): boolean {
+    if (this.settled.size >= RANGES_MAX) return false;
+    this.#liveFrom = this.queue.journal.last;
     return true;
   }
 

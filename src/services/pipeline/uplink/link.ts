@@ -13,6 +13,7 @@ import { makeKeyAndRequest } from "../../../kernel/identity/request.ts";
 import { TlsIdentity } from "../../../kernel/identity/tls.ts";
 import type { SequenceRange } from "../../../kernel/sequences.ts";
 import { cloud, type Gap } from "../../cloud/api.ts";
+import type { BackfillProgress, BackfillRequest } from "../../cloud/backfill.api.ts";
 import type { QueuedBatch } from "../outbox/record.ts";
 import type { Enrollment } from "../store.ts";
 
@@ -46,6 +47,10 @@ export interface Link {
   mark(stream: string, epoch: number, signal: AbortSignal): Promise<Marked>;
   /** Tells entries of the gap ledger. */
   reportGaps(gaps: readonly Gap[], signal: AbortSignal): Promise<void>;
+  /** Tells how far backfills are; answers which of them are wanted no more. */
+  reportBackfills(backfills: readonly BackfillProgress[], signal: AbortSignal): Promise<readonly string[]>;
+  /** When the cloud has last answered, on the monotonic clock. */
+  readonly answeredMs: number;
   /** Gets a new certificate and uses it from the next connection on. */
   renew(signal: AbortSignal): Promise<Signed>;
   close(): void;
@@ -110,9 +115,16 @@ export function targetOf(url: string, agent: Agent): Target {
   return { host: hostname.replace(/^\[|\]$/g, ""), port: Number(port || 443), agent, secure: true };
 }
 
+export interface LinkOptions {
+  readonly localAddress?: string | undefined;
+  /** Is told what the cloud asks for in full; `isAll`: it wants nothing else. */
+  readonly asked?: (requests: readonly BackfillRequest[], isAll: boolean) => void;
+}
+
 /** Opens the link of an enrollment; nothing is sent before the first call. IDENTITY_CERTIFICATE_INVALID. */
-export function openLink(enrollment: Enrollment, clock: Clock, localAddress?: string): Link {
+export function openLink(enrollment: Enrollment, clock: Clock, options: LinkOptions = {}): Link {
   const { caPem, certPem, cloud: node, edge, keyPem, url } = enrollment;
+  const { localAddress, asked } = options;
   const identity = new TlsIdentity({ node, service: `edge.${edge}`, caPem, clock });
   identity.update({ certPem, keyPem });
   const meter = new Meter();
@@ -120,6 +132,7 @@ export function openLink(enrollment: Enrollment, clock: Clock, localAddress?: st
   const target = targetOf(url, agent);
   const client = connect(cloud, { resolver: { pick: () => target, failed: () => undefined } });
   let heard: Heard | undefined;
+  let answeredMs = clock.monotonicMs();
   return {
     get bytes() {
       return meter.bytes;
@@ -127,17 +140,29 @@ export function openLink(enrollment: Enrollment, clock: Clock, localAddress?: st
     async accept(to, signal) {
       const sent = { ...to, sentNs: clock.wallNs(), ...(heard ? { heard } : {}) };
       const accepted = await accept(client, sent, signal);
+      answeredMs = clock.monotonicMs();
+      if (accepted.backfills) asked?.(accepted.backfills, false);
       heard = { answeredNs: accepted.receivedNs + BigInt(accepted.durationUs) * 1000n, atNs: clock.wallNs() };
       return accepted;
     },
     async mark(stream, epoch, signal) {
       const call = makeCall({ caller: "pipeline", timeoutMs: REQUEST_TIMEOUT_MS, signal });
-      const marked = await client.mark({ stream, epoch }, call).finally(() => call.end(false));
-      return checked("mark", marked);
+      const marked = checked("mark", await client.mark({ stream, epoch }, call).finally(() => call.end(false)));
+      answeredMs = clock.monotonicMs();
+      if (marked.backfills) asked?.(marked.backfills, true);
+      return marked;
     },
     async reportGaps(gaps, signal) {
       const call = makeCall({ caller: "pipeline", timeoutMs: REQUEST_TIMEOUT_MS, signal });
       await client.reportGaps({ body: { gaps: [...gaps] } }, call).finally(() => call.end(false));
+    },
+    get answeredMs() {
+      return answeredMs;
+    },
+    async reportBackfills(backfills, signal) {
+      const call = makeCall({ caller: "pipeline", timeoutMs: REQUEST_TIMEOUT_MS, signal });
+      const reported = client.reportBackfills({ body: { backfills: [...backfills] } }, call);
+      return checked("reportBackfills", await reported.finally(() => call.end(false))).unwanted;
     },
     async renew(signal) {
       const { csrPem, keyPem: newKey } = await makeKeyAndRequest(spiffeName(node, `edge.${edge}`));
@@ -188,7 +213,7 @@ async function accept(
 }
 
 /** What comes back is checked as what is sent: the cloud may be of another version, or something else by now. */
-function checked<K extends "accept" | "mark" | "renew">(
+function checked<K extends "accept" | "mark" | "renew" | "reportBackfills">(
   operation: K,
   answer: Output<typeof cloud, K>,
 ): Output<typeof cloud, K> {

@@ -18,6 +18,8 @@ export interface Way {
   begin?(isWanted: () => boolean, signal: AbortSignal): Promise<void>;
   /** Does what is due besides sending; runs now and then, and before each request of what is new. */
   tend?(signal: AbortSignal): Promise<void>;
+  /** Milliseconds until that is due though nothing is sent. */
+  tendInMs?(): number;
   /** Is told what is sent, before it is. */
   sending?(name: QueueClass, sequence: number): void;
   /** Tells whether the destination can be reached by it. */

@@ -1,5 +1,6 @@
 /** One request: what goes into it, and what is done with the answer. */
 import type { Lane, Sender } from "../destinations/sender.ts";
+import { BACKFILL_PREFIX } from "../../cloud/backfill.api.ts";
 import { Tally } from "../outbox/gaps.ts";
 import type { QueuedBatch } from "../outbox/record.ts";
 import { rangesIn } from "../ranges.ts";
@@ -43,6 +44,8 @@ export class Sending {
     // Up to the first that is sent nothing is for this destination, or it never comes.
     settled.add(at.after + 1, (fresh[0]?.sequence ?? next + 1) - 1);
     if (fresh.length === 0) return [];
+    // It yields to what is new, also to what is new in its own class.
+    if (kind === "live" && fresh[0].pipeline.startsWith(BACKFILL_PREFIX) && lanes.setAside()) return [];
     if (kind === "live" && next < lanes.queue.journal.last && lanes.split(fresh[0].queuedNs, clock.wallNs())) {
       this.#o.log.info(
         { destination: name, class: lanes.queue.name },

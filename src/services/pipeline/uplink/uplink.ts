@@ -208,7 +208,8 @@ export class Uplink {
     const heldMs = Math.min(...held, Number.POSITIVE_INFINITY) - nowMs;
     if (kind === "backlog") return heldMs;
     if (held.length === 0) this.#idle();
-    return Math.min(heldMs, this.#saveInMs(), route.probeInMs);
+    const tendMs = Math.max(0, route.way.tendInMs?.() ?? Number.POSITIVE_INFINITY);
+    return Math.min(heldMs, this.#saveInMs(), route.probeInMs, tendMs);
   }
 
   async #step(kind: Lane["kind"], lanes: Lanes, route: Route, share: FairShare, signal: AbortSignal): Promise<void> {
