@@ -1,11 +1,13 @@
-/** What `holdfast cloud code`, `edges`, `readings`, `gaps` and `audit` ask of the cloud that runs on this machine, and how they show it. */
+/** What `holdfast cloud code`, `edges`, `readings`, `gaps`, `backfills` and `audit` ask of the cloud that runs on this machine, and how they show it. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Call } from "../kernel/call.ts";
 import type { Output as OutputOf } from "../kernel/contract.ts";
 import { fail } from "../kernel/error.ts";
 import { type Cloud, cloud } from "../services/cloud/api.ts";
+import { BACKFILL_PREFIX } from "../services/cloud/backfill.api.ts";
 import { COMMON, durationOf, readArguments, wholeNumber } from "./arguments.ts";
+import { backfillLines, readBackfill } from "./backfill.ts";
 import { CLI_USAGE, EXIT } from "./exit.ts";
 import { inOrder } from "./feed.ts";
 import { gapLines } from "./gap-lines.ts";
@@ -20,6 +22,7 @@ const CODE_LIFETIME = "1h";
 const LIMIT = 20;
 const LIMIT_MAX = 100_000;
 const GAPS_MAX = 10_000;
+const BACKFILLS_SHOWN_MAX = 1_000;
 /** A clock that is off by more is shown in colour. */
 const CLOCK_OFF_MS = 1_000;
 /** The audit reads all that the cloud has of a node. */
@@ -99,6 +102,29 @@ const QUESTIONS: { readonly [name: string]: Ask } = {
         ...gapLines(page, found.gaps),
         ...(found.totalCount > found.gaps.length ? [`${number(found.totalCount)} in all`] : []),
       ]);
+    });
+  },
+  backfill: (args) => {
+    const { body, json, state } = readBackfill(args);
+    return withCloud(state, async ({ client, call }) => {
+      const made = await client.backfill({ body }, call());
+      if (json) return openPage().json(made);
+      openHints()?.line(`'holdfast cloud backfills ${plain(body.edge)}' shows how far it is`);
+      openPage().line(made.id);
+    });
+  },
+  async backfills(args) {
+    const options = { ...COMMON, limit: { type: "string" }, cancel: { type: "string" } } as const;
+    const { values, positionals } = readArguments(args, options, ["EDGE"]);
+    const [edge = ""] = positionals;
+    const limit = wholeNumber(values.limit, { name: "--limit", min: 1, max: BACKFILLS_SHOWN_MAX, default: LIMIT });
+    return withCloud(values.state, async ({ client, call }) => {
+      if (values.cancel !== undefined) await client.cancelBackfill({ edge, id: values.cancel }, call());
+      const found = await client.backfills({ edge, limit }, call());
+      const page = openPage();
+      if (values.json) return page.json(found);
+      if (found.backfills.length === 0) return openHints()?.line(`'${plain(edge)}' was asked for nothing.`);
+      page.lines(backfillLines(page, found.backfills, Date.now()));
     });
   },
   async audit(args) {
@@ -183,9 +209,9 @@ function clockCell(clock: Edge["clock"]): Cell {
 
 type Publisher = OutputOf<typeof cloud, "audit">["publishers"][number];
 
-/** Everything once, in order, and nothing between. */
-const isWhole = ({ duplicates, outOfOrder, ranges }: Publisher): boolean =>
-  duplicates === 0 && outOfOrder === 0 && ranges.length <= 1;
+/** Everything once, in order, and nothing between; of a backfill that is not here which was here already. */
+const isWhole = ({ duplicates, outOfOrder, pipeline, ranges }: Publisher): boolean =>
+  duplicates === 0 && outOfOrder === 0 && (ranges.length <= 1 || pipeline.startsWith(BACKFILL_PREFIX));
 
 /** Lays out what the cloud has of a node. */
 export function auditLines(page: Page, edge: string, publishers: readonly Publisher[]): string[] {

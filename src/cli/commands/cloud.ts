@@ -11,6 +11,9 @@ const help = `Usage: holdfast cloud [--config FILE] [--state DIR]
        holdfast cloud readings EDGE DEVICE [--resource NAME] [--limit N]
                                [--corrected]
        holdfast cloud gaps EDGE [--limit N]
+       holdfast cloud backfill EDGE --from TIME [--to TIME]
+                               [--device NAME]... [--resource NAME]...
+       holdfast cloud backfills EDGE [--limit N] [--cancel ID]
        holdfast cloud audit EDGE
 
 Alone, it runs a cloud: the other end of the uplink, which keeps what nodes
@@ -29,18 +32,27 @@ its state directory:
   readings         show the newest readings of a device of a node (default 20)
       --corrected  with origins as this machine's clock would have told them
   gaps             list what of a node never reached a destination, and why
+  backfill         ask a node for a range in full, of which its pipelines sent a
+                   part; it comes at low priority, each reading once
+      --from TIME  2026-11-24T08:00:00Z, or how long ago: 2h, 7d
+      --to TIME    the same (default now)
+      --device     of these devices only, as the cloud knows them
+      --resource   of these resources only
+  backfills        list what a node was asked for, and how far it is
+      --cancel ID  ask for no more of one
   audit            tell which events of a node are kept: once each, in order,
                    without gaps? (exit status 1 where not)
 ${COMMON_HELP}
 
 With --json: {"code", "expiresAtMs"}; {"edges": [...]}; {"totalCount",
-"readings": [...]}; {"totalCount", "gaps": [...]}; {"edge",
-"publishers": [...]}.
+"readings": [...]}; {"totalCount", "gaps": [...]}; {"id"}; {"backfills":
+[...]}; {"edge", "publishers": [...]}.
 
 Examples:
   holdfast cloud --state /srv/holdfast-cloud
   CODE=$(holdfast cloud code --for 10m --state /srv/holdfast-cloud)
-  holdfast cloud edges`;
+  holdfast cloud edges
+  holdfast cloud backfill pump-7 --from 2h --device compressor`;
 
 export const command: Command = {
   name: "cloud",

@@ -4,7 +4,7 @@ import { code } from "../../kernel/error.ts";
 export const DATA_EVENT_UNKNOWN = code(
   "DATA_EVENT_UNKNOWN",
   "not-found",
-  "Check the event's or reading's id; it may have aged out (core-data.retention).",
+  "Check the event's or reading's id; it may have aged out (docs/retention.md).",
 );
 export const DATA_EVENT_MISMATCHED = code(
   "DATA_EVENT_MISMATCHED",

@@ -1,0 +1,94 @@
+/** Backfill: the cloud has a reduction, asks for the range in full, everything is killed meanwhile, and it gets each reading once. */
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { type Ask, gatewayDoor } from "./houses/ask.ts";
+import { Whole } from "./houses/whole.ts";
+
+const house = new Whole({
+  config: `device-virtual: { loadEventsPerSecond: 1000, loadReadingsPerEvent: 10, loadDevices: 2 }
+pipeline:
+  destinations: { cloud: { kind: cloud, askEveryMs: 1000 } }
+  pipelines: { reduced: { functions: [{ function: Sample, resources: ["*"], every: 50 }] } }
+`,
+});
+let ask: Ask;
+let edge: string;
+before(async () => {
+  await house.start();
+  ask = await gatewayDoor(house);
+  edge = (await house.json<{ edges: { edge: string }[] }>("cloud", "edges")).edges[0].edge;
+});
+after(() => house.remove());
+
+interface Backfill {
+  readonly id: string;
+  readonly state: string;
+  readonly kept: number;
+  readonly known: number;
+}
+interface Read {
+  readonly id: string;
+  readonly value: string;
+}
+
+const DEVICE = "load-1";
+const RESOURCES = 10;
+/** More than fits one page of what the node sends: it is killed between pages, too. */
+const READINGS_MIN = 80_000;
+const PAGE = 1_024;
+
+const valuesById = (readings: readonly Read[]): Map<string, string> =>
+  new Map(readings.map(({ id, value }) => [id, value]));
+
+/** Readings of the range that the node keeps. */
+async function here(fromNs: bigint, toNs: bigint): Promise<Map<string, string>> {
+  const path = `/core-data/api/v3/reading/device/name/${DEVICE}/start/${fromNs}/end/${toNs}?limit=${PAGE}&offset=`;
+  const found: Read[] = [];
+  for (let offset = 0; ; offset += PAGE) {
+    const { body } = await ask("GET", `${path}${offset}`);
+    found.push(...(body["readings"] as Read[]));
+    if (offset + PAGE >= (body["totalCount"] as number)) return valuesById(found);
+  }
+}
+
+async function stateOf(name: string): Promise<string> {
+  const { services } = await house.json<{ services: { service: string; state: string }[] }>("status");
+  return services.find(({ service }) => service === name)?.state ?? "away";
+}
+
+test("kill -9 of pipeline, core-data, bus and cloud while it goes on: every reading of the range, each once", async () => {
+  const startMs = Date.now();
+  await house.until(async () => {
+    const { body } = await ask("GET", `/core-data/api/v3/reading/count/device/name/${DEVICE}`);
+    return (body["Count"] as number) > READINGS_MIN;
+  }, "enough readings to ask for");
+  const endMs = Date.now();
+  const range = ["--from", new Date(startMs).toISOString(), "--to", new Date(endMs).toISOString()];
+  const { id } = await house.json<{ id: string }>("cloud", "backfill", edge, ...range);
+  const look = async (): Promise<Partial<Backfill>> => {
+    const { backfills } = await house.json<{ backfills: Backfill[] }>("cloud", "backfills", edge);
+    return backfills.find((one) => one.id === id) ?? {};
+  };
+  await house.until(async () => (await look()).state !== "asked", "the node to have heard of it");
+  for (const victim of ["pipeline", "core-data", "bus", "cloud", "pipeline"]) {
+    const pid = (await house.pids()).get(victim);
+    if (pid) process.kill(pid, "SIGKILL");
+    await house.until(async () => ["passing", "warning"].includes(await stateOf(victim)), `${victim} to be back`);
+  }
+  await house.until(async () => (await look().catch(() => undefined))?.state === "done", "the backfill to be done");
+  const { kept = 0, known = 0 } = await look();
+  const wanted = await here(BigInt(startMs) * 1_000_000n, BigInt(endMs) * 1_000_000n);
+  assert.ok(wanted.size > READINGS_MIN / 2, `${wanted.size} readings`);
+  assert.ok(known > 0 && kept > 10 * known, `${kept} were new, ${known} known`);
+  for (let k = 0; k < RESOURCES; k++) {
+    const resource = ["--resource", `r${k}`, "--limit", "100000"];
+    const { readings } = await house.json<{ readings: Read[] }>("cloud", "readings", edge, DEVICE, ...resource);
+    const there = valuesById(readings);
+    assert.equal(there.size, readings.length, "each is there once");
+    for (const [one, value] of there) if (wanted.get(one) === value) wanted.delete(one);
+  }
+  assert.equal(wanted.size, 0, "and each of the range is there, to the value");
+  const { publishers } = await house.json<{ publishers: { duplicates: number }[] }>("cloud", "audit", edge);
+  assert.ok(publishers.every(({ duplicates }) => duplicates === 0));
+  assert.match(await house.text("retention", DEVICE), /core-data\.keepHours/);
+});
