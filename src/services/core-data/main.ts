@@ -66,12 +66,13 @@ export const main = defineService({
     const metadata = context.connect(coreMetadata);
     const wishes = new Wishes({ metadata, retention, clock, log, signal: stopping });
     let retaining = Promise.resolve();
+    const retainOnce = async () => {
+      const isInformed = await wishes.read();
+      if (!stopping.aborted) await retainer.retain(retentionClock.nowMs(), isInformed);
+    };
     const retain = () => {
       retaining = retaining
-        .then(async () => {
-          const isInformed = await wishes.read();
-          if (!stopping.aborted) await retainer.retain(retentionClock.nowMs(), isInformed);
-        })
+        .then(retainOnce)
         .catch((error: unknown) => log.error({ err: error }, "old events could not be removed"));
     };
     const timer = setInterval(retain, RETAIN_EVERY_MS).unref();

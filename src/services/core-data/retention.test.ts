@@ -86,7 +86,7 @@ function open(t: Test, rules: readonly RetentionRule[] = [], keepHours = 720) {
 
 const page = readFileSync(join(import.meta.dirname, "../../../docs/retention.md"), "utf8");
 const example = /```yaml\n(.*?)```/s.exec(page)?.[1] ?? assert.fail("docs/retention.md has no example");
-const config = readConfig(example, "docs/retention.md", [{ key: "core-data", schema: main.config as never }]);
+const config = readConfig(example, "docs/retention.md", [{ key: "core-data", schema: main.config }]);
 const { retention: rules, keepHours } = config["core-data"] as { retention: RetentionRule[]; keepHours: number };
 
 test("the page's example: vibrations go after a day, alarms stay ten years, all else goes by the default", async (t) => {

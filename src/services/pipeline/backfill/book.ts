@@ -90,7 +90,10 @@ export class BackfillBook {
     return this.all
       .filter(({ id, state }) => this.#untold.has(id) && (isDue || state !== "running"))
       .map(({ id, state, readings, share, reason }) => ({
-        ...{ id, state, readings, share },
+        id,
+        state,
+        readings,
+        share,
         ...(reason === undefined ? {} : { reason: reason.slice(0, REASON_LENGTH_MAX) }),
       }));
   }
