@@ -33,8 +33,8 @@ import {
   startCloud,
   temporary,
   until,
-  Wire,
 } from "../test/houses/uplink.ts";
+import { Wire } from "../test/houses/wire.ts";
 import { report, type Row, rowOf } from "./table.ts";
 
 const DATA = path.join(import.meta.dirname, "..", "..", "shared", "data");

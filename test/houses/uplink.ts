@@ -1,7 +1,5 @@
 /** What the tests and benches of pipeline and cloud share: a cloud on real sockets, a node of bus and pipeline, the wire between. */
-import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
-import { type AddressInfo, connect as connectTcp, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Writable } from "node:stream";
@@ -13,6 +11,7 @@ import { BlockBuilder } from "../../src/kernel/events/blocks.ts";
 import { encodeBlocks } from "../../src/kernel/events/codec.ts";
 import type { Block, Extra, Series, Value } from "../../src/kernel/events/model.ts";
 import { makeLog } from "../../src/kernel/log.ts";
+import type { TlsIdentity } from "../../src/kernel/identity/tls.ts";
 import { serve } from "../../src/kernel/serve.ts";
 import { Tracer } from "../../src/kernel/trace.ts";
 import { type LocalHouse, localClient, makeLocalHouse } from "../../src/node/local.ts";
@@ -71,6 +70,7 @@ export interface CloudOptions {
 export interface RunningCloud {
   readonly url: string;
   readonly port: number;
+  readonly identity: TlsIdentity;
   readonly lines: Lines;
   /** The cloud as the command line sees it. */
   readonly cli: Cloud;
@@ -101,6 +101,7 @@ export async function startCloud(directory: string, options: CloudOptions = {}):
   return {
     url: `https://127.0.0.1:${served.port}`,
     port: served.port,
+    identity: started.identity!,
     lines,
     cli,
     as: (caller) => localClient(cloud, caller, () => service),
@@ -124,6 +125,8 @@ export interface NodeConfig {
     destinations: Record<string, unknown>;
     /** Of the one pipeline, before its batches are made. */
     functions: readonly FunctionSpec[];
+    /** Instead of that one. */
+    pipelines: Readonly<Record<string, PipelineDefinition>>;
   }>;
 }
 
@@ -145,9 +148,10 @@ export function pipelineOf(
   timeIntervalMs: number,
   batchThreshold = 1_000,
   functions: readonly FunctionSpec[] = [],
+  priority = 5,
 ): PipelineDefinition {
   const batch = { function: "BatchByTimeAndCount" as const, batchThreshold, timeIntervalMs };
-  const all = { topics: [], destinations: ["cloud"], priority: 5, ttlMs: 0, from: "oldest" as const };
+  const all = { topics: [], destinations: ["cloud"], priority, ttlMs: 0, from: "oldest" as const };
   return { ...all, functions: [...functions, batch] };
 }
 
@@ -160,10 +164,8 @@ export async function startNode(
   const { log, lines } = recorder("node");
   const house = makeLocalHouse({ node: EDGE, directory, version: "test", log, clock, dataKey: async () => KEY });
   await house.start(busMain, { keepBytes: 0, ...config.bus });
-  const { batchEvents = 1_000, batchMs = 20, functions = [], ...settings } = config.pipeline ?? {};
-  const batch = { function: "BatchByTimeAndCount", batchThreshold: batchEvents, timeIntervalMs: batchMs } as const;
-  const all = { topics: [], destinations: ["cloud"], priority: 5, ttlMs: 0, from: "oldest" as const };
-  const pipelines = { all: { ...all, functions: [...functions, batch] } };
+  const { batchEvents, batchMs = 20, functions, ...settings } = config.pipeline ?? {};
+  const pipelines = { all: pipelineOf(batchMs, batchEvents, functions) };
   const { tracer } = await house.start(pipelineMain, { pipelines, ...settings } as object);
   const asGateway: Service<typeof pipeline> = house.connect(pipeline, "gateway");
   return {
@@ -212,70 +214,3 @@ export function blocksOf(name: string, from: number, to: number, options: Events
 
 export const events = (name: string, from: number, to: number, options: EventsOptions = {}): Uint8Array =>
   encodeBlocks(blocksOf(name, from, to, options));
-
-/** A wire between node and cloud that can be cut, delayed for ever, or broken in the middle of an answer. */
-export class Wire {
-  readonly port: number;
-  /** Bytes that came from the node and from the cloud. */
-  up = 0;
-  down = 0;
-  /** `cut`: refuses; `silent`: takes all and passes nothing; `deaf`: passes what the node says and drops every answer after so many bytes. */
-  mode: "pass" | "cut" | "silent" | { deafAfter: number } = "pass";
-  /** Where it leads. */
-  to: number;
-  readonly #server;
-  readonly #sockets = new Set<Socket>();
-
-  private constructor(server: ReturnType<typeof createServer>, to: number) {
-    this.#server = server;
-    this.to = to;
-    this.port = (server.address() as AddressInfo).port;
-    server.on("connection", (near) => this.#join(near));
-  }
-
-  static async open(to: number): Promise<Wire> {
-    const server = createServer({ noDelay: true });
-    server.listen(0, "127.0.0.1");
-    await once(server, "listening");
-    return new Wire(server, to);
-  }
-
-  get url(): string {
-    return `https://127.0.0.1:${this.port}`;
-  }
-
-  /** Ends the connections there are. */
-  drop(): void {
-    for (const socket of this.#sockets) socket.destroy();
-  }
-
-  async close(): Promise<void> {
-    this.drop();
-    await new Promise((resolve) => this.#server.close(resolve));
-  }
-
-  #join(near: Socket): void {
-    if (this.mode === "cut") return void near.destroy();
-    const far = connectTcp({ host: "127.0.0.1", port: this.to, noDelay: true });
-    let down = 0;
-    for (const socket of [near, far]) {
-      this.#sockets.add(socket);
-      socket.on("error", () => undefined);
-      socket.once("close", () => {
-        this.#sockets.delete(socket);
-        near.destroy();
-        far.destroy();
-      });
-    }
-    near.on("data", (chunk: Buffer) => {
-      this.up += chunk.length;
-      if (this.mode !== "silent") far.write(chunk);
-    });
-    far.on("data", (chunk: Buffer) => {
-      this.down += chunk.length;
-      down += chunk.length;
-      if (typeof this.mode === "object" && down > this.mode.deafAfter) near.destroy();
-      else if (this.mode !== "silent") near.write(chunk);
-    });
-  }
-}

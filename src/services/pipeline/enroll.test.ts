@@ -9,7 +9,8 @@ import { makeKeyAndRequest } from "../../kernel/identity/request.ts";
 import type { Cloud } from "../cloud/api.ts";
 import { edgeName, enrollWith } from "./enroll.ts";
 import { openLink } from "./uplink/link.ts";
-import { call, EDGE, events, startCloud, startNode, temporary, until, Wire } from "../../../test/houses/uplink.ts";
+import { call, EDGE, events, startCloud, startNode, temporary, until } from "../../../test/houses/uplink.ts";
+import { Wire } from "../../../test/houses/wire.ts";
 
 const refused = (message: RegExp) => ({ code: "PIPELINE_ENROLL_FAILED", message });
 

@@ -15,8 +15,8 @@ import {
   startNode,
   temporary,
   until,
-  Wire,
 } from "../../../../test/houses/uplink.ts";
+import { Wire } from "../../../../test/houses/wire.ts";
 
 type Accept = Cloud["accept"];
 type Sent = Parameters<Accept>[0]["body"];

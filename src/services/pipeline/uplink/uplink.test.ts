@@ -14,9 +14,9 @@ import {
   startNode,
   temporary,
   until,
-  Wire,
   type After,
 } from "../../../../test/houses/uplink.ts";
+import { Wire } from "../../../../test/houses/wire.ts";
 
 type Accept = Cloud["accept"];
 
