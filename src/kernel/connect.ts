@@ -13,6 +13,7 @@ import {
 } from "./contract.ts";
 import { ANSWER_TOO_LARGE, asFailure, DEADLINE, Failure, fail, INSTANCE_MISDIRECTED, UNAVAILABLE } from "./error.ts";
 import { nanosOf } from "./nanos.ts";
+import { retryAfterOf } from "./retry-after.ts";
 import type { JSON_TYPE } from "./wire.ts";
 import { CBOR_TYPE, decodeBody, decodeFrames, encodeBody, failureFromWire, HEADER } from "./wire.ts";
 
@@ -241,14 +242,16 @@ function placeInput(
 
 async function failureOf(response: IncomingMessage): Promise<Failure> {
   const status = response.statusCode ?? 500;
-  const retryAfter = Number(response.headers["retry-after"] ?? Number.NaN);
+  const retryAfterS = retryAfterOf(response.headers, Date.now());
   const bytes = (await bytesOf(response, FAILURE_BYTES_MAX)) ?? Buffer.alloc(0);
+  let body: object;
   try {
-    const body = decodeBody(bytes, response.headers["content-type"]) as object;
-    return failureFromWire(body, status, Number.isFinite(retryAfter) ? retryAfter : undefined);
+    body = decodeBody(bytes, response.headers["content-type"]) as object;
   } catch {
-    return failureFromWire({ message: bytes.toString("utf8", 0, 200) }, status);
+    // From somebody between here and there, a proxy: how long to wait it says nevertheless.
+    body = { message: bytes.toString("utf8", 0, 200) };
   }
+  return failureFromWire(body, status, retryAfterS);
 }
 
 function asTransport(error: unknown, contract: Contract, op: Operation): Failure {

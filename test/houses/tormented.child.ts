@@ -71,7 +71,7 @@ async function runCloud({ nodeCertificateDays, setMs = 0 }: CloudSettings): Prom
   answer(answers as never);
 }
 
-async function runNode({ seed = 1, pauseMs = 10, pad = 0, config = {} }: NodeSettings): Promise<void> {
+async function runNode({ seed = 1, pauseMs = 50, pad = 0, config = {} }: NodeSettings): Promise<void> {
   const node = await startNode(directory, config, clock);
   const random = seeded(seed);
   let isWriting = false;

@@ -4,12 +4,13 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { globSync, statSync } from "node:fs";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { SequenceRange } from "../../src/kernel/sequences.ts";
 import type { Gap } from "../../src/services/cloud/api.ts";
 import type { PublisherAudit } from "../../src/services/cloud/audit.ts";
 import type { Destination } from "../../src/services/pipeline/api.ts";
 import type { Manner } from "./rogue.ts";
-import { type After, type NodeConfig, pipelineOf, temporary, until } from "./uplink.ts";
+import { type After, type NodeConfig, pipelineOf, temporary } from "./uplink.ts";
 import { Wire } from "./wire.ts";
 
 /** How often a fault is done: few at home, more in CI and in the soak. */
@@ -20,6 +21,7 @@ const PROGRAM = join(import.meta.dirname, "tormented.child.ts");
 /** A process is up within this on a machine that is busy, and what waits has arrived within the other once nothing is in the way. */
 const START_MS_MAX = 60_000;
 export const DRAIN_MS_MAX = 180_000;
+const LOOK_EVERY_MS = 50;
 /** Beyond what it had at the start a node takes no more than this, whatever is done to it. */
 const GROWTH_BYTES_MAX = 96 * 2 ** 20;
 
@@ -36,6 +38,15 @@ export interface NodeSettings {
   readonly pad?: number;
   readonly config?: NodeConfig;
 }
+/** Waits until something holds, and fails when that takes too long; asks now and then only, since asking is work for who is tormented. */
+export async function until(what: string, holds: () => boolean | Promise<boolean>, timeoutMs: number): Promise<void> {
+  const endMs = performance.now() + timeoutMs;
+  while (!(await holds())) {
+    if (performance.now() > endMs) throw new Error(`it took longer than ${timeoutMs / 1000} s until ${what}`);
+    await sleep(LOOK_EVERY_MS);
+  }
+}
+
 interface CommonAnswers {
   /** Sets the wall clock ahead, or back. */
   setClock(ms: number): Promise<void>;
@@ -276,7 +287,7 @@ export class TormentedHouse {
       missing += (ranges.at(-1)?.to ?? 0) - there;
     }
     if (missing > 0) {
-      await until("the cloud is told", async () => (await this.cloud.ask("gaps")).length > 0);
+      await until("the cloud is told", async () => (await this.cloud.ask("gaps")).length > 0, DRAIN_MS_MAX);
       assert.ok((await this.node.ask("status")).losses.length > 0, "the node tells its losses");
     }
     await this.node.ask("write", true);

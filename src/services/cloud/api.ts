@@ -91,6 +91,8 @@ export type Gap = Static<typeof Gap>;
 export const GAPS_MAX = 256;
 /** Ranges of one stream and epoch that are told apart: a lane for what is new, and what waits between earlier ones. */
 export const LANES_MAX = 64;
+/** A node judges itself how long it waits, by its link; nobody waits for longer than this. */
+const LINK_MS_MAX = 86_400_000;
 export const ACCEPT_BYTES_MAX = 4 * 1024 * 1024;
 export const BATCHES_MAX = 256;
 /**
@@ -145,6 +147,7 @@ export const cloud = contract("cloud", {
     input: { body: Type.Object({ csrPem: Type.String({ maxLength: 8192 }) }) },
     output: Type.Object({ certPem: Type.String(), caPem: Type.String(), notAfterMs: Type.Integer() }),
     callers: ["edge.*"],
+    timeoutMs: LINK_MS_MAX,
   }),
   accept: post("/accept", {
     summary: "Keeps batches of the calling node, in order, each once; answers when they are on disk.",
@@ -175,8 +178,8 @@ export const cloud = contract("cloud", {
     }),
     errors: [CLOUD_SEQUENCE_GAP, CLOUD_OLDER],
     callers: ["edge.*"],
+    timeoutMs: LINK_MS_MAX,
     bodyBytesMax: ACCEPT_BYTES_MAX,
-    timeoutMs: 30_000,
   }),
   mark: get("/mark", {
     summary: "Tells which batches of one of the calling node's streams are settled.",
@@ -191,6 +194,7 @@ export const cloud = contract("cloud", {
       backfills: BackfillRequests,
     }),
     callers: ["edge.*"],
+    timeoutMs: LINK_MS_MAX,
   }),
   ...backfillOperations,
   reportGaps: post("/gaps", {
@@ -198,6 +202,7 @@ export const cloud = contract("cloud", {
     input: { body: Type.Object({ gaps: Type.Array(Gap, { minItems: 1, maxItems: GAPS_MAX }) }) },
     output: Type.Object({}),
     callers: ["edge.*"],
+    timeoutMs: LINK_MS_MAX,
   }),
   gaps: get("/gaps/:edge", {
     summary: "Lists what of a node never reached one of its destinations, and why, newest first.",
@@ -231,7 +236,6 @@ export const cloud = contract("cloud", {
     },
     output: Type.Object({ totalCount: Type.Integer(), readings: Type.Array(Reading) }),
     callers: ["cli", "node"],
-    timeoutMs: 30_000,
   }),
   audit: get("/audit/:edge", {
     summary:

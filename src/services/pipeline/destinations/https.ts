@@ -5,6 +5,7 @@ import { Agent as HttpsAgent, request as httpsRequest } from "node:https";
 import type { Duplex } from "node:stream";
 import type { Clock } from "../../../kernel/clock.ts";
 import { fail, type Failure, UNAVAILABLE } from "../../../kernel/error.ts";
+import { retryAfterOf } from "../../../kernel/retry-after.ts";
 import { ASKED_MS_MAX } from "../pacing/breaker.ts";
 import type { HttpsConfig } from "./config.ts";
 import { Delivery, Refused } from "./delivery.ts";
@@ -115,8 +116,12 @@ class Poster {
   #notNow(said: string, { status, headers }: Answer): Failure {
     const hint =
       status >= 300 && status < 400 ? " (redirections are not followed: put the new address in the config)" : "";
-    const retryAfterS = retryAfterOf(headers, this.#o.clock);
-    return fail(UNAVAILABLE, said + hint, retryAfterS === undefined ? {} : { retryAfterS });
+    const retryAfterS = retryAfterOf(headers, this.#o.clock.wallMs());
+    return fail(
+      UNAVAILABLE,
+      said + hint,
+      retryAfterS === undefined ? {} : { retryAfterS: Math.min(retryAfterS, ASKED_MS_MAX / 1_000) },
+    );
   }
 
   #ask(message: Message, id: string, signal: AbortSignal): Promise<Answer> {
@@ -183,17 +188,6 @@ const shown = (text: string): string =>
     .slice(0, REASON_CHARACTERS_MAX)
     .replace(/[^\x21-\x7e]+/g, " ")
     .trim();
-
-/** Reads Retry-After in seconds (RFC 9110 10.2.3), a date against the server's own clock where it tells it. */
-function retryAfterOf(headers: IncomingMessage["headers"], clock: Clock): number | undefined {
-  const text = headers["retry-after"]?.trim() ?? "";
-  if (/^\d{1,10}$/.test(text)) return Math.min(Number(text), ASKED_MS_MAX / 1_000);
-  const atMs = Date.parse(text);
-  if (Number.isNaN(atMs)) return undefined;
-  const nowMs = Date.parse(headers.date ?? "");
-  const waitMs = atMs - (Number.isNaN(nowMs) ? clock.wallMs() : nowMs);
-  return Math.min(Math.max(0, waitMs), ASKED_MS_MAX) / 1_000;
-}
 
 /** Makes a request id of a message's: the same when it is sent again (RFC 9562, version 8). */
 export function uuidOf(id: string): string {

@@ -2,12 +2,12 @@
 import { Agent } from "node:https";
 import { connect as connectTcp, type Socket } from "node:net";
 import { connect as connectTls, type ConnectionOptions } from "node:tls";
-import { makeCall } from "../../../kernel/call.ts";
+import { type Call, makeCall } from "../../../kernel/call.ts";
 import { checkValue } from "../../../kernel/check.ts";
 import type { Clock } from "../../../kernel/clock.ts";
 import { connect, type Target } from "../../../kernel/connect.ts";
 import type { Output, Service } from "../../../kernel/contract.ts";
-import { fail, UNAVAILABLE } from "../../../kernel/error.ts";
+import { asFailure, DEADLINE, fail, UNAVAILABLE } from "../../../kernel/error.ts";
 import { spiffeName } from "../../../kernel/identity/names.ts";
 import { makeKeyAndRequest } from "../../../kernel/identity/request.ts";
 import { TlsIdentity } from "../../../kernel/identity/tls.ts";
@@ -16,14 +16,14 @@ import { cloud, type Gap } from "../../cloud/api.ts";
 import type { BackfillProgress, BackfillRequest } from "../../cloud/backfill.api.ts";
 import type { QueuedBatch } from "../outbox/record.ts";
 import type { Enrollment } from "../store.ts";
+import { Patience } from "./patience.ts";
 
-/** An answer later than this is none; a request gets so much more as its bytes take on a link that is as slow as this. */
-const REQUEST_TIMEOUT_MS = 30_000;
-const LINK_BYTES_PER_S_MIN = 64;
 /** Below what the cloud waits (65 s), so that the one who sends is the one who closes. */
 const IDLE_MS_MAX = 50_000;
 /** One for what is new, one for what waits, one for certificates and marks; more where an answer is late. */
 const CONNECTIONS_MAX = 4;
+/** About what an entry of the gap ledger takes. */
+const GAP_BYTES = 256;
 
 type CloudClient = Service<typeof cloud>;
 export type Accepted = Output<typeof cloud, "accept">;
@@ -93,6 +93,11 @@ class MeteredAgent extends Agent {
     this.#meter = meter;
   }
 
+  /** Closes the connections that nobody uses now. */
+  forgetIdle(): void {
+    for (const sockets of Object.values(this.freeSockets)) for (const socket of sockets ?? []) socket.destroy();
+  }
+
   override createConnection(options: ConnectionOptions) {
     // A socket of its own below TLS: only there every byte of the wire is seen.
     const tcp = connectTcp({
@@ -131,43 +136,64 @@ export function openLink(enrollment: Enrollment, clock: Clock, options: LinkOpti
   const agent = new MeteredAgent(() => identity.clientOptions({ node, service: "cloud" }), meter, localAddress);
   const target = targetOf(url, agent);
   const client = connect(cloud, { resolver: { pick: () => target, failed: () => undefined } });
+  const patience = new Patience();
   let heard: Heard | undefined;
   let answeredMs = clock.monotonicMs();
+
+  /** One request that carries so many bytes, given up when the link should have had it through long ago. */
+  const ask = async <T>(bytes: number, signal: AbortSignal, work: (call: Call) => Promise<T>): Promise<T> => {
+    const startMs = clock.monotonicMs();
+    const call = makeCall({ caller: "pipeline", timeoutMs: patience.limitMs(bytes), signal });
+    try {
+      const answer = await work(call);
+      patience.answered(bytes, clock.monotonicMs() - startMs);
+      return answer;
+    } catch (error) {
+      if (!signal.aborted && asFailure(error).code === DEADLINE.code) {
+        patience.inVain();
+        // Whatever swallowed this request swallows those on the other connections, too: none of them is tried again.
+        agent.forgetIdle();
+      }
+      throw error;
+    } finally {
+      call.end(false);
+    }
+  };
+
   return {
     get bytes() {
       return meter.bytes;
     },
     async accept(to, signal) {
+      const bytes = to.batches.reduce((sum, { blocks }) => sum + blocks.length, 0);
       const sent = { ...to, sentNs: clock.wallNs(), ...(heard ? { heard } : {}) };
-      const accepted = await accept(client, sent, signal);
+      const accepted = await ask(bytes, signal, (call) => accept(client, sent, call));
       answeredMs = clock.monotonicMs();
       if (accepted.backfills) asked?.(accepted.backfills, false);
       heard = { answeredNs: accepted.receivedNs + BigInt(accepted.durationUs) * 1000n, atNs: clock.wallNs() };
       return accepted;
     },
     async mark(stream, epoch, signal) {
-      const call = makeCall({ caller: "pipeline", timeoutMs: REQUEST_TIMEOUT_MS, signal });
-      const marked = checked("mark", await client.mark({ stream, epoch }, call).finally(() => call.end(false)));
+      const marked = checked("mark", await ask(0, signal, (call) => client.mark({ stream, epoch }, call)));
       answeredMs = clock.monotonicMs();
       if (marked.backfills) asked?.(marked.backfills, true);
       return marked;
     },
     async reportGaps(gaps, signal) {
-      const call = makeCall({ caller: "pipeline", timeoutMs: REQUEST_TIMEOUT_MS, signal });
-      await client.reportGaps({ body: { gaps: [...gaps] } }, call).finally(() => call.end(false));
+      await ask(gaps.length * GAP_BYTES, signal, (call) => client.reportGaps({ body: { gaps: [...gaps] } }, call));
     },
     get answeredMs() {
       return answeredMs;
     },
     async reportBackfills(backfills, signal) {
-      const call = makeCall({ caller: "pipeline", timeoutMs: REQUEST_TIMEOUT_MS, signal });
-      const reported = client.reportBackfills({ body: { backfills: [...backfills] } }, call);
-      return checked("reportBackfills", await reported.finally(() => call.end(false))).unwanted;
+      const reported = await ask(backfills.length * GAP_BYTES, signal, (call) =>
+        client.reportBackfills({ body: { backfills: [...backfills] } }, call),
+      );
+      return checked("reportBackfills", reported).unwanted;
     },
     async renew(signal) {
       const { csrPem, keyPem: newKey } = await makeKeyAndRequest(spiffeName(node, `edge.${edge}`));
-      const call = makeCall({ caller: "pipeline", timeoutMs: REQUEST_TIMEOUT_MS, signal });
-      const answer = await client.renew({ body: { csrPem } }, call).finally(() => call.end(false));
+      const answer = await ask(csrPem.length, signal, (call) => client.renew({ body: { csrPem } }, call));
       const signed = { certPem: checked("renew", answer).certPem, keyPem: newKey };
       identity.update(signed);
       return signed;
@@ -188,11 +214,8 @@ interface Heard {
 async function accept(
   client: CloudClient,
   { previous, batches, absent, ...to }: ToSend & { readonly sentNs: bigint; readonly heard?: Heard },
-  signal: AbortSignal,
+  call: Call,
 ): Promise<Accepted> {
-  const bytes = batches.reduce((sum, { blocks }) => sum + blocks.length, 0);
-  const timeoutMs = REQUEST_TIMEOUT_MS + (bytes * 1000) / LINK_BYTES_PER_S_MIN;
-  const call = makeCall({ caller: "pipeline", timeoutMs, signal });
   const chain = batches.map(({ sequence, pipeline, through, queuedNs, blocks }, i) => ({
     sequence,
     previous: i === 0 ? previous : batches[i - 1].sequence,
@@ -201,8 +224,10 @@ async function accept(
     blocks,
     ...(through === undefined ? {} : { through }),
   }));
-  const body = { ...to, absent: [...absent], batches: chain };
-  const accepted = checked("accept", await client.accept({ body }, call).finally(() => call.end(false)));
+  const accepted = checked(
+    "accept",
+    await client.accept({ body: { ...to, absent: [...absent], batches: chain } }, call),
+  );
   // Were it believed, batches that nobody has would be let go of.
   if (!batches.some(({ sequence }) => sequence === accepted.durable))
     throw fail(
