@@ -2,25 +2,27 @@
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { LossyNetwork } from "./houses/lossy.ts";
+import { need } from "./need.ts";
 import { seeded } from "../src/devices/virtual/series.ts";
 import type { Manner } from "./houses/rogue.ts";
-import { DRAIN_MS_MAX, ROUNDS, SEED, TormentedHouse, until } from "./houses/tormented.ts";
+import { DRAIN_MS_MAX, type HouseSettings, ROUNDS, SEED, TormentedHouse, until } from "./houses/tormented.ts";
 import type { After } from "./houses/uplink.ts";
 
 /** Each story is told once at home, and so often in CI and in the soak. */
 const TIMES = Math.max(1, Math.round(ROUNDS / 25));
 const TIMEOUT_MS = 180_000 + TIMES * 180_000;
 /** Most of a story is waiting. */
-const STORIES_AT_ONCE = 4;
+const STORIES_AT_ONCE = 8;
 /** A request without an answer is given up after this, and a little. */
-const SILENCE_MS_MAX = 45_000;
+const SILENCE_MS_MAX = 90_000;
 
 type Tell = (house: TormentedHouse, random: () => number) => Promise<void>;
 
 /** Tells a story of a house of its own as often as is wanted, and holds the house to account after each time. */
-async function told(t: After, tell: Tell): Promise<void> {
+async function told(t: After, tell: Tell, settings: HouseSettings = {}): Promise<void> {
   const random = seeded(SEED);
-  const house = await TormentedHouse.open(t);
+  const house = await TormentedHouse.open(t, settings);
   for (let n = 0; n < TIMES; n++) {
     await house.written(100);
     await tell(house, random);
@@ -52,7 +54,7 @@ const STORIES: Readonly<Record<string, Tell>> = {
       await sleep(20 + random() * 300);
     }
   },
-  async "a byte a second, and then 200: a small load gets through that"(house) {
+  async "a byte a second, and then 500: a small load gets through that"(house) {
     await house.node.ask("write", false);
     house.wire.drop();
     house.wire.mode = { bytesPerS: 1 };
@@ -60,7 +62,7 @@ const STORIES: Readonly<Record<string, Tell>> = {
     await house.node.ask("write", true);
     await house.written(1);
     await house.node.ask("write", false);
-    house.wire.mode = { bytesPerS: 200 };
+    house.wire.mode = { bytesPerS: 500 };
     house.wire.drop();
     await until("all is through", async () => (await house.node.ask("status")).behind === 0, DRAIN_MS_MAX);
     house.wire.mode = "pass";
@@ -85,7 +87,7 @@ const STORIES: Readonly<Record<string, Tell>> = {
       await house.goRogue(undefined);
       // One after the other, so that the node does not wait for longer each time.
       const before = await acknowledged(house);
-      await until("it has the cloud again", async () => (await acknowledged(house)) > before, SILENCE_MS_MAX);
+      await until("it has the cloud again", async () => (await acknowledged(house)) > before, DRAIN_MS_MAX);
     }
   },
   async "a cloud that answers 429 is left alone for as long as it says, also where a proxy says it"(house) {
@@ -107,4 +109,15 @@ const STORIES: Readonly<Record<string, Tell>> = {
 
 suite("the link", { concurrency: STORIES_AT_ONCE, timeout: TIMEOUT_MS }, () => {
   for (const [name, tell] of Object.entries(STORIES)) test(name, { timeout: TIMEOUT_MS }, (t) => told(t, tell));
+  test("three of ten packets are lost", { skip: need("netns"), timeout: TIMEOUT_MS }, async (t) => {
+    const network = new LossyNetwork(t);
+    const lossy: Tell = async (house) => {
+      network.lose(30);
+      const before = await acknowledged(house);
+      await house.written(100);
+      await until("something arrives", async () => (await acknowledged(house)) > before + 100, DRAIN_MS_MAX);
+      network.lose(0);
+    };
+    await told(t, lossy, { within: network.within });
+  });
 });
