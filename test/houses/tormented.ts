@@ -21,6 +21,8 @@ const PROGRAM = join(import.meta.dirname, "tormented.child.ts");
 /** A process is up within this on a machine that is busy, and what waits has arrived within the other once nothing is in the way. */
 const START_MS_MAX = 60_000;
 export const DRAIN_MS_MAX = 180_000;
+/** Once all has arrived, what has not is told soon. */
+const LEDGER_MS_MAX = 15_000;
 const LOOK_EVERY_MS = 50;
 /** Beyond what it had at the start a node takes no more than this, whatever is done to it. */
 const GROWTH_BYTES_MAX = 96 * 2 ** 20;
@@ -157,11 +159,12 @@ export class Tormented<A extends Record<keyof A, Question>> {
   }
 }
 
-/** One pipeline a class of priority, so that all three journals of the outbox are written to. */
+const BATCH_EVENTS_MAX = 50;
+/** One pipeline a class of priority, named as that, so that all three journals of the outbox are written to. */
 export const PIPELINES = {
-  high: pipelineOf(10, 50, [], 9),
-  normal: pipelineOf(10, 50, [], 5),
-  low: pipelineOf(10, 50, [], 1),
+  high: pipelineOf(10, BATCH_EVENTS_MAX, [], 9),
+  normal: pipelineOf(10, BATCH_EVENTS_MAX, [], 5),
+  low: pipelineOf(10, BATCH_EVENTS_MAX, [], 1),
 } as const;
 
 export interface HouseSettings {
@@ -277,18 +280,25 @@ export class TormentedHouse {
     return [...this.#acknowledged.values()].reduce((a, b) => a + b, 0);
   }
 
-  /** As `account`, where the disk was damaged: what is missing is told, by both sides. Answers how many events of a pipeline are missing. */
+  /** As `account`, where the disk was damaged: what is missing is in the gap ledger of the cloud. Answers how many events that are. */
   async accountWithLosses(): Promise<number> {
     await this.settle();
     let missing = 0;
-    for (const { what, ranges, last } of await this.#audited()) {
-      const there = ranges.reduce((sum, { from, to }) => sum + to - from + 1, 0);
-      assert.ok((ranges.at(-1)?.to ?? 0) >= last, `${what}: what came last is there: ${shown(ranges)}`);
-      missing += (ranges.at(-1)?.to ?? 0) - there;
-    }
-    if (missing > 0) {
-      await until("the cloud is told", async () => (await this.cloud.ask("gaps")).length > 0, DRAIN_MS_MAX);
-      assert.ok((await this.node.ask("status")).losses.length > 0, "the node tells its losses");
+    for (const { pipeline, what, ranges, last } of await this.#audited()) {
+      const end = ranges.at(-1)?.to ?? 0;
+      assert.ok(end >= last, `${what}: what came last is there: ${shown(ranges)}`);
+      const gone = ranges.reduce((sum, { from, to }) => sum - (to - from + 1), end);
+      missing += gone;
+      if (gone === 0) continue;
+      const batches = async () =>
+        (await this.cloud.ask("gaps"))
+          .filter((gap) => gap.class === pipeline && gap.reason === "damaged")
+          .reduce((sum, { from, to }) => sum + to - from + 1, 0);
+      await until(
+        `the cloud is told of ${gone} events of ${what} in ${shown(ranges)}`,
+        async () => (await batches()) * BATCH_EVENTS_MAX >= gone,
+        LEDGER_MS_MAX,
+      );
     }
     await this.node.ask("write", true);
     return missing;
@@ -318,14 +328,14 @@ export class TormentedHouse {
   }
 
   /** What the cloud has of each pipeline and epoch of the publisher; none of it twice, and all in order. */
-  async #audited(): Promise<{ what: string; ranges: readonly SequenceRange[]; last: number }[]> {
+  async #audited(): Promise<{ pipeline: string; what: string; ranges: readonly SequenceRange[]; last: number }[]> {
     const publishers = await this.cloud.ask("audit");
     for (const { pipeline, epoch, duplicates, outOfOrder } of publishers)
       assert.deepEqual({ pipeline, epoch, duplicates, outOfOrder }, { pipeline, epoch, duplicates: 0, outOfOrder: 0 });
     return Object.keys(PIPELINES).flatMap((pipeline) =>
       [...this.#acknowledged].map(([epoch, last]) => {
         const found = publishers.find((p) => p.pipeline === pipeline && p.epoch === epoch);
-        return { what: `pipeline '${pipeline}', epoch ${epoch}`, ranges: found?.ranges ?? [], last };
+        return { pipeline, what: `pipeline '${pipeline}', epoch ${epoch}`, ranges: found?.ranges ?? [], last };
       }),
     );
   }
