@@ -28,7 +28,8 @@ function damage(house: TormentedHouse, name: string, random: () => number): stri
   const path = pick(random() < 0.5 ? files.filter((file) => file.endsWith(".seg")) : files);
   const how = pick(Object.keys(DAMAGES));
   const bytes = readFileSync(path);
-  const damaged = DAMAGES[how](bytes, Math.floor(random() * bytes.length));
+  // Most of what waits is near the end.
+  const damaged = DAMAGES[how](bytes, Math.floor((1 - random() ** 3) * bytes.length));
   if (damaged) writeFileSync(path, damaged);
   else rmSync(path);
   return `${relative(house.nodeDirectory, path)} ${how}`;

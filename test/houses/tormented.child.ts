@@ -14,6 +14,7 @@ import { call, EDGE, events, startCloud, startNode } from "./uplink.ts";
 
 const [role, directory = "", settings = "{}"] = process.argv.slice(2);
 const APPEND_EVENTS_MAX = 30;
+const WARNINGS_SHOWN = 8;
 /** What was refused is tried again after so long. */
 const AGAIN_MS = 50;
 
@@ -86,6 +87,11 @@ async function runNode({ seed = 1, pauseMs = 50, pad = 0, config = {} }: NodeSet
       const { waiting } = await node.destination();
       return { behind: last - position + waiting.batches, busBytes: sizeBytes, gaps: gaps.newest, losses, refused };
     },
+    warnings: async () =>
+      node.lines
+        .filter(({ level }) => Number(level) >= 40 || /warn|error/.test(String(level)))
+        .slice(-WARNINGS_SHOWN)
+        .map((line) => JSON.stringify(line)),
     write: async (isOn) => void (isWriting = isOn),
   };
   answer(answers as never);

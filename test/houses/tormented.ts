@@ -24,8 +24,8 @@ export const DRAIN_MS_MAX = 180_000;
 /** Once all has arrived, what has not is told soon. */
 const LEDGER_MS_MAX = 15_000;
 const LOOK_EVERY_MS = 50;
-/** Beyond what it had at the start a node takes no more than this, whatever is done to it. */
-const GROWTH_BYTES_MAX = 96 * 2 ** 20;
+/** Beyond what it had at the start a node takes no more than this, whatever is done to it: bus, pipeline and publisher are one process here. */
+const GROWTH_BYTES_MAX = 192 * 2 ** 20;
 
 export interface CloudSettings {
   readonly nodeCertificateDays?: number;
@@ -78,6 +78,8 @@ export interface NodeAnswers extends CommonAnswers {
   enroll(of: { url: string; code: string }): Promise<void>;
   destination(): Promise<Destination>;
   status(): Promise<NodeStatus>;
+  /** The last of them in its log. */
+  warnings(): Promise<string[]>;
   /** Has it append events, or not. */
   write(isOn: boolean): Promise<void>;
 }
@@ -258,7 +260,8 @@ export class TormentedHouse {
       async () => (behind = (await this.node.ask("status")).behind) === 0,
       DRAIN_MS_MAX,
     ).catch(async (error: unknown) => {
-      throw new Error(`${behind} behind; ${JSON.stringify(await this.node.ask("destination"))}`, { cause: error });
+      const told = [JSON.stringify(await this.node.ask("destination")), ...(await this.node.ask("warnings"))];
+      throw new Error(`${behind} behind\n${told.join("\n")}`, { cause: error });
     });
     this.#note();
   }

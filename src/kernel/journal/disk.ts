@@ -8,6 +8,9 @@ const PAGE_BYTES = 4096;
 export const errnoOf = (caught: unknown): string =>
   caught instanceof Error && "code" in caught && typeof caught.code === "string" ? caught.code : "";
 
+/** True where there is no room for it: on the disk, or for this user. */
+export const isDiskFull = (caught: unknown): boolean => ["ENOSPC", "EDQUOT"].includes(errnoOf(caught));
+
 // The callback API rather than FileHandle: one allocation less per call, and no handle that a garbage collection may close.
 
 /** Opens a file and answers its descriptor. */

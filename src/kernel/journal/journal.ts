@@ -3,7 +3,7 @@ import { createSecretKey } from "node:crypto";
 import { chmodSync, statSync } from "node:fs";
 import { resolve as resolvePath } from "node:path";
 import { asFailure, fail, Failure, INPUT_INVALID } from "../error.ts";
-import { errnoOf, makeDirectory } from "./disk.ts";
+import { errnoOf, isDiskFull, makeDirectory } from "./disk.ts";
 import { JOURNAL_CLOSED, JOURNAL_DIRECTORY_UNUSABLE, JOURNAL_RECORD_TOO_LARGE } from "./errors.ts";
 import { Ledger, type Log, type Loss } from "./ledger.ts";
 import { lockDirectory } from "./lock.ts";
@@ -99,6 +99,7 @@ export async function openJournal(options: JournalOptions): Promise<Journal> {
     const ledger = new Ledger(directory, key, options.log);
     await ledger.load();
     const { segments, tail } = await recover(directory, key, ledger, limits);
+    await segments.reserve.keep();
     return new OpenJournal(segments, tail, limits, ledger, unlock);
   } catch (caught) {
     unlock?.();
@@ -228,7 +229,7 @@ class OpenJournal implements Journal {
     const { active } = this.#segments;
     if (through < this.last || this.last < active.first || active.bytes * 4 < this.#limits.segmentBytesMax) return;
     try {
-      await this.#writer.roll();
+      await this.#segments.reserve.within(() => this.#writer.roll());
     } catch (caught) {
       this.#ledger.warn(
         { err: caught },
@@ -237,6 +238,7 @@ class OpenJournal implements Journal {
       return;
     }
     await this.#remove(this.#segments.countThrough(through));
+    await this.#segments.reserve.keep();
   }
 
   async #remove(count: number): Promise<void> {
@@ -248,7 +250,7 @@ class OpenJournal implements Journal {
       await this.#ledger.save();
     } catch (caught) {
       // A full disk cannot take the ledger before the segments have gone; trimming is what helps.
-      if (errnoOf(caught) !== "ENOSPC" && errnoOf(caught) !== "EDQUOT") throw caught;
+      if (!isDiskFull(caught)) throw caught;
     }
     this.#reader.forgetBelow(lowest.number);
     await this.#segments.remove(count);

@@ -7,7 +7,7 @@ import { readdir, unlink } from "node:fs/promises";
 import { join } from "node:path";
 import { fail } from "../error.ts";
 import { BLOCK_END, BLOCK_HEADER_BYTES, parseBlockHeader } from "./block.ts";
-import { close, errnoOf, open, readAt, statBytes, writeAt } from "./disk.ts";
+import { close, isDiskFull, open, readAt, statBytes, writeAt } from "./disk.ts";
 import { JOURNAL_DISK_FULL, JOURNAL_KEY_WRONG, JOURNAL_VERSION_NEWER } from "./errors.ts";
 import { LEDGER_NAME, type Ledger } from "./ledger.ts";
 import {
@@ -20,11 +20,12 @@ import {
   type SegmentEnd,
 } from "./segment.ts";
 import { Segments, segmentOf, type Segment } from "./segments.ts";
+import { RESERVE_NAME } from "./reserve.ts";
 import { openTail, recordsMaxIn } from "./tail.ts";
 import { findBlock, placeAfter, Window, type Place } from "./walk.ts";
 import type { Limits, Tail } from "./writer.ts";
 
-const OWN_NAMES = new Set(["lock", "lock-journal", LEDGER_NAME, `${LEDGER_NAME}.new`]);
+const OWN_NAMES = new Set(["lock", "lock-journal", LEDGER_NAME, `${LEDGER_NAME}.new`, RESERVE_NAME]);
 
 /** An unreadable file this far behind the last good segment was never one of ours. */
 const FOREIGN_DISTANCE = 64;
@@ -270,7 +271,7 @@ async function startSegment(list: Segments, number: number, next: number, previo
     list.push(segmentOf(number, next, SEGMENT_HEADER_BYTES));
     return { fd, keys, blocks: 0, tag: Buffer.alloc(16), next };
   } catch (caught) {
-    if (errnoOf(caught) !== "ENOSPC" && errnoOf(caught) !== "EDQUOT") throw caught;
+    if (!isDiskFull(caught)) throw caught;
     throw fail(JOURNAL_DISK_FULL, `the disk under ${list.directory} is full: the journal cannot be started`, {
       cause: caught,
     });

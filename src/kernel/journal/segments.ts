@@ -2,6 +2,7 @@ import { type KeyObject } from "node:crypto";
 import { unlink } from "node:fs/promises";
 import { join } from "node:path";
 import { close, errnoOf, open, syncDirectory } from "./disk.ts";
+import { Reserve } from "./reserve.ts";
 import { readHeader, segmentName, type SegmentEnd, type SegmentKeys } from "./segment.ts";
 import { BlockIndex } from "./walk.ts";
 
@@ -50,6 +51,7 @@ export class Segments {
   readonly directory: string;
   readonly key: KeyObject;
   readonly list: Segment[];
+  readonly reserve: Reserve;
   #sizeBytes = 0;
   readonly #shelves = new Map<Segment, Shelf>();
 
@@ -57,6 +59,7 @@ export class Segments {
     this.directory = directory;
     this.key = key;
     this.list = list;
+    this.reserve = new Reserve(directory);
     for (const segment of list) this.#sizeBytes += segment.bytes;
   }
 

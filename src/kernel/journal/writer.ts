@@ -9,7 +9,7 @@ import {
   tagOf,
   type BlockHeader,
 } from "./block.ts";
-import { close, errnoOf, sync, truncate, writeAt } from "./disk.ts";
+import { close, errnoOf, isDiskFull, sync, truncate, writeAt } from "./disk.ts";
 import {
   JOURNAL_CLOSED,
   JOURNAL_DIRECTORY_UNUSABLE,
@@ -213,8 +213,7 @@ export class Writer {
     randomFillSync(this.#prefix);
     try {
       await truncate(this.#tail.fd, segment.bytes);
-      const errno = errnoOf(cause);
-      if (errno === "ENOSPC" || errno === "EDQUOT" || this.#refusal) return;
+      if (isDiskFull(cause) || this.#refusal) return;
     } catch (caught) {
       cause = caught;
     }
@@ -229,7 +228,7 @@ export class Writer {
     if (this.#refusal) return this.#refusal;
     const errno = errnoOf(caught);
     const { directory } = this.#segments;
-    if (errno === "ENOSPC" || errno === "EDQUOT") {
+    if (isDiskFull(caught)) {
       const about = `the disk under ${directory} is full; nothing that was acknowledged is affected`;
       return fail(JOURNAL_DISK_FULL, about, { cause: caught });
     }

@@ -1,6 +1,7 @@
 /** Which count of sequences a class of the outbox is in: the far side's mark belongs to one. Not secret, so not encrypted. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { crc32 } from "node:zlib";
 import type { Clock } from "../../../kernel/clock.ts";
 import { nextEpoch } from "../../../kernel/epoch.ts";
 import { replaceFile } from "../../../kernel/seal/durable-file.ts";
@@ -33,8 +34,9 @@ function read(path: string): Stream | undefined {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
     throw error;
   }
-  const found = /^(\d{1,10}) ((?:\d{1,16}-\d{1,16},?)*)\n$/.exec(text);
-  if (!found) return undefined;
+  // A flipped bit makes another number of a number: believed, all would be sent anew under it.
+  const found = /^(\d{1,10}) ((?:\d{1,16}-\d{1,16},?)*) ([0-9a-f]{1,8})\n$/.exec(text);
+  if (!found || checksum(`${found[1]} ${found[2]}`) !== found[3]) return undefined;
   const ranges = found[2].split(",").filter((range) => range !== "");
   return {
     epoch: Number(found[1]),
@@ -43,9 +45,11 @@ function read(path: string): Stream | undefined {
 }
 
 export async function keepStream(directory: string, name: QueueClass, { epoch, before }: Stream): Promise<void> {
-  const text = `${epoch} ${before.map(({ from, to }) => `${from}-${to}`).join(",")}\n`;
-  for (const end of ENDS) await replaceFile(join(directory, name + end), Buffer.from(text));
+  const text = `${epoch} ${before.map(({ from, to }) => `${from}-${to}`).join(",")}`;
+  for (const end of ENDS) await replaceFile(join(directory, name + end), Buffer.from(`${text} ${checksum(text)}\n`));
 }
+
+const checksum = (text: string): string => crc32(text).toString(16);
 
 /** Begins the next count; epochs never come twice, wherever the clock stands. */
 export const nextStream = (
