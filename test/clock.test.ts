@@ -18,24 +18,28 @@ suite("the clock", { concurrency: 2 }, () => {
     { timeout: TIMEOUT_MS },
     async (t) => {
       const house = await TormentedHouse.open(t);
+      const setClock = (who: "node" | "cloud", ms: number): Promise<void> =>
+        who === "node" ? house.node.ask("setClock", ms) : house.cloud.ask("setClock", ms);
       for (let n = 0; n < TIMES; n++)
         for (const who of ["node", "cloud"] as const)
           for (const ms of [-HOUR_MS, TEN_YEARS_MS]) {
-            await house[who].ask("setClock", ms);
+            await setClock(who, ms);
             await house.written(30);
             house.wire.mode = "cut";
             house.wire.drop();
-            await house[who].ask("setClock", 0);
+            await setClock(who, 0);
             await house.written(30);
-            await house[who].ask("setClock", ms);
+            await setClock(who, ms);
             if (who === "node") {
               await house.killNode();
               await house.startNode();
               await house.node.ask("write", true);
             }
             house.wire.mode = "pass";
+            // A cloud from the future shows a certificate that is not valid yet: it is believed once its clock is right again.
+            if (who === "cloud") await setClock(who, 0);
             await house.account();
-            await house[who].ask("setClock", 0);
+            await setClock(who, 0);
           }
     },
   );
