@@ -22,8 +22,8 @@ import { Patience } from "./patience.ts";
 const IDLE_MS_MAX = 50_000;
 /** One for what is new, one for what waits, one for certificates and marks; more where an answer is late. */
 const CONNECTIONS_MAX = 4;
-/** About what an entry of the gap ledger takes. */
-const GAP_BYTES = 256;
+/** About what an entry of the gap ledger or the progress of a backfill takes. */
+const ITEM_BYTES = 256;
 
 type CloudClient = Service<typeof cloud>;
 export type Accepted = Output<typeof cloud, "accept">;
@@ -180,13 +180,13 @@ export function openLink(enrollment: Enrollment, clock: Clock, options: LinkOpti
       return marked;
     },
     async reportGaps(gaps, signal) {
-      await ask(gaps.length * GAP_BYTES, signal, (call) => client.reportGaps({ body: { gaps: [...gaps] } }, call));
+      await ask(gaps.length * ITEM_BYTES, signal, (call) => client.reportGaps({ body: { gaps: [...gaps] } }, call));
     },
     get answeredMs() {
       return answeredMs;
     },
     async reportBackfills(backfills, signal) {
-      const reported = await ask(backfills.length * GAP_BYTES, signal, (call) =>
+      const reported = await ask(backfills.length * ITEM_BYTES, signal, (call) =>
         client.reportBackfills({ body: { backfills: [...backfills] } }, call),
       );
       return checked("reportBackfills", reported).unwanted;
