@@ -19,6 +19,15 @@ export const rowOf = (name: string, value: number, unit: string, reach: number, 
   met: over ? value > reach : value < reach,
 });
 
+/** Makes a row that has no reach. */
+export const info = (name: string, value: number, unit: string): Row => ({
+  name,
+  value,
+  unit,
+  met: null,
+  reason: "no reach is set",
+});
+
 const shown = (value: number | null | undefined): string =>
   value === null || value === undefined
     ? "-"
@@ -30,7 +39,7 @@ const shown = (value: number | null | undefined): string =>
 export function report(bench: string, rows: readonly Row[]): void {
   const width = Math.max(...rows.map((row) => row.name.length));
   for (const { name, value, unit, reach, met, reason } of rows) {
-    const verdict = met === null ? `not measured: ${reason ?? ""}` : met ? "met" : "missed";
+    const verdict = met === null ? `${value === null ? "not measured: " : ""}${reason ?? ""}` : met ? "met" : "missed";
     console.log(
       `${name.padEnd(width)}  ${shown(value).padStart(9)} ${unit.padEnd(12)} reach ${shown(reach).padStart(7)}  ${verdict}`,
     );

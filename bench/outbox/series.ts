@@ -6,16 +6,16 @@
 import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
-import { BlockBuilder } from "../src/kernel/events/blocks.ts";
-import { decodeBlocks, encodeBlocks, headOfBlocks } from "../src/kernel/events/codec.ts";
-import { eventToRow, rowToEvent } from "../src/kernel/events/edgex.ts";
-import { eventId, parseId } from "../src/kernel/events/ids.ts";
-import type { Block, Series } from "../src/kernel/events/model.ts";
-import { makeReduction } from "../src/services/pipeline/reduce/reduction.ts";
-import { report, type Row, rowOf } from "./table.ts";
+import { BlockBuilder } from "../../src/kernel/events/blocks.ts";
+import { decodeBlocks, encodeBlocks, headOfBlocks } from "../../src/kernel/events/codec.ts";
+import { eventToRow, rowToEvent } from "../../src/kernel/events/edgex.ts";
+import { eventId, parseId } from "../../src/kernel/events/ids.ts";
+import type { Block, Series } from "../../src/kernel/events/model.ts";
+import { makeReduction } from "../../src/services/pipeline/reduce/reduction.ts";
+import { type Row, rowOf } from "../table.ts";
 
 const BATCH = 1000;
-const DATA = path.join(import.meta.dirname, "..", "..", "shared", "data");
+const DATA = path.join(import.meta.dirname, "..", "..", "..", "shared", "data");
 /** Bytes of time and value a reading that simple columns (prototypes of ours) took on the five series together. */
 const REACH_BYTES = 5.2;
 /** The tolerance of quantising, as a share of each series' range, and the bytes a reading that it is to take. */
@@ -209,7 +209,7 @@ function jsonSize(block: Block, row: number): number {
 }
 
 /** Measures what one event costs: encoded, decoded, and as EdgeX has it. */
-function measureSingles(): Row[] {
+export function measureSingles(): Row[] {
   const builder = new BlockBuilder({ publisher: { name: "device-host", epoch: 209_000_000 } });
   const series: Series = {
     deviceName: "Host",
@@ -230,5 +230,3 @@ function measureSingles(): Row[] {
   ];
   return cases.map(([name, reach, units, work]) => rowOf(name, microseconds(units, work), "us of CPU", reach));
 }
-
-if (import.meta.main) report("columns", [...measureColumns(), ...measureSingles()]);

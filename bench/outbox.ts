@@ -1,0 +1,18 @@
+/**
+ * Reduction, outbox and uplink: each thing that they are to hold, measured (`BENCH_ONLY=enqueue,series`: only these parts).
+ */
+import { measureBacklog, measureSteady, measureWire } from "./outbox/backlog.ts";
+import { measureColumns, measureSingles } from "./outbox/series.ts";
+import { report, type Row } from "./table.ts";
+
+const parts: Record<string, () => Row[] | Promise<Row[]>> = {
+  series: measureColumns,
+  singles: measureSingles,
+  wire: measureWire,
+  backlog: measureBacklog,
+  steady: measureSteady,
+};
+const only = process.env["BENCH_ONLY"]?.split(",");
+const rows: Row[] = [];
+for (const [name, measure] of Object.entries(parts)) if (!only || only.includes(name)) rows.push(...(await measure()));
+report("outbox", rows);
