@@ -2,10 +2,13 @@
  * Reduction, outbox and uplink: each thing that they are to hold, measured (`BENCH_ONLY=enqueue,series`: only these parts).
  */
 import { measureBacklog, measureSteady, measureWire } from "./outbox/backlog.ts";
+import { measureEnqueue, measureWritten } from "./outbox/enqueue.ts";
 import { measureColumns, measureSingles } from "./outbox/series.ts";
 import { report, type Row } from "./table.ts";
 
 const parts: Record<string, () => Row[] | Promise<Row[]>> = {
+  enqueue: measureEnqueue,
+  written: measureWritten,
   series: measureColumns,
   singles: measureSingles,
   wire: measureWire,
