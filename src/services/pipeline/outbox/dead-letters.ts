@@ -3,12 +3,12 @@ import type { Database } from "../../../kernel/database.ts";
 import { QUEUE_CLASSES, type QueueClass } from "../pacing/priority.ts";
 import { type Gaps, Tally } from "./gaps.ts";
 import type { ClassQueue } from "./queue.ts";
-import { type BatchNote, type QueuedBatch, readNote, writeNote } from "./record.ts";
+import { type BatchNote, NOTE_BYTES, type QueuedBatch, readNote, writeKey, writeRecord } from "./record.ts";
 
 export const DEAD_LETTERS_SCHEMA = `
   CREATE TABLE dead_letter (
     id INTEGER PRIMARY KEY AUTOINCREMENT, destination TEXT NOT NULL, class TEXT NOT NULL, epoch INTEGER NOT NULL,
-    sequence INTEGER NOT NULL, note TEXT NOT NULL, reason TEXT NOT NULL, atMs INTEGER NOT NULL, blocks BLOB NOT NULL,
+    sequence INTEGER NOT NULL, key TEXT NOT NULL, record BLOB NOT NULL, reason TEXT NOT NULL, atMs INTEGER NOT NULL,
     UNIQUE (destination, class, epoch, sequence)
   );
 `;
@@ -29,8 +29,9 @@ export interface DeadLetter extends BatchNote {
   readonly bytes: number;
 }
 
-type Row = Omit<DeadLetter, keyof BatchNote> & { readonly note: string };
-const COLUMNS = "id, destination, class, epoch, sequence, note, reason, atMs, length(blocks) AS bytes";
+type Row = Omit<DeadLetter, keyof BatchNote> & { readonly key: string; readonly note: Uint8Array };
+const COLUMNS = `id, destination, class, epoch, sequence, key, reason, atMs,
+  substr(record, 1, ${NOTE_BYTES}) AS note, length(record) - ${NOTE_BYTES} AS bytes`;
 
 export class DeadLetters {
   readonly #db: Database;
@@ -44,8 +45,8 @@ export class DeadLetters {
     const { destination, queue, batch, reason, atMs } = of;
     const { sequence, blocks } = batch;
     this.#db
-      .prepare<never, [string, string, number, number, string, string, number, Uint8Array]>(
-        `INSERT OR IGNORE INTO dead_letter (destination, class, epoch, sequence, note, reason, atMs, blocks)
+      .prepare<never, [string, string, number, number, string, Uint8Array, string, number]>(
+        `INSERT OR IGNORE INTO dead_letter (destination, class, epoch, sequence, key, record, reason, atMs)
          VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
       )
       .run(
@@ -53,10 +54,10 @@ export class DeadLetters {
         queue.name,
         queue.stream.epoch,
         sequence,
-        writeNote(batch),
+        writeKey(batch),
+        writeRecord(batch, blocks),
         reason.slice(0, REASON_LENGTH_MAX),
         atMs,
-        blocks,
       );
   }
 
@@ -82,7 +83,7 @@ export class DeadLetters {
   }
 
   get(id: number): { letter: DeadLetter; blocks: Uint8Array } | undefined {
-    const one = `SELECT ${COLUMNS}, blocks FROM dead_letter WHERE id = ?`;
+    const one = `SELECT ${COLUMNS}, substr(record, ${NOTE_BYTES + 1}) AS blocks FROM dead_letter WHERE id = ?`;
     const row = this.#db.prepare<Row & { blocks: Uint8Array }, [number]>(one).get(id);
     if (!row) return undefined;
     const { blocks, ...rest } = row;
@@ -98,7 +99,7 @@ export class DeadLetters {
     const over = this.#db
       .prepare<Row, [number, number]>(
         `SELECT ${COLUMNS} FROM dead_letter WHERE id IN (SELECT id FROM (
-           SELECT id, row_number() OVER w AS n, sum(length(blocks)) OVER w AS total
+           SELECT id, row_number() OVER w AS n, sum(length(record)) OVER w AS total
            FROM dead_letter WINDOW w AS (ORDER BY id DESC)) WHERE n > ? OR total > ?) ORDER BY id`,
       )
       .all(LETTERS_MAX, BYTES_MAX)
@@ -117,7 +118,7 @@ export function tallyOf(letter: DeadLetter): Tally {
   return tally;
 }
 
-function letterOf({ note, ...row }: Row): DeadLetter {
+function letterOf({ key, note, ...row }: Row): DeadLetter {
   const name = QUEUE_CLASSES.find((known) => known === row.class) ?? "normal";
-  return { ...row, ...readNote(note), class: name };
+  return { ...row, ...readNote(key, note), class: name };
 }

@@ -39,7 +39,9 @@ export async function sweep(outbox: Outbox, gaps: Gaps): Promise<void> {
     const { journal } = queue;
     for (let after = journal.first - 1; after < journal.last;) {
       const { records, next } = await journal.read(after, CHUNK);
-      const end = records.findIndex(({ kind, key }) => kind === KIND_BATCH && !outbox.isExpired(readNote(key)));
+      const end = records.findIndex(
+        ({ kind, key, payload }) => kind === KIND_BATCH && !outbox.isExpired(readNote(key, payload)),
+      );
       const old = end < 0 ? records : records.slice(0, end);
       letGo(queue, old, gaps, "expired");
       settleThrough(queue, end < 0 ? next : records[end].position - 1);
@@ -54,9 +56,9 @@ export async function sweep(outbox: Outbox, gaps: Gaps): Promise<void> {
 function letGo(queue: ClassQueue, records: readonly JournalRecord[], gaps: Gaps, reason: GapReason): void {
   const tally = new Tally(queue.name, queue.stream.epoch);
   const waiting = new Set(queue.destinations);
-  for (const { kind, key, position } of records) {
+  for (const { kind, key, payload, position } of records) {
     if (kind !== KIND_BATCH) continue;
-    const note = readNote(key);
+    const note = readNote(key, payload);
     for (const destination of note.destinations)
       if (waiting.has(destination) && !queue.settled(destination).has(position)) tally.add(destination, position, note);
   }

@@ -53,7 +53,12 @@ export class Followed {
     return this.#last.get(pipeline);
   }
 
-  note({ pipeline, through, emitted }: BatchNote, queue: QueueClass, position: number): void {
+  note(
+    pipeline: string,
+    { through, emitted }: Pick<BatchNote, "through" | "emitted">,
+    queue: QueueClass,
+    position: number,
+  ): void {
     if (through !== undefined) this.#last.set(pipeline, { through, emitted, queue, position, isSaved: false });
   }
 
@@ -96,9 +101,9 @@ async function lastRecords({ journal, name }: ClassQueue, told: number): Promise
   const found = new Map<string, LastRecord>();
   for (let after = Math.max(told, journal.first - 1); after < journal.last;) {
     const { records, next } = await journal.read(after);
-    for (const { kind, key, position } of records) {
+    for (const { kind, key, payload, position } of records) {
       if (kind !== KIND_BATCH) continue;
-      const { pipeline, through, emitted } = readNote(key);
+      const { pipeline, through, emitted } = readNote(key, payload);
       if (through !== undefined) found.set(pipeline, { through, emitted, queue: name, position });
     }
     if (next <= after) break;

@@ -15,7 +15,7 @@ import { makeRoom, sweep } from "./dropping.ts";
 import type { Gaps } from "./gaps.ts";
 import { Followed, type FollowedState, type PipelineMark } from "./followed.ts";
 import { ClassQueue } from "./queue.ts";
-import { type BatchNote, KIND_BATCH, type NewBatch, type Shipment, writeNote } from "./record.ts";
+import { type BatchNote, KIND_BATCH, type NewBatch, type Shipment, writeKey, writeRecord } from "./record.ts";
 import type { Stream } from "./stream.ts";
 
 /** What the outbox keeps elsewhere, now and then: a kill costs so much of it, and the journals tell it again. */
@@ -120,7 +120,8 @@ export class Outbox {
   }
 
   get sizeBytes(): number {
-    return Object.values(this.queues).reduce((sum, { journal }) => sum + journal.sizeBytes, 0);
+    const { high, normal, low } = this.queues;
+    return high.journal.sizeBytes + normal.journal.sizeBytes + low.journal.sizeBytes;
   }
 
   /** Tells how far a pipeline is by what is here, or was; undefined where that is not known. */
@@ -140,41 +141,49 @@ export class Outbox {
   async add(shipment: Shipment, batches: readonly NewBatch[]): Promise<void> {
     if (batches.length === 0) return;
     const { ttlMs } = shipment;
-    const expires = (queuedNs: bigint) => (ttlMs === undefined ? undefined : queuedNs + BigInt(ttlMs) * 1_000_000n);
-    await this.#append(
-      shipment.priority,
-      batches.map(({ blocks, ...note }) => ({
-        blocks,
-        note: { ...shipment, ...note, expiresNs: expires(note.queuedNs) },
-      })),
-    );
+    const records = batches.map((batch) => {
+      const expiresNs = ttlMs === undefined ? undefined : batch.queuedNs + BigInt(ttlMs) * 1_000_000n;
+      return writeRecord({ ...batch, expiresNs }, batch.blocks);
+    });
+    await this.#append(shipment, records, batches.at(-1)!);
   }
 
   /** Adds a batch that was here before, for one destination. Errors as `add`. */
   async addAgain(note: BatchNote, blocks: Uint8Array): Promise<void> {
-    await this.#append(note.priority, [{ blocks, note: { ...note, through: undefined, expiresNs: undefined } }]);
+    const again = { ...note, through: undefined, expiresNs: undefined };
+    await this.#append(note, [writeRecord(again, blocks)], again);
   }
 
-  async #append(priority: number, batches: readonly { blocks: Uint8Array; note: BatchNote }[]): Promise<void> {
-    const name = classOf(priority);
-    const bytes = batches.reduce((sum, { blocks }) => sum + blocks.length, 0);
-    await this.#admit(name, bytes);
+  /** `last`: how far the bus is followed with the last of them. */
+  async #append(
+    shipment: Shipment,
+    records: readonly Buffer[],
+    last: Pick<BatchNote, "through" | "emitted">,
+  ): Promise<void> {
+    const name = classOf(shipment.priority);
+    const key = writeKey(shipment);
+    let bytes = 0;
+    for (const { length } of records) bytes += length;
+    if (this.#isOver(bytes)) await this.#admit(name, bytes);
     this.#addingBytes += bytes;
     try {
-      const { last } = await this.queues[name].journal.appendMany(
-        batches.map(({ blocks, note }) => ({ kind: KIND_BATCH, key: writeNote(note), payload: blocks })),
-      );
-      this.#followed.note(batches.at(-1)!.note, name, last);
+      const { journal } = this.queues[name];
+      const entries = records.map((payload) => ({ kind: KIND_BATCH, key, payload }));
+      this.#followed.note(shipment.pipeline, last, name, (await journal.appendMany(entries)).last);
       for (const listener of this.#listeners) listener();
     } finally {
       this.#addingBytes -= bytes;
     }
   }
 
+  #isOver(bytes: number): boolean {
+    return this.sizeBytes + this.#addingBytes + bytes > this.#options.sizeBytesMax;
+  }
+
+  /** Makes room for so many bytes. PIPELINE_OUTBOX_FULL. */
   async #admit(name: QueueClass, bytes: number): Promise<void> {
     const { sizeBytesMax, whenFull } = this.#options;
-    const isOver = () => this.sizeBytes + this.#addingBytes + bytes > sizeBytesMax;
-    if (!isOver()) return;
+    const isOver = () => this.#isOver(bytes);
     await this.trim();
     if (isOver() && whenFull === "drop") await makeRoom(this, this.#options.gaps, name, isOver);
     if (!isOver()) return;

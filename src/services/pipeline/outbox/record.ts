@@ -1,4 +1,4 @@
-/** A batch as a record of the outbox: what is known of it without opening it is the record's key. */
+/** A batch as a record of the outbox: where it goes is the record's key, what else is known of it stands before it. */
 import type { JournalRecord } from "../../../kernel/journal/journal.ts";
 import type { EncodedBatch } from "../batch.ts";
 
@@ -43,24 +43,47 @@ export interface QueuedBatch extends BatchNote {
 
 export const KIND_BATCH = 1;
 
-/** Writes a note; "-" stands for what there is not. */
-export function writeNote(note: BatchNote): string {
-  const { through, emitted, queuedNs, expiresNs, events, readings, priority, pipeline, destinations } = note;
-  return `${through ?? "-"} ${emitted ?? "-"} ${queuedNs} ${expiresNs ?? "-"} ${events} ${readings} ${priority} ${pipeline} ${destinations.join(",")}`;
+/** Writes where batches go: the same for all of a pipeline, so that a block of the journal has it once. */
+export const writeKey = ({ priority, pipeline, destinations }: Shipment): string =>
+  `${priority} ${pipeline} ${destinations.join(",")}`;
+
+const [HAS_THROUGH, HAS_EMITTED, HAS_EXPIRES] = [1, 2, 4];
+/** flags(1) events(4) readings(4) queuedNs(8) through(6) emitted(6) expiresNs(8): what there is not has no meaning. */
+export const NOTE_BYTES = 37;
+
+/** Writes what is known of one batch besides, and behind it the batch. */
+export function writeRecord(note: Omit<BatchNote, keyof Shipment>, blocks: Uint8Array): Buffer {
+  const { through, emitted, expiresNs } = note;
+  const record = Buffer.allocUnsafe(NOTE_BYTES + blocks.byteLength);
+  record[0] =
+    (through === undefined ? 0 : HAS_THROUGH) |
+    (emitted === undefined ? 0 : HAS_EMITTED) |
+    (expiresNs === undefined ? 0 : HAS_EXPIRES);
+  record.writeUInt32LE(note.events, 1);
+  record.writeUInt32LE(note.readings, 5);
+  record.writeBigInt64LE(note.queuedNs, 9);
+  record.writeUIntLE(through ?? 0, 17, 6);
+  record.writeUIntLE(emitted ?? 0, 23, 6);
+  record.writeBigInt64LE(expiresNs ?? 0n, 29);
+  record.set(blocks, NOTE_BYTES);
+  return record;
 }
 
-export function readNote(key: string): BatchNote {
-  const [through, emitted, queuedNs, expiresNs, events, readings, priority, pipeline, destinations] = key.split(" ");
+/** Reads what is known of a batch; the batch itself is not looked at. */
+export function readNote(key: string, record: Uint8Array): BatchNote {
+  const note = Buffer.from(record.buffer, record.byteOffset, NOTE_BYTES);
+  const has = note[0];
+  const [priority, pipeline, destinations] = key.split(" ");
   return {
     pipeline,
     destinations: destinations.split(","),
     priority: Number(priority),
-    through: through === "-" ? undefined : Number(through),
-    emitted: emitted === "-" ? undefined : Number(emitted),
-    queuedNs: BigInt(queuedNs),
-    expiresNs: expiresNs === "-" ? undefined : BigInt(expiresNs),
-    events: Number(events),
-    readings: Number(readings),
+    through: has & HAS_THROUGH ? note.readUIntLE(17, 6) : undefined,
+    emitted: has & HAS_EMITTED ? note.readUIntLE(23, 6) : undefined,
+    queuedNs: note.readBigInt64LE(9),
+    expiresNs: has & HAS_EXPIRES ? note.readBigInt64LE(29) : undefined,
+    events: note.readUInt32LE(1),
+    readings: note.readUInt32LE(5),
   };
 }
 
@@ -77,6 +100,6 @@ export function isFor(destination: string): (kind: number, key: string) => boole
 
 export const batchOf = ({ position, key, payload }: JournalRecord): QueuedBatch => ({
   sequence: position,
-  blocks: payload,
-  ...readNote(key),
+  blocks: payload.subarray(NOTE_BYTES),
+  ...readNote(key, payload),
 });
