@@ -176,7 +176,7 @@ async function sweep(
 function healthOf({ queues }: Outbox, { replaced }: PipelineStore): { state: "passing" | "warning"; reason?: string } {
   if (replaced)
     return { state: "warning", reason: `its damaged database was moved to ${replaced.movedTo}: enroll the node again` };
-  if (Object.values(queues).some(({ journal }) => journal.losses.length > 0))
+  if (Object.values(queues).some(({ isDamaged }) => isDamaged))
     return { state: "warning", reason: "batches were lost before their destinations had them; see 'holdfast backlog'" };
   return { state: "passing" };
 }

@@ -32,8 +32,8 @@ export class Followed {
   static async read(queues: Queues, saved: FollowedState = { pipelines: {}, told: {} }): Promise<Followed> {
     const found = new Map<string, LastRecord>();
     for (const name of QUEUE_CLASSES) {
-      const isDamaged = queues[name].journal.losses.length > 0;
-      for (const [pipeline, last] of await lastRecords(queues[name], isDamaged ? 0 : (saved.told[name] ?? 0)))
+      const told = queues[name].isDamaged ? 0 : (saved.told[name] ?? 0);
+      for (const [pipeline, last] of await lastRecords(queues[name], told))
         // A pipeline that has changed its class is in two of them.
         if (last.through >= (found.get(pipeline)?.through ?? 0)) found.set(pipeline, last);
     }
@@ -94,7 +94,7 @@ export class Followed {
 
 /** A record that was here and is not any more has arrived, or it was lost. */
 function isVouched(queue: ClassQueue, { position }: LastRecord): boolean {
-  return queue.journal.losses.length === 0 || position < queue.journal.first || position <= queue.doneThrough;
+  return !queue.isDamaged || position < queue.journal.first || position <= queue.doneThrough;
 }
 
 async function lastRecords({ journal, name }: ClassQueue, told: number): Promise<Map<string, LastRecord>> {

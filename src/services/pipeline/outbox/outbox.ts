@@ -61,7 +61,7 @@ export class Outbox {
     this.#options = options;
     this.queues = queues;
     this.#followed = followed;
-    this.#isUnsure = Object.values(queues).some(({ journal }) => journal.losses.length > 0);
+    this.#isUnsure = Object.values(queues).some(({ isDamaged }) => isDamaged);
     this.#age = new RetentionClock(options.clock, options.saved?.nowMs);
   }
 
@@ -74,7 +74,16 @@ export class Outbox {
     try {
       for (const name of QUEUE_CLASSES)
         opened.push(
-          await ClassQueue.open({ name, directory, key, sizeBytesMax, clock, log, stream: saved?.streams[name] }),
+          await ClassQueue.open({
+            name,
+            directory,
+            key,
+            sizeBytesMax,
+            clock,
+            log,
+            stream: saved?.streams[name],
+            told: saved?.followed.told[name] ?? 0,
+          }),
         );
       const [high, normal, low] = opened;
       const queues = { high, normal, low };

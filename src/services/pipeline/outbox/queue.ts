@@ -18,6 +18,8 @@ export interface QueueOptions {
   readonly log: Log;
   /** From elsewhere, for when the files cannot tell it. */
   readonly stream: Stream | undefined;
+  /** The last batch that there was when it was saved: its end was lost where the journal ends before it. */
+  readonly told: number;
 }
 
 export interface ReadLimits {
@@ -40,6 +42,8 @@ export class ClassQueue {
   readonly journal: Journal;
   /** The last batch that was here when it was opened: what came later nobody can have seen before. */
   readonly openedWith: number;
+  /** Batches are missing that were on the disk: where whole blocks are gone from its end, the files alone look sound. */
+  readonly isDamaged: boolean;
   readonly #options: QueueOptions;
   readonly #settled = new Map<string, SequenceSet>();
   #stream: Stream;
@@ -49,6 +53,7 @@ export class ClassQueue {
     this.name = options.name;
     this.journal = journal;
     this.openedWith = journal.last;
+    this.isDamaged = journal.losses.length > 0 || journal.last < options.told;
     this.#stream = stream;
   }
 

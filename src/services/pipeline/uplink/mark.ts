@@ -74,7 +74,7 @@ export class Mark {
     await this.#count(queue, marked.settled);
     await this.#recallRefused(queue, marked);
     queue.resettle(name, [...ours, ...queue.stream.before, ...(settled?.[queue.name] ?? []), ...marked.settled]);
-    if (isAnew || (this.#o.outbox.isUnsure && queue.journal.losses.length > 0)) await this.#settleTwice(queue, marked);
+    if (isAnew || (this.#o.outbox.isUnsure && queue.isDamaged)) await this.#settleTwice(queue, marked);
   }
 
   /** The cloud has batches that were never here since the opening: the end of the journal was lost. */
