@@ -3,6 +3,7 @@
  */
 import { measureBacklog, measureSteady, measureWire } from "./outbox/backlog.ts";
 import { measureEnqueue, measureWritten } from "./outbox/enqueue.ts";
+import { measureRule } from "./outbox/rule.ts";
 import { measureColumns, measureSingles } from "./outbox/series.ts";
 import { report, type Row } from "./table.ts";
 
@@ -11,6 +12,7 @@ const parts: Record<string, () => Row[] | Promise<Row[]>> = {
   written: measureWritten,
   series: measureColumns,
   singles: measureSingles,
+  rule: measureRule,
   wire: measureWire,
   backlog: measureBacklog,
   steady: measureSteady,

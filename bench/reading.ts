@@ -1,7 +1,6 @@
 /** The whole job, as issue and README promise it: start, memory, throughput, commands, bytes on the wire and on the disk. */
 import { execFile } from "node:child_process";
 import { readFileSync } from "node:fs";
-import { Agent, request } from "node:https";
 import { Agent as PlainAgent } from "node:http";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -10,6 +9,7 @@ import { makeCall } from "../src/kernel/call.ts";
 import { connect } from "../src/kernel/connect.ts";
 import { cloud as cloudContract } from "../src/services/cloud/api.ts";
 import { Whole } from "../test/houses/whole.ts";
+import { asker } from "./asker.ts";
 import { report, type Row, rowOf } from "./table.ts";
 
 const LOAD = { eventsPerSecond: 3_600, readingsPerEvent: 10, seconds: Number(process.env["BENCH_SECONDS"] ?? 60) };
@@ -140,27 +140,6 @@ async function measureThroughput(): Promise<void> {
   );
   rows.push(rowOf("age of the newest queryable reading, p99", quantile(ages, 0.99), "ms", 2_000));
   await house.remove();
-}
-
-/** Asks the gateway as a person does, over one kept connection. */
-async function asker(house: Whole): Promise<(path: string) => Promise<string>> {
-  const token = (await house.text("token", "--role", "operator")).trim();
-  const agent = new Agent({ keepAlive: true, maxSockets: 1, ca: await house.text("ca"), servername: "localhost" });
-  return (path) =>
-    new Promise((resolve, reject) => {
-      request(
-        { host: "127.0.0.1", port: house.gatewayPort, path, agent, headers: { authorization: `Bearer ${token}` } },
-        (response) => {
-          let body = "";
-          response.setEncoding("utf8").on("data", (part: string) => (body += part));
-          response.on("end", () =>
-            response.statusCode === 200 ? resolve(body) : reject(new Error(`${response.statusCode}: ${body}`)),
-          );
-        },
-      )
-        .on("error", reject)
-        .end();
-    });
 }
 
 async function measureCommand(): Promise<void> {
