@@ -18,7 +18,8 @@ import { bus } from "../../src/services/bus/api.ts";
 import { main as busMain } from "../../src/services/bus/main.ts";
 import { pipeline, type Pipeline } from "../../src/services/pipeline/api.ts";
 import { main as pipelineMain } from "../../src/services/pipeline/main.ts";
-import { call, EDGE, pipelineOf, startCloud, Wire } from "../../test/houses/uplink.ts";
+import { call, EDGE, pipelineOf, startCloud } from "../../test/houses/uplink.ts";
+import { Wire } from "../../test/houses/wire.ts";
 
 /** Events in a batch. */
 export const BATCH = 1_000;
@@ -146,11 +147,17 @@ async function runPipeline(): Promise<void> {
       rules: {},
       pipelines: { all: pipelineOf(BATCH_MS, BATCH) },
       destinations: {
-        cloud: { kind: "cloud", pace: { windows: [], zone: "UTC", overridePriority: 10 }, uplinks: [] },
+        cloud: {
+          kind: "cloud",
+          askEveryMs: 300_000,
+          pace: { windows: [], zone: "UTC", overridePriority: 10 },
+          uplinks: [],
+        },
       },
       outboxBytesMax: 2 ** 30,
       outboxWhenFull: "refuse",
       outboxAgeMsMax: 0,
+      backfill: "refuse",
     },
     directory,
     key: (purpose) => deriveKey(KEY, "pipeline", purpose),
