@@ -1,5 +1,6 @@
 /** What a service's config reaches outside of it: files whose text it gets, and addresses that it connects to and from. */
 import { readFileSync, statSync } from "node:fs";
+import { isIP } from "node:net";
 import { type ConfigSchema, walkConfig } from "./config.ts";
 import { code, fail } from "./error.ts";
 
@@ -34,19 +35,25 @@ export interface ConfigReach {
   readonly connectPorts: readonly number[];
   /** It connects from addresses of its choice, and binds to them for that. */
   readonly isBinding: boolean;
+  /** Some of what it connects to is named by host, not by address. */
+  readonly isNaming: boolean;
 }
 
 /** Tells what a checked config has its service connect to and from. */
 export function reachOf(schema: ConfigSchema, value: unknown): ConfigReach {
   const ports = new Set<number>();
   let isBinding = false;
+  let isNaming = false;
   walkConfig(schema, value, ({ reach }, found) => {
     if (typeof found !== "string" || found === "") return;
     const port = reach === "url" ? portOf(found) : undefined;
-    if (port !== undefined) ports.add(port);
+    if (port !== undefined) {
+      ports.add(port);
+      isNaming ||= isIP(new URL(found).hostname.replace(/^\[|\]$/g, "")) === 0;
+    }
     isBinding ||= reach === "local-address";
   });
-  return { connectPorts: [...ports], isBinding };
+  return { connectPorts: [...ports], isBinding, isNaming };
 }
 
 /**

@@ -167,9 +167,9 @@ test("what a config reaches outside is known: ports, own addresses, and the text
   });
   writeFileSync(file, "s3cret");
   assert.deepEqual(readNamedFiles(kinds, ways({}), "pipeline"), { [file]: "s3cret" });
-  assert.deepEqual(reachOf(kinds, ways({})), { connectPorts: [443], isBinding: false });
+  assert.deepEqual(reachOf(kinds, ways({})), { connectPorts: [443], isBinding: false, isNaming: true });
   const more = { b: { kind: "https", url: "mqtts://[::1]:9999" }, c: { kind: "file", from: "10.0.0.1" } };
-  assert.deepEqual(reachOf(kinds, ways(more)), { connectPorts: [443, 9999], isBinding: true });
+  assert.deepEqual(reachOf(kinds, ways(more)), { connectPorts: [443, 9999], isBinding: true, isNaming: true });
   assert.deepEqual(
     [portOf("mqtts://a"), portOf("nats://a"), portOf("x://a"), portOf("a")],
     [8883, 4222, undefined, undefined],

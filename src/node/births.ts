@@ -129,7 +129,8 @@ export class Births {
   #plan(cast: Cast, owner: Identity | undefined, parts: readonly Part[], code: Code): Plan {
     const rights = cast.services.map((name): Rights => this.#options.rights[name] ?? {});
     // EdgeX's software says of itself that it is at http://localhost:59900, or at a name of the machine.
-    const names = rights.some((r) => r.names) || this.#reachesEdgex(cast);
+    const isNaming = cast.services.some((name) => this.#reach(name).isNaming);
+    const names = isNaming || rights.some((r) => r.names) || this.#reachesEdgex(cast);
     const stateful = parts.filter(({ name }) => this.#manifest(name).stateful).map(({ directory }) => directory);
     const connectPorts = this.#connectPorts(cast);
     return confinementOf({

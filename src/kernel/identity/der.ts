@@ -7,6 +7,7 @@ export const TAG = {
   octetString: 0x04,
   oid: 0x06,
   utf8: 0x0c,
+  printable: 0x13,
   utcTime: 0x17,
   time: 0x18,
   sequence: 0x30,

@@ -27,7 +27,9 @@ export function peerName(socket: TLSSocket): PeerName | undefined {
 }
 
 const SUBJECT_ALT_NAME = Buffer.from([0x55, 0x1d, 0x11]);
-/** GeneralName (RFC 5280 4.2.1.6): uniformResourceIdentifier [6]. */
+const COMMON_NAME = Buffer.from([0x55, 0x04, 0x03]);
+/** GeneralName (RFC 5280 4.2.1.6): dNSName [2], uniformResourceIdentifier [6]. */
+const DNS = 0x82;
 const URI = 0x86;
 
 /** Reads name, serial and end of a certificate (DER), which somebody else verifies. */
@@ -37,14 +39,44 @@ export function certificateName(raw: Buffer): PeerName | undefined {
   const [version, serial, , , validity] = tbs ?? [];
   if (!tbs || version?.tag !== context(0) || serial?.tag !== TAG.integer) return undefined;
   const notAfterMs = time(within(validity, TAG.sequence)?.[1]);
-  const uris = subjectUris(tbs.find((value) => value.tag === context(3)));
+  const uris = alternativeNames(tbs, URI);
   // A SPIFFE certificate has exactly one URI (X509-SVID 2): with two, which one was checked by whom?
   const name = uris?.length === 1 ? parseSpiffe(uris[0] ?? "") : undefined;
   if (!name || notAfterMs === undefined) return undefined;
   return { ...name, serial: serial.contents.toString("hex").replace(/^(00)+(?=..)/, ""), notAfterMs };
 }
 
-function subjectUris(extensions: DerValue | undefined): string[] | undefined {
+/**
+ * Tells whom a certificate (DER) that somebody else verifies is about: `URI=...` where it has exactly one, else `DNS=...`, else
+ * `CN=...`. The kind belongs to the name: an authority that lets holders choose one kind does not let them choose another.
+ */
+export function holderName(raw: Buffer): string | undefined {
+  const tbs = within(within(raw, TAG.sequence)?.[0], TAG.sequence);
+  // RFC 5280 4.1: version, serial, signature, issuer, validity, subject.
+  if (!tbs || tbs[0]?.tag !== context(0)) return undefined;
+  const kinds: [string, string[] | undefined][] = [
+    ["URI", alternativeNames(tbs, URI)],
+    ["DNS", alternativeNames(tbs, DNS)?.map((name) => name.toLowerCase())],
+    ["CN", commonNames(tbs[5])],
+  ];
+  const [kind, names] = kinds.find(([, found]) => found?.length === 1) ?? [];
+  return names?.[0] !== undefined && HOLDER.test(names[0]) ? `${kind}=${names[0]}` : undefined;
+}
+/** No control characters, NUL above all: some readers would end the name there. */
+const HOLDER = /^[^\p{Cc}\ufffd]{1,160}$/u;
+
+function commonNames(subject: DerValue | undefined): string[] | undefined {
+  const parts = within(subject, TAG.sequence)?.flatMap((set) => within(set, TAG.set) ?? []);
+  return parts?.flatMap((part) => {
+    const [type, value] = within(part, TAG.sequence) ?? [];
+    if (type?.tag !== TAG.oid || !type.contents.equals(COMMON_NAME)) return [];
+    return value?.tag === TAG.utf8 || value?.tag === TAG.printable ? [value.contents.toString("utf8")] : [];
+  });
+}
+
+/** The subject's further names of one kind. */
+function alternativeNames(tbs: readonly DerValue[], kind: number): string[] | undefined {
+  const extensions = tbs.find((value) => value.tag === context(3));
   const list = within(within(extensions, context(3))?.[0], TAG.sequence);
   const found: DerValue[][] = [];
   for (const extension of list ?? []) {
@@ -56,7 +88,7 @@ function subjectUris(extensions: DerValue | undefined): string[] | undefined {
   const value = found[0]?.at(-1);
   const names = value?.tag === TAG.octetString ? within(readDer(value.contents)?.[0], TAG.sequence) : undefined;
   // latin1 keeps byte for character, so that no byte outside ASCII can become a character of a name.
-  return names?.filter((name) => name.tag === URI).map((name) => name.contents.toString("latin1"));
+  return names?.filter((name) => name.tag === kind).map((name) => name.contents.toString("latin1"));
 }
 
 /** The values inside a value of that tag. */

@@ -70,6 +70,11 @@ export class TlsIdentity extends EventEmitter<{ renewed: [] }> {
     this.#ageMsMax = options.connectionAgeMsMax ?? CONNECTION_AGE_MS_MAX;
   }
 
+  /** The authorities that peers are believed by. */
+  get authorities(): readonly string[] {
+    return this.#caPems;
+  }
+
   /** Serial and end of the present certificate; undefined before the first. */
   get certificate(): PeerName | undefined {
     return this.#name;
@@ -101,9 +106,12 @@ export class TlsIdentity extends EventEmitter<{ renewed: [] }> {
     this.emit("renewed");
   }
 
-  /** Gives the settings of a server that takes only callers with a certificate of our authority; IDENTITY_NOT_READY. Call `attach` too. */
-  serverOptions(): TlsOptions {
-    return { ...this.#contextOptions(this.#present()), requestCert: true, rejectUnauthorized: true };
+  /**
+   * Gives the settings of a server that takes only callers with a certificate of our authority; IDENTITY_NOT_READY. Call
+   * `attach` too, both with the same further authorities: whose clients are taken besides, and told apart by who serves.
+   */
+  serverOptions(further: readonly string[] = []): TlsOptions {
+    return { ...this.#contextOptions(this.#present(), further), requestCert: true, rejectUnauthorized: true };
   }
 
   /** Gives the settings of a client that talks to `expect` and nobody else; IDENTITY_NOT_READY. A failed check is IDENTITY_PEER_OTHER. */
@@ -124,10 +132,10 @@ export class TlsIdentity extends EventEmitter<{ renewed: [] }> {
   }
 
   /** Keeps a server's certificate the present one and its connections from growing old; returns how to stop that. */
-  attach(server: Server): () => void {
+  attach(server: Server, further: readonly string[] = []): () => void {
     const ages = new ConnectionAges(server, this.#clock, this.#ageMsMax);
     // All options again: without minVersion a renewed context would silently take TLS 1.2.
-    const renew = (): void => server.setSecureContext(this.#contextOptions(this.#present()));
+    const renew = (): void => server.setSecureContext(this.#contextOptions(this.#present(), further));
     const detach = (): void => {
       this.off("renewed", renew);
       ages.stop();
@@ -158,11 +166,11 @@ export class TlsIdentity extends EventEmitter<{ renewed: [] }> {
     return this.#certificate;
   }
 
-  #contextOptions({ certPem, keyPem }: Certificate): SecureContextOptions {
+  #contextOptions({ certPem, keyPem }: Certificate, further: readonly string[] = []): SecureContextOptions {
     return {
       cert: certPem,
       key: keyPem,
-      ca: this.#caPems,
+      ca: [...this.#caPems, ...further],
       minVersion: "TLSv1.3",
       maxVersion: "TLSv1.3",
       // No tickets: a resumed session is accepted after its certificate expired. In TLS 1.3 this option makes them references

@@ -1,6 +1,7 @@
 /** The gateway's config: how much, how often, how long. */
 import { type Static, Type } from "typebox";
 import { field } from "../../kernel/service.ts";
+import { accessConfig } from "./access/config.ts";
 
 const whole = (minimum: number, maximum: number) => Type.Integer({ minimum, maximum });
 
@@ -85,6 +86,7 @@ export const config = Type.Object(
       default: 30_000,
       example: 5_000,
     }),
+    ...accessConfig,
     cacheBytesMax: field(whole(0, 4_294_967_296), {
       description:
         "Memory for kept answers of routes that have a cache, in bytes; at the limit those longest unused go.",

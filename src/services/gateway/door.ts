@@ -29,6 +29,8 @@ export interface DoorOptions {
   readonly identity: TlsIdentity;
   readonly listen: ListenAt;
   readonly limits: DoorLimits;
+  /** Authorities of client certificates (PEM); undefined: nobody is asked for one. */
+  readonly clientAuthorities: readonly string[] | undefined;
   readonly passage: PassageOptions;
   readonly log: Log;
 }
@@ -50,12 +52,13 @@ export class Door {
   openConnections = 0;
 
   constructor(options: DoorOptions) {
-    const { identity, limits, log } = options;
+    const { identity, limits, log, clientAuthorities } = options;
     this.#options = options;
-    // Nobody is asked for a certificate: a browser would ask its user which, and people come with tokens.
     this.#server = createServer({
-      ...identity.serverOptions(),
-      requestCert: false,
+      ...identity.serverOptions(clientAuthorities),
+      // A browser asks its user which, where it has one of these authorities: nobody is asked in vain. Who has none comes
+      // with a token, and what is wrong with a certificate is said in words, not by an alert.
+      requestCert: clientAuthorities !== undefined,
       rejectUnauthorized: false,
       handshakeTimeout: HANDSHAKE_MS,
       ALPNProtocols: ["h2", "http/1.1"],
@@ -72,7 +75,7 @@ export class Door {
     });
     const server = this.#server;
     this.#chooseProtocol();
-    identity.attach(server);
+    identity.attach(server, clientAuthorities);
     server.maxConnections = limits.connectionsMax;
     // Node would leave out further ones without a word.
     server.maxHeadersCount = 0;

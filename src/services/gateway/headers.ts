@@ -52,6 +52,8 @@ const ENDS_HERE = new Set([
   "x-rewrite-url",
 ]);
 const OURS = ["x-holdfast-", "x-forwarded-"];
+/** Cookies of the door itself begin so: no service is sent one, and none may set one. */
+export const OWN_COOKIES = "__Host-holdfast-";
 
 function endsHere(name: string): boolean {
   // `X_Holdfast_Subject`: some software reads it as the one with dashes.
@@ -97,7 +99,8 @@ export function readHead(raw: readonly string[], version: string): Head {
     const value = raw[i + 1];
     if (SINGLE.has(name)) single.take(name, value);
     if (name === "connection") options = options === undefined ? value : `${options},${value}`;
-    if (!endsHere(name)) passed += `${name}: ${value}\r\n`;
+    if (name === "cookie" && value.includes(OWN_COOKIES)) passed += withoutOwnCookies(value);
+    else if (!endsHere(name)) passed += `${name}: ${value}\r\n`;
   }
   const { values } = single;
   // RFC 9112 3.2: a request of HTTP/1.1 without Host is refused.
@@ -111,6 +114,12 @@ export function readHead(raw: readonly string[], version: string): Head {
     traceId: readTraceparent(values.get("traceparent"))?.requestId,
     passed: options === undefined || options === "keep-alive" ? passed : withoutNamed(passed, options),
   };
+}
+
+/** The header line with what is left of a browser's cookies; empty where nothing is. */
+function withoutOwnCookies(value: string): string {
+  const left = value.split(";").filter((each) => !each.trimStart().startsWith(OWN_COOKIES));
+  return left.length === 0 ? "" : `cookie: ${left.join(";").trim()}\r\n`;
 }
 
 /** RFC 9112 6: what the parser let through is checked once more; here nothing depends on its leniency. */
@@ -185,6 +194,7 @@ export function answerHeaders(ours: readonly string[], theirs: readonly string[]
   for (let i = 0; i < theirs.length; i += 2) {
     const name = theirs[i].toLowerCase();
     if (ENDS_BEHIND.has(name) || name.startsWith("x-holdfast-")) continue;
+    if (name === "set-cookie" && theirs[i + 1].trimStart().startsWith(OWN_COOKIES)) continue;
     const standard = DEFAULT_NAMES.get(name);
     if (standard !== undefined) given |= 1 << standard;
     headers.push(theirs[i], theirs[i + 1]);

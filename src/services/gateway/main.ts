@@ -7,7 +7,7 @@ import type { TlsIdentity } from "../../kernel/identity/tls.ts";
 import type { ListenAt } from "../../kernel/serve.ts";
 import { IDENTITY_NOT_READY } from "../../kernel/identity/codes.ts";
 import { type Context, defineService } from "../../kernel/service.ts";
-import { identity as identityContract } from "../identity/api.ts";
+import { identity as identityContract, ROLES } from "../identity/api.ts";
 import { bus as busContract } from "../bus/api.ts";
 import { registry as registryContract } from "../registry/api.ts";
 import { gateway } from "./api.ts";
@@ -28,13 +28,11 @@ import type { Parts } from "./plan.ts";
 import { checkRoutes, ROUTES_MESSAGE } from "./routes.api.ts";
 import { Router } from "./routes/router.ts";
 import { makeGateway } from "./service.ts";
-import { Tokens } from "./access/tokens.ts";
+import { type Believed, makeBelieved } from "./access/believed.ts";
 import { Upstream } from "./upstream/upstream.ts";
 
 /** Clients that limits remember at once. */
 const CLIENTS_MAX = 16_384;
-/** An address may send so many wrong tokens at once, then one every three seconds. */
-const WRONG_TOKENS = { requestsPerS: 1 / 3, burst: 20 };
 const KEYS_LOOK_MS = 60_000;
 const KEYS_TIMEOUT_MS = 3_000;
 /** The start waits so long for what the registry says; without it the door opens and answers 503. */
@@ -54,12 +52,13 @@ export const main = defineService({
   doors: [{ name: "https", port: 8_443, when: "always" }],
   async start(context) {
     const { log, stopping, config: c } = context;
-    const tokens = tokensOf(context);
+    const believed = believedOf(context);
+    const { tokens } = believed;
     const instances = new Instances();
-    const { door, rules, connections, checks, shedder, missing } = build(context, { tokens, instances });
+    const { door, rules, connections, checks, shedder, missing } = build(context, { ...believed, instances });
     const watching = follow(context, instances);
     const refreshing = setInterval(() => void tokens.refresh(), KEYS_LOOK_MS).unref();
-    await Promise.all([tokens.refresh(), heard(instances)]);
+    await Promise.all([tokens.begin(), heard(instances)]);
     const port = await door.listen();
     log.info({ port }, "the door is open");
     return {
@@ -80,28 +79,27 @@ export const main = defineService({
   },
 });
 
-interface Known {
-  readonly tokens: Tokens;
+interface Known extends Believed {
   readonly instances: Instances;
 }
 
 /** Puts the parts together, from the door inwards. */
 function build(context: GatewayContext, known: Known) {
   const { clock, log, tracer, config: c } = context;
-  const { tokens, instances } = known;
+  const { access, tokens, certificates, login, instances } = known;
   const { identity, listen } = socketsOf(context);
   const metrics = new Metrics();
   const connections = new Connections({ identity, clock });
   const onGone = (endpoint: Endpoint) => connections.retire(endpoint);
   const balancer = new Balancer({ instances, clock, waitMs: c.instanceWaitMs, onGone });
-  const { byAddress, byToken, wrongTokens } = limitersOf(context);
+  const { byAddress, byToken } = limitersOf(context);
   const parts: Parts = {
     clock,
     log,
     bus: context.connect(busContract),
     metrics,
     byToken,
-    access: { tokens, wrongTokens },
+    access,
     bodies: { bytesMax: c.bodyBytesMax, budget: new Budget(c.bodiesBytesMax) },
     shedder: new Shedder(),
     filesDirectory: join(context.directory, FILES_DIRECTORY),
@@ -123,13 +121,14 @@ function build(context: GatewayContext, known: Known) {
     upstreams: [...balancer.all()].map((e) => ({ ...namesOf(e), ...connections.counts(e) })),
   });
   const pages = pagesOf(
-    { node: context.node, version: context.version, routes: router.published, gauges, missing },
+    { node: context.node, version: context.version, routes: router.published, gauges, missing, login },
     parts,
   );
   const startedAtMs = clock.wallMs();
   const rules = makeGateway({ pages, router, balancer, byAddress, metrics, startedAtMs, openConnections });
   const passage = { handle: rules.handle, metrics, clock, log, tracer, runningMax: c.requestsRunningMax, load };
-  const door: Door = new Door({ identity, listen, log, limits: limitsOf(context), passage });
+  const clientAuthorities = certificates.asked ? certificates.pems : undefined;
+  const door: Door = new Door({ identity, listen, log, limits: limitsOf(context), clientAuthorities, passage });
   const { checks, shedder } = parts;
   return { door, rules, connections, checks, shedder, missing };
 }
@@ -156,7 +155,6 @@ function limitersOf({ config: c, clock }: GatewayContext) {
   return {
     byAddress: make(c.addressRequestsPerS, c.addressBurst),
     byToken: make(c.tokenRequestsPerS, c.tokenBurst),
-    wrongTokens: make(WRONG_TOKENS.requestsPerS, WRONG_TOKENS.burst),
   };
 }
 
@@ -169,15 +167,19 @@ const limitsOf = ({ config: c }: GatewayContext) => ({
   connectionsPerAddressMax: c.connectionsPerAddressMax,
 });
 
-function tokensOf(context: GatewayContext): Tokens {
-  const { node, clock, log, name } = context;
+function believedOf(context: GatewayContext): Believed {
+  const { node, config: c, secrets, clock, log, name } = context;
   const identity = context.connect(identityContract);
-  return new Tokens({
+  return makeBelieved({
     node,
+    config: c,
+    secrets,
+    key: (purpose) => context.key(purpose),
+    ownAuthorities: context.identity?.authorities ?? [],
+    ownRoles: ROLES,
     clock,
     log,
-    skewMs: context.config.clockSkewMs,
-    async keys() {
+    async readOwnKeys() {
       const call = makeCall({ caller: name, timeoutMs: KEYS_TIMEOUT_MS });
       try {
         return await identity.keys({}, call);

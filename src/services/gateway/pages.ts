@@ -1,7 +1,8 @@
 /** The gateway's own pages: whether it lives, whether it can work, what it counted, what there is. */
 import { fail } from "../../kernel/error.ts";
 import { JSON_TYPE } from "../../kernel/wire.ts";
-import { authorize } from "./access/authorize.ts";
+import { authorize, identified } from "./access/authorize.ts";
+import type { Login } from "./access/login.ts";
 import { holds } from "./access/tokens.ts";
 import type { Gauges } from "./metrics.ts";
 import type { Parts } from "./plan.ts";
@@ -18,6 +19,8 @@ export interface PagesOptions {
   gauges(): Gauges;
   /** What is missing to work; undefined where nothing is. */
   missing(): string | undefined;
+  /** Where browsers may log in. */
+  readonly login: Login | undefined;
 }
 
 const METRICS_SCOPE = "node:read";
@@ -26,8 +29,8 @@ const METRICS_SCOPE = "node:read";
 export function pagesOf(options: PagesOptions, parts: Parts): ReadonlyMap<string, Handler> {
   const { access, byToken, metrics } = parts;
   const known = [authorize(access, METRICS_SCOPE), limitToken(byToken)];
-  const page = (name: string, steps: readonly Step[], answer: Handler): Handler => {
-    const handle = chain([onlyGet(name), ...steps, takeNone], answer);
+  const page = (name: string, steps: readonly Step[], answer: Handler, methods = READING): Handler => {
+    const handle = chain([only(methods, name), ...steps, takeNone], answer);
     return (visit) => {
       visit.operation = name;
       return handle(visit);
@@ -37,11 +40,34 @@ export function pagesOf(options: PagesOptions, parts: Parts): ReadonlyMap<string
   const guest = chain(known, stranger);
   return new Map([
     // The index tells more to who has a token, and nothing wrong to who has not.
-    ["/", page("index", [], (visit) => (visit.head!.authorization === undefined ? stranger(visit) : guest(visit)))],
+    ["/", page("index", [], (visit) => (access.isNamed(visit) ? guest(visit) : stranger(visit)))],
     ["/healthz", page("health", [quiet], () => json(200, { status: "ok" }))],
     ["/readyz", page("ready", [quiet], () => readiness(options))],
     ["/metrics", page("metrics", [quiet, ...known], () => text(metrics.text(options.gauges())))],
+    ["/session", page("session", [identified(access), limitToken(byToken)], sessionOf)],
+    ...loginPages(options.login),
   ]);
+
+  function loginPages(login: Login | undefined): [string, Handler][] {
+    if (!login) return [];
+    return [
+      ["/login", page("login", [], (visit) => login.begin(visit))],
+      ["/login/callback", page("login callback", [], (visit) => login.comeBack(visit, access))],
+      ["/logout", page("logout", [], (visit) => login.end(visit), ["POST"])],
+    ];
+  }
+}
+
+const READING = ["GET", "HEAD"];
+
+/** Who the door takes somebody for. */
+function sessionOf({ verdict }: Visit): Reply {
+  const { subject, untilMs } = verdict!;
+  return json(200, {
+    subject: subject.name,
+    scopes: subject.scopes,
+    ...(untilMs < Number.POSITIVE_INFINITY ? { untilMs } : {}),
+  });
 }
 
 const quiet: Step = (next) => (visit) => {
@@ -49,12 +75,12 @@ const quiet: Step = (next) => (visit) => {
   return next(visit);
 };
 
-const onlyGet =
-  (name: string): Step =>
+const only =
+  (methods: readonly string[], name: string): Step =>
   (next) =>
   (visit) => {
-    if (visit.method === "OPTIONS") return answerOptions(visit, ["GET", "HEAD"]);
-    if (visit.method !== "GET" && visit.method !== "HEAD") throw refuseMethod(visit, ["GET", "HEAD"], name);
+    if (visit.method === "OPTIONS") return answerOptions(visit, methods);
+    if (!methods.includes(visit.method)) throw refuseMethod(visit, methods, name);
     return next(visit);
   };
 

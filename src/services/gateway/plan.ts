@@ -3,9 +3,9 @@ import type { Clock } from "../../kernel/clock.ts";
 import type { Log } from "../../kernel/log.ts";
 import { DEFAULT_TIMEOUT_MS, type Route } from "../../kernel/contract.ts";
 import type { Bus } from "../bus/api.ts";
-import { ApiKeys } from "./access/api-keys.ts";
-import { Policy, policed } from "./access/policy.ts";
-import { authorize, type AuthorizeOptions } from "./access/authorize.ts";
+import type { Access } from "./access/access.ts";
+import { Policy, policed, policedCommand } from "./access/policy.ts";
+import { authorize } from "./access/authorize.ts";
 import { cached } from "./cache/cached.ts";
 import { fallback } from "./cache/fallback.ts";
 import { forgets } from "./cache/keeping.ts";
@@ -40,7 +40,7 @@ export interface Parts {
   readonly clock: Clock;
   readonly log: Log;
   readonly bus: Bus;
-  readonly access: AuthorizeOptions;
+  readonly access: Access;
   readonly byToken: Limiter;
   readonly bodies: TakeInOptions;
   readonly shedder: Shedder;
@@ -97,12 +97,13 @@ export function planOfRule(parts: Parts, file: RoutesFile, rule: RouteRule): Han
     [
       ...gate(parts, file, rule),
       ...(access === "public" ? [] : known(parts, file, access.scope)),
+      ...commands(parts, file, rule),
       ...limitsOf(parts, rule),
       takeIn(bodiesOf(parts, rule)),
       ...masking(parts, rule, { file, isPublic: access === "public", route: rule.name, reads: false }),
       concurrencyOf(parts, rule),
       timed({ timeoutMs, clock: parts.clock }),
-      shadow && shadowed(shadow.share, toTarget(parts, file, rule, shadow)),
+      shadow && shadowed(shadow.share, toCommand(parts, file, rule, shadow)),
     ],
     endOf(parts, file, rule),
   );
@@ -142,11 +143,26 @@ const gate = ({ shedder }: Parts, { maintenance: closed }: RoutesFile, { priorit
 ];
 
 /** Who it is, and whether they may. */
-const known = ({ access, byToken, log }: Parts, { apiKeys, policy }: RoutesFile, scope: string) => [
-  authorize(apiKeys.length > 0 ? { ...access, apiKeys: new ApiKeys(apiKeys) } : access, scope),
+const known = ({ access, byToken, log }: Parts, { policy }: RoutesFile, scope: string) => [
+  authorize(access, scope),
   limitToken(byToken),
   policy.length > 0 ? policed(new Policy(policy), log) : undefined,
 ];
+
+/** Whether they may command devices: asked before the cache, which would answer in the service's place. */
+const commands = (parts: Parts, file: RoutesFile, { to = [], match }: RouteRule): (Step | undefined)[] =>
+  to.map(({ upstream, path }) => commanding(parts, file, upstream, pathOf(path, match.path)));
+
+const commanding = ({ log }: Parts, { policy }: RoutesFile, service: string, path: (visit: Visit) => string) =>
+  policy.some(({ devices }) => devices)
+    ? policedCommand(new Policy(policy), log, { service, pathOf: path })
+    : undefined;
+
+/** Writes the path that an upstream is asked for. */
+function pathOf(template: string | undefined, pattern: string): (visit: Visit) => string {
+  const write = pathWriter(template, pattern);
+  return ({ target }) => write(target!);
+}
 
 /** How often who may come. */
 const limitsOf = ({ clock }: Parts, { limits = [] }: RouteSettings) => limits.map((each) => limitRoute(each, clock));
@@ -164,7 +180,7 @@ function endOf(parts: Parts, file: RoutesFile, rule: RouteRule): Handler {
     return compose({
       settings: rule.compose,
       pattern: match.path.slice(1).split("/"),
-      handlerOf: (part) => toTarget(parts, file, rule, { upstream: part.upstream }),
+      handlerOf: (part) => toCommand(parts, file, rule, { upstream: part.upstream }),
     });
   if (rule.respond) return respond(rule.respond);
   if (rule.topic) return topics({ bus: parts.bus, settings: rule.topic, pattern: rule.match.path });
@@ -178,18 +194,24 @@ function endOf(parts: Parts, file: RoutesFile, rule: RouteRule): Handler {
   );
 }
 
-function toTarget(
-  parts: Parts,
-  file: RoutesFile,
-  rule: RouteRule,
-  { upstream: service, path }: { readonly upstream: string; readonly path?: string | undefined },
-): Handler {
-  const write = pathWriter(path, rule.match.path);
-  const pathOf = ({ target: asked }: Visit) => write(asked!);
+interface Place {
+  readonly upstream: string;
+  readonly path?: string | undefined;
+}
+
+/** To a place that nothing was asked about before. */
+const toCommand = (parts: Parts, file: RoutesFile, rule: RouteRule, place: Place): Handler =>
+  chain(
+    [commanding(parts, file, place.upstream, pathOf(place.path, rule.match.path))],
+    toTarget(parts, file, rule, place),
+  );
+
+function toTarget(parts: Parts, file: RoutesFile, rule: RouteRule, { upstream: service, path }: Place): Handler {
+  const writing = pathOf(path, rule.match.path);
   const inside = !(service in file.upstreams);
   if (rule.websocket) {
     const { balancer, connections, clock } = parts;
-    return websocket({ service, settings: rule.websocket, balancer, connections, clock, inside, pathOf });
+    return websocket({ service, settings: rule.websocket, balancer, connections, clock, inside, pathOf: writing });
   }
   return forward({
     ...sending(parts, rule, service),
@@ -198,7 +220,7 @@ function toTarget(
     safe: rule.safe,
     inside,
     passErrors: rule.errors === "pass",
-    pathOf,
+    pathOf: writing,
   });
 }
 

@@ -2,7 +2,7 @@
 import { type Static, Type } from "typebox";
 import { checkConfig, type ConfigSchema } from "../../kernel/config.ts";
 import { code, fail } from "../../kernel/error.ts";
-import { AccessSettings } from "./access.api.ts";
+import { accessFault, AccessSettings } from "./access.api.ts";
 import { CacheSettings, FallbackSettings } from "./cache.api.ts";
 import { ComposeSettings, PARTS_MAX } from "./compose.api.ts";
 import { ShapeSettings } from "./shape.api.ts";
@@ -141,7 +141,15 @@ export const RoutesFile = Type.Object(
 );
 export type RoutesFile = Static<typeof RoutesFile>;
 
-export const NO_ROUTES: RoutesFile = { services: {}, upstreams: {}, routes: [], apiKeys: [], policy: [] };
+export const NO_ROUTES: RoutesFile = {
+  services: {},
+  upstreams: {},
+  routes: [],
+  roles: {},
+  grants: [],
+  apiKeys: [],
+  policy: [],
+};
 
 const refused = (message: string) => fail(GATEWAY_ROUTES_INVALID, message);
 
@@ -162,6 +170,8 @@ export function checkRoutes(value: unknown, file: string): RoutesFile {
   });
   for (const [name, { urls }] of Object.entries(routes.upstreams))
     if (urls.length === 0) throw refused(`${file}: 'upstreams.${name}.urls' is empty`);
+  const fault = accessFault(routes);
+  if (fault !== undefined) throw refused(`${file}: ${fault}`);
   return routes;
 }
 

@@ -4,7 +4,7 @@ import type { Socket } from "node:net";
 import { newRequestId, newSpanId } from "../../kernel/call.ts";
 import type { Clock } from "../../kernel/clock.ts";
 import { type Failure, fail } from "../../kernel/error.ts";
-import type { Verdict } from "./access/tokens.ts";
+import type { Verdict } from "./access/verdicts.ts";
 import { GATEWAY_CLIENT_GONE } from "./api.ts";
 import type { Head } from "./headers.ts";
 import type { Target } from "./routes/target.ts";

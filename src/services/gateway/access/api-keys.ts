@@ -3,23 +3,20 @@ import { hash } from "node:crypto";
 import { fail } from "../../../kernel/error.ts";
 import type { ApiKey } from "../access.api.ts";
 import { GATEWAY_TOKEN_INVALID } from "../api.ts";
-import type { Verdict } from "./tokens.ts";
+import type { RightsOf } from "./grants.ts";
+import { type Verdict, verdictOf } from "./verdicts.ts";
 
 export const API_KEY_HEADER = "x-api-key";
 /** Longer ones are nobody's. */
 const KEY_LENGTH_MAX = 512;
 
 export class ApiKeys {
-  readonly #verdicts: ReadonlyMap<string, Verdict>;
+  #verdicts: ReadonlyMap<string, Verdict> = new Map();
 
-  constructor(keys: readonly ApiKey[]) {
+  /** Takes the keys of a routes file that was checked. */
+  load(keys: readonly ApiKey[], rightsOf: RightsOf): void {
     this.#verdicts = new Map(
-      keys.map(({ name, sha256, scopes }) => {
-        const subject = { name, scopes };
-        const header = Buffer.from(JSON.stringify(subject)).toString("base64url");
-        const always = { fromMs: Number.NEGATIVE_INFINITY, untilMs: Number.POSITIVE_INFINITY };
-        return [sha256, { subject, header, key: sha256, ...always }];
-      }),
+      keys.map((key) => [key.sha256, verdictOf(key.sha256, { name: key.name, scopes: rightsOf(key) })]),
     );
   }
 

@@ -7,6 +7,8 @@ import { systemClock } from "../../../kernel/clock.ts";
 import { Failure, fail, UNAVAILABLE } from "../../../kernel/error.ts";
 import { makeLog } from "../../../kernel/log.ts";
 import { makeSigningKey, makeTokenSigner } from "../../identity/token.ts";
+import { Issuer } from "./issuer.ts";
+import { KeySet } from "./keys.ts";
 import { holds, Tokens } from "./tokens.ts";
 
 const NODE = "edge-1";
@@ -15,15 +17,37 @@ const turned = { aheadMs: 0 };
 const clock = { ...systemClock, wallMs: () => 1_800_000_000_000 + turned.aheadMs, monotonicMs: () => turned.aheadMs };
 const admin = { subject: "ann", role: "admin", scopes: ["reading:read", "command:*"], lifetimeS: 60 };
 
+/** Tokens of this node, as the gateway believes them. */
+function ownTokens({ skewMs, keys: read }: { skewMs: number; keys(): Promise<JSONWebKeySet> }): Tokens {
+  const keys = new KeySet({
+    what: "this node",
+    read,
+    failedAgainMs: 0,
+    staleMsMax: Number.POSITIVE_INFINITY,
+    clock,
+    log,
+    onWithdrawn: () => tokens.forget(),
+  });
+  const own = new Issuer({
+    name: "",
+    issuer: NODE,
+    audiences: ["holdfast"],
+    algorithms: ["ES256"],
+    types: ["jwt"],
+    skewMs,
+    keys,
+    clock,
+  });
+  const tokens: Tokens = new Tokens({ own, others: [], scopesOf: () => [], clock });
+  return tokens;
+}
+
 async function setUp(skewMs = 5_000) {
   turned.aheadMs = 0;
   let signer = await makeTokenSigner({ node: NODE, keyPkcs8: makeSigningKey(), clock });
   const state = { reads: 0, away: false };
-  const tokens = new Tokens({
-    node: NODE,
+  const tokens = ownTokens({
     skewMs,
-    clock,
-    log,
     async keys() {
       state.reads++;
       if (state.away) throw fail(UNAVAILABLE, "identity is away");
@@ -139,7 +163,7 @@ test("claims that another issuer, audience, type or time makes are refused even 
   const keys = {
     keys: [{ ...publicKey.export({ format: "jwk" }), kid: "k", alg: "ES256", use: "sig" }],
   } as unknown as JSONWebKeySet;
-  const tokens = new Tokens({ node: NODE, skewMs: 0, clock, log, keys: async () => keys });
+  const tokens = ownTokens({ skewMs: 0, keys: async () => keys });
   const nowS = 1_800_000_000;
   const good = { iss: NODE, aud: "holdfast", sub: "ann", exp: nowS + 60, scope: "*" };
   const make = (claims: object, header: object = {}) =>
@@ -182,7 +206,7 @@ test("a new key is found when its first token comes, a withdrawn one is believed
   assert.equal(state.reads, 2);
   assert.equal(tokens.known(old), undefined);
   assert.equal((await refusal(tokens.verify(old))).code, "GATEWAY_TOKEN_INVALID");
-  for (let i = 0; i < 50; i++) await refusal(tokens.verify(`${b64({ alg: "ES256", kid: `stranger ${i}` })}.e30.eA`));
+  for (let i = 0; i < 50; i++) await refusal(tokens.verify(`${b64({ alg: "ES256", typ: "JWT", kid: `stranger ${i}` })}.${b64({ iss: NODE })}.eA`));
   assert.equal(state.reads, 2, "within five seconds of the last");
 });
 

@@ -26,7 +26,8 @@ export function mayKeep({ visit, asked, reply, settings, per, wallMs }: Kept): b
   if (!stores || asked.directives.has("no-store")) return false;
   if (per === "everyone" && directives.get("private") === true) return false;
   // RFC 9111 3.5, where the answer is for others, too.
-  const authorized = per === "everyone" && visit.head?.authorization !== undefined;
+  const named = visit.head?.authorization !== undefined || visit.verdict !== undefined;
+  const authorized = per === "everyone" && named;
   if (authorized && !["public", "s-maxage", "must-revalidate"].some((name) => directives.has(name))) return false;
   if (readNames(fieldOf(headers, "vary")).includes("*")) return false;
   // What sets a cookie is for one person, unless it says clearly that it is not.

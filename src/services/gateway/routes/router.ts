@@ -44,6 +44,7 @@ export class Router {
     const { parts, log } = this.#o;
     this.file = file;
     this.fileName = name;
+    parts.access.load(file);
     parts.balancer.configure(file);
     parts.checks.restart();
     this.rules = this.#rulesOf(file);
