@@ -1,5 +1,5 @@
 /** Judges the tokens of one issuer: signed by one of its keys, by one of its algorithms, for us, at this time. */
-import { errors, jwtVerify } from "jose";
+import { errors, type JWTPayload, jwtVerify } from "jose";
 import type { Clock } from "../../../kernel/clock.ts";
 import { Failure } from "../../../kernel/error.ts";
 import { invalid, type Jwt } from "./jwt.ts";
@@ -95,9 +95,10 @@ export class Issuer {
   }
 }
 
-function claimsOf(payload: { sub?: string; exp?: number; nbf?: number }, skewMs: number): Claims {
+function claimsOf(payload: JWTPayload, skewMs: number): Claims {
   const { sub, exp = Number.NaN, nbf } = payload;
-  if (!sub || sub.length > NAME_LENGTH_MAX || /\p{Cc}/u.test(sub))
+  // RFC 7519 4.1.2: one text; the library takes a list, too.
+  if (typeof sub !== "string" || sub === "" || sub.length > NAME_LENGTH_MAX || /\p{Cc}/u.test(sub))
     throw invalid(`it names nobody, or not in 1 to ${NAME_LENGTH_MAX} characters`);
   if (!(exp <= TIME_S_MAX)) throw invalid("it never expires");
   return {

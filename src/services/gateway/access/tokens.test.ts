@@ -206,7 +206,8 @@ test("a new key is found when its first token comes, a withdrawn one is believed
   assert.equal(state.reads, 2);
   assert.equal(tokens.known(old), undefined);
   assert.equal((await refusal(tokens.verify(old))).code, "GATEWAY_TOKEN_INVALID");
-  for (let i = 0; i < 50; i++) await refusal(tokens.verify(`${b64({ alg: "ES256", typ: "JWT", kid: `stranger ${i}` })}.${b64({ iss: NODE })}.eA`));
+  for (let i = 0; i < 50; i++)
+    await refusal(tokens.verify(`${b64({ alg: "ES256", typ: "JWT", kid: `stranger ${i}` })}.${b64({ iss: NODE })}.eA`));
   assert.equal(state.reads, 2, "within five seconds of the last");
 });
 
