@@ -3,14 +3,14 @@ import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { after, before, test } from "node:test";
 import { type GatewayHouse, RawClient, startGateway } from "../../../../test/houses/gateway.ts";
-import { ROUTES_MESSAGE } from "../routes.api.ts";
+import { checkRoutes, ROUTES_MESSAGE } from "../routes.api.ts";
 import { Policy } from "./policy.ts";
 
 let house: GatewayHouse;
 const sha256 = (key: string) => createHash("sha256").update(key).digest("hex");
 
 before(async () => {
-  house = await startGateway();
+  house = await startGateway({ instanceWaitMs: 0 });
   await house.echo();
   house.house.tell("gateway", ROUTES_MESSAGE, {
     file: "routes.yaml",
@@ -86,4 +86,69 @@ test("a policy's patterns match whole segments and whole names, and the first ru
   assert.deepEqual(decide("/a/b", "x-bc"), { allowed: false, rule: undefined });
   assert.deepEqual(decide("/a/b", "-bd"), { allowed: true, rule: "2" });
   assert.equal(decide("/ab", "root"), undefined);
+});
+
+test("commands are judged by device, by whatever route they come: where one rule is about devices, none else decides", async () => {
+  const policy = new Policy([
+    { name: "never the valve", effect: "deny", devices: ["valve-1"], commands: ["open"], methods: ["PUT"] },
+    { name: "pumps", effect: "allow", devices: ["pump-*"], commands: ["speed", "state"], subjects: ["plant/*"] },
+    { name: "reading", effect: "allow", devices: ["*"], methods: ["GET"], scopes: ["device:read"] },
+    { name: "operators", effect: "allow", devices: ["valve-*"], scopes: ["command:write"] },
+  ]);
+  const decide = (path: string, method = "PUT", name = "plant/ann", scopes = ["command:write"]) =>
+    policy.decide({ method, segments: path.slice(1).split("/"), name, scopes });
+  const at = (device: string, command: string) => `/core-command/api/v3/device/name/${device}/${command}`;
+  assert.deepEqual(decide(at("pump-1", "speed")), { allowed: true, rule: "pumps" });
+  assert.deepEqual(decide(at("pump-1", "reset")), { allowed: false, rule: undefined });
+  assert.deepEqual(decide(at("valve-1", "open"), "PUT", "root", ["*"]), { allowed: false, rule: "never the valve" });
+  assert.deepEqual(decide(at("valve-2", "open")), { allowed: true, rule: "operators" });
+  assert.deepEqual(decide(at("fan", "speed"), "PUT", "root", ["*"]), { allowed: false, rule: undefined });
+  assert.deepEqual(decide(at("fan", "speed"), "GET", "x", ["device:read"]), { allowed: true, rule: "reading" });
+  assert.equal(decide("/core-command/api/v3/device/name/pump-1", "GET"), undefined, "a list of commands is none");
+  assert.equal(decide("/core-data/api/v3/reading/all", "GET"), undefined);
+});
+
+test("a route of the file that leads to core-command by another path, in parts or in the dark, is judged as the command it is", async () => {
+  const apiKeys = [{ name: "pump room", sha256: sha256("k-1"), roles: ["operator"] }];
+  const path = "/api/v3/device/name/{name}/speed";
+  const to = [{ upstream: "core-command", path }];
+  const access = { scope: "command:write" };
+  house.routes({
+    apiKeys,
+    policy: [{ name: "pumps", effect: "allow", devices: ["pump-*"] }],
+    routes: [
+      { name: "speed", match: { path: "/speed/{name}" }, access, to },
+      { name: "anybody", match: { path: "/anybody/{name}" }, access: "public", to },
+      {
+        name: "parts",
+        match: { path: "/parts/{name}" },
+        access,
+        compose: { parts: { speed: { upstream: "core-command", path } } },
+      },
+    ],
+  });
+  const key = "X-API-Key: k-1\r\n";
+  assert.deepEqual(await ask("/speed/pump-1", key), [503, "UNAVAILABLE"], "let through to who is not there");
+  assert.deepEqual(await ask("/speed/fan", key), [403, "GATEWAY_POLICY_REFUSED"]);
+  assert.deepEqual(await ask("/speed/f%61n", key), [403, "GATEWAY_POLICY_REFUSED"]);
+  assert.deepEqual(await ask("/speed/pump-1%2Fx", key), [503, "UNAVAILABLE"], "one name, and it begins with pump-");
+  assert.deepEqual(await ask("/anybody/fan", ""), [403, "GATEWAY_POLICY_REFUSED"]);
+  const decided = () => house.lines.filter((l) => l["msg"] === "the policy decided").length;
+  const before = decided();
+  await ask("/parts/fan", key);
+  assert.equal(decided(), before + 1, "a part is asked for by nobody else");
+});
+
+test("roles and grants that contradict each other are refused with the routes file", () => {
+  for (const [file, why] of [
+    [{ roles: { admin: [] } }, /'roles.admin' is a role of this node/],
+    [{ apiKeys: [{ name: "a", sha256: sha256("a"), roles: ["nobody"] }] }, /'a' has the role 'nobody'/],
+    [{ grants: [{ name: "a" }] }, /needs either 'issuer' or 'authority'/],
+    [{ grants: [{ name: "a", issuer: "x", authority: "y", holder: "z" }] }, /needs either/],
+    [{ grants: [{ name: "a", authority: "y" }] }, /'holder' goes with 'authority'/],
+    [{ grants: [{ name: "a", authority: "y", holder: "z", claims: { a: "b" } }] }, /'claims' with 'issuer'/],
+    [{ policy: [{ name: "a", effect: "allow" }] }, /needs either 'paths' or 'devices'/],
+    [{ policy: [{ name: "a", effect: "allow", paths: ["/"], commands: ["x"] }] }, /'commands' go with 'devices'/],
+  ] as const)
+    assert.throws(() => checkRoutes(file, "f"), { code: "GATEWAY_ROUTES_INVALID", message: why });
 });
