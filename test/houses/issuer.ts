@@ -19,7 +19,7 @@ export async function certify(authority: Authority, name = "spiffe://plant/servi
     client: !server,
     server,
   });
-  return { cert: certPem, key: privateKey.export({ type: "pkcs8", format: "pem" }) as string };
+  return { cert: certPem, key: privateKey.export({ type: "pkcs8", format: "pem" }) };
 }
 
 export interface SigningKey {
@@ -53,24 +53,25 @@ export async function startIssuer(keys: readonly SigningKey[]) {
   const authority = await createAuthority({ node: "plant", clock: systemClock });
   const state = { keys: keys.map(jwkOf) as object[], reads: 0, away: false, answer: undefined as string | undefined };
   const server = createServer(await certify(authority), (request, response) => {
-    if (state.away) return void request.socket.destroy();
-    if (request.url === "/redirect") return void response.writeHead(302, { location: "/keys" }).end();
+    const isMetadata = request.url === "/.well-known/openid-configuration";
     response.setHeader("content-type", "application/json");
-    if (request.url === "/.well-known/openid-configuration")
-      return void response.end(
-        JSON.stringify({
-          issuer: url,
-          jwks_uri: `${url}/keys`,
-          authorization_endpoint: `${url}/auth`,
-          token_endpoint: `${url}/token`,
-        }),
-      );
-    state.reads++;
-    response.end(state.answer ?? JSON.stringify({ keys: state.keys }));
+    if (state.away) request.socket.destroy();
+    else if (request.url === "/redirect") response.writeHead(302, { location: "/keys" }).end();
+    else if (isMetadata) response.end(JSON.stringify(metadata()));
+    else {
+      state.reads++;
+      response.end(state.answer ?? JSON.stringify({ keys: state.keys }));
+    }
   });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
   const url = `https://localhost:${(server.address() as AddressInfo).port}`;
+  const metadata = () => ({
+    issuer: url,
+    jwks_uri: `${url}/keys`,
+    authorization_endpoint: `${url}/auth`,
+    token_endpoint: `${url}/token`,
+  });
   return {
     url,
     caPem: authority.certPem,

@@ -4,7 +4,7 @@ import type { IncomingMessage } from "node:http";
 import { createServer, request } from "node:https";
 import type { AddressInfo } from "node:net";
 import { text } from "node:stream/consumers";
-import Provider from "oidc-provider";
+import { Provider } from "oidc-provider";
 import { systemClock } from "../../src/kernel/clock.ts";
 import { createAuthority } from "../../src/kernel/identity/authority.ts";
 import { certify, jwkOf, makeKey } from "./issuer.ts";
@@ -86,7 +86,7 @@ export class Browser {
   /** Asks for one page, and follows no redirect. */
   async ask(address: string | URL, { method = "GET", form, headers = {} }: Asked = {}): Promise<Page> {
     const url = new URL(address);
-    const at = this.#hosts[url.host]!;
+    const at = this.#hosts[url.host];
     const body = form && new URLSearchParams(form).toString();
     const cookie = [...this.cookies.values()]
       .filter(({ host, path }) => host === url.host && url.pathname.startsWith(path))

@@ -134,9 +134,9 @@ test("a route of the file that leads to core-command by another path, in parts o
   assert.deepEqual(await ask("/speed/pump-1%2Fx", key), [503, "UNAVAILABLE"], "one name, and it begins with pump-");
   assert.deepEqual(await ask("/anybody/fan", ""), [403, "GATEWAY_POLICY_REFUSED"]);
   const decided = () => house.lines.filter((l) => l["msg"] === "the policy decided").length;
-  const before = decided();
+  const soFar = decided();
   await ask("/parts/fan", key);
-  assert.equal(decided(), before + 1, "a part is asked for by nobody else");
+  assert.equal(decided(), soFar + 1, "a part is asked for by nobody else");
 });
 
 test("roles and grants that contradict each other are refused with the routes file", () => {

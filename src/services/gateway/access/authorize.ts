@@ -1,7 +1,7 @@
 /** The step that asks who it is and what they may. */
 import { type Failure, fail } from "../../../kernel/error.ts";
 import { GATEWAY_SCOPE_MISSING, GATEWAY_TOKEN_INVALID } from "../api.ts";
-import type { Step, Visit } from "../visit.ts";
+import type { Reply, Step, Visit } from "../visit.ts";
 import type { Access } from "./access.ts";
 import { holds } from "./tokens.ts";
 import type { Verdict } from "./verdicts.ts";
@@ -21,8 +21,12 @@ export const authorize =
   (next) =>
   (visit) => {
     const verdict = whoIs(access, visit);
-    if (!(verdict instanceof Promise)) return next(permitted(access, visit, verdict, scope));
-    return verdict.then((found) => next(permitted(access, visit, found, scope)));
+    if (verdict instanceof Promise) return later(verdict);
+    return next(permitted(access, visit, verdict, scope));
+
+    async function later(found: Promise<Verdict>): Promise<Reply> {
+      return next(permitted(access, visit, await found, scope));
+    }
   };
 
 function whoIs(access: Access, visit: Visit): Verdict | Promise<Verdict> {

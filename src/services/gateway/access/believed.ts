@@ -24,13 +24,13 @@ export interface BelievedOptions {
   readonly config: GatewayConfig;
   readonly secrets: Readonly<Record<string, string>>;
   /** Derives a key for one purpose. */
-  key(purpose: string): Buffer;
+  readonly key: (purpose: string) => Buffer;
   /** PEM of this node's authorities. */
   readonly ownAuthorities: readonly string[];
   /** What this node's own roles stand for. */
   readonly ownRoles: Roles;
   /** Reads the keys of this node's tokens (JWKS). */
-  readOwnKeys(): Promise<unknown>;
+  readonly readOwnKeys: () => Promise<unknown>;
   readonly clock: Clock;
   readonly log: Log;
 }

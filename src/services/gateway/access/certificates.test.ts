@@ -73,7 +73,7 @@ async function plain(
     },
     signing,
   );
-  return { cert, key: privateKey.export({ type: "pkcs8", format: "pem" }) as string };
+  return { cert, key: privateKey.export({ type: "pkcs8", format: "pem" }) };
 }
 
 async function ask(path: string, shown?: Partial<Shown>, headers: Record<string, string> = {}, method = "GET") {

@@ -35,14 +35,13 @@ const IssuerConfig = Type.Object(
         "/etc/holdfast/plant-ca.pem",
       ),
     ),
-    audiences: field(Type.Array(Type.String({ minLength: 1, maxLength: 256 }), { minItems: 1, maxItems: 16 }), {
+    audiences: field(Type.Array(Type.String({ minLength: 1, maxLength: 256 }), { maxItems: 16 }), {
       description: "A token is for one of these ('aud'), or is refused.",
       default: undefined,
       example: ["https://edge-1.plant.example"],
     }),
     algorithms: field(
       Type.Array(Type.Union(ALGORITHMS.map((each) => Type.Literal(each))), {
-        minItems: 1,
         maxItems: ALGORITHMS.length,
       }),
       {
@@ -51,7 +50,7 @@ const IssuerConfig = Type.Object(
         example: ["RS256"],
       },
     ),
-    types: field(Type.Array(Type.String({ pattern: "^[a-z0-9.+-]{0,64}$" }), { minItems: 1, maxItems: 8 }), {
+    types: field(Type.Array(Type.String({ pattern: "^[a-z0-9.+-]{0,64}$" }), { maxItems: 8 }), {
       description: "The type that a token's header says ('typ'), in lower case; '' for none.",
       default: ["at+jwt", "jwt"],
       example: ["at+jwt"],

@@ -5,7 +5,7 @@ import { after, before, beforeEach, test } from "node:test";
 import { CompactEncrypt, type JWTPayload } from "jose";
 import { type IssuerHouse, jwkOf, makeKey, sign, startIssuer } from "../../../../test/houses/issuer.ts";
 import { systemClock } from "../../../kernel/clock.ts";
-import { checkConfig, type ConfigSchema } from "../../../kernel/config.ts";
+import { checkConfig } from "../../../kernel/config.ts";
 import { Failure } from "../../../kernel/error.ts";
 import { makeLog } from "../../../kernel/log.ts";
 import { config, type GatewayConfig } from "../config.ts";
@@ -33,7 +33,7 @@ beforeEach(() => {
 
 function tokensWith(more: object = {}, ca = house.caPem): Tokens {
   const given = { name: "plant", issuer: house.url, caFile: "ca.pem", audiences: [AUDIENCE], ...more };
-  const { issuers } = checkConfig(config as ConfigSchema, { issuers: [given] }, "gateway") as GatewayConfig;
+  const { issuers } = checkConfig(config, { issuers: [given] }, "gateway") as GatewayConfig;
   const secrets = { "ca.pem": ca };
   const shared = { skewMs: 5_000, clock, log, onWithdrawn: () => tokens.forget() };
   const { list } = makeIssuers({ node: "edge-1", configs: issuers, secrets, ...shared });
@@ -114,7 +114,7 @@ test("the known attacks on JWTs are refused", async () => {
   const tokens = tokensWith({ algorithms: ["ES256", "RS256"] });
   const good = await sign(claims(), elliptic);
   const [head = "", body = "", signature = ""] = good.split(".");
-  const pem = rsa.publicKey.export({ type: "spki", format: "pem" }) as string;
+  const pem = rsa.publicKey.export({ type: "spki", format: "pem" });
   const own = makeKey("e");
   const raw = (header: unknown, payload: unknown, key = own.privateKey) => {
     const text = `${b64(header)}.${b64(payload)}`;
@@ -192,7 +192,7 @@ test("the known attacks on JWTs are refused", async () => {
     expired: right(base, claims({ exp: nowS - 6 })),
     "never expires": right(base, { ...claims(), exp: undefined }),
     "expires as a text": right(base, { ...claims(), exp: String(nowS + 600) }),
-    "expires in no year": right(base, `${json.replace(/"exp":\d+/, '"exp":1e300')}`),
+    "expires in no year": right(base, json.replace(/"exp":\d+/, '"exp":1e300')),
     "not yet": right(base, claims({ nbf: nowS + 60 })),
     "not yet, as a text": right(base, { ...claims(), nbf: "0" }),
     "of nobody": right(base, claims({ sub: "" })),
@@ -253,7 +253,7 @@ test("what is no key for signatures, or a weak one, is none, and a set that is n
 
 test("keys are asked for over TLS from who is pinned, at the place that was named", async () => {
   const good = await sign(claims(), elliptic);
-  const other = (await startIssuer([])) as IssuerHouse;
+  const other = await startIssuer([]);
   await other.stop();
   for (const [tokens, why] of [
     [tokensWith({}, other.caPem), /certificate|issuer|verify/i],

@@ -79,7 +79,7 @@ export interface IssuersOptions {
   readonly skewMs: number;
   readonly clock: Clock;
   readonly log: Log;
-  onWithdrawn(): void;
+  readonly onWithdrawn: () => void;
 }
 
 export interface Issuers {

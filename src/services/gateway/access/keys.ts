@@ -42,7 +42,7 @@ export interface KeySetOptions {
   /** Whose keys they are, for people. */
   readonly what: string;
   /** Reads the set as it is published. */
-  read(): Promise<unknown>;
+  readonly read: () => Promise<unknown>;
   /** After a reading that failed, and without any keys, the next one waits so long. */
   readonly failedAgainMs: number;
   /** Keys are believed so long after the last reading that went well. */
@@ -50,7 +50,7 @@ export interface KeySetOptions {
   readonly clock: Clock;
   readonly log: Log;
   /** A key was withdrawn: what was believed of it is believed no more. */
-  onWithdrawn(): void;
+  readonly onWithdrawn: () => void;
 }
 
 interface Key {

@@ -187,7 +187,7 @@ test("a login leads to pages of this door alone", async () => {
     "/a\r\nx: y",
     "/\t/evil.example",
   ]) {
-    const page = await browser.ask(`${DOOR}/login?${new URLSearchParams({ to })}`);
+    const page = await browser.ask(`${DOOR}/login?${new URLSearchParams({ to }).toString()}`);
     assert.equal(codeOf(page.body), "GATEWAY_REQUEST_REFUSED", to);
   }
 });

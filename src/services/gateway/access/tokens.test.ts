@@ -18,7 +18,7 @@ const clock = { ...systemClock, wallMs: () => 1_800_000_000_000 + turned.aheadMs
 const admin = { subject: "ann", role: "admin", scopes: ["reading:read", "command:*"], lifetimeS: 60 };
 
 /** Tokens of this node, as the gateway believes them. */
-function ownTokens({ skewMs, keys: read }: { skewMs: number; keys(): Promise<JSONWebKeySet> }): Tokens {
+function ownTokens({ skewMs, keys: read }: { skewMs: number; keys: () => Promise<JSONWebKeySet> }): Tokens {
   const keys = new KeySet({
     what: "this node",
     read,
