@@ -3,7 +3,12 @@ import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { after, before, test } from "node:test";
 import { type GatewayHouse, RawClient, startGateway } from "../../../../test/houses/gateway.ts";
-import { checkRoutes, ROUTES_MESSAGE } from "../routes.api.ts";
+import { checkConfig } from "../../../kernel/config.ts";
+import { systemClock } from "../../../kernel/clock.ts";
+import { makeLog } from "../../../kernel/log.ts";
+import { config, type GatewayConfig } from "../config.ts";
+import { makeBelieved } from "./believed.ts";
+import { checkRoutes, NO_ROUTES, ROUTES_MESSAGE } from "../routes.api.ts";
 import { Policy } from "./policy.ts";
 
 let house: GatewayHouse;
@@ -151,4 +156,40 @@ test("roles and grants that contradict each other are refused with the routes fi
     [{ policy: [{ name: "a", effect: "allow", paths: ["/"], commands: ["x"] }] }, /'commands' go with 'devices'/],
   ] as const)
     assert.throws(() => checkRoutes(file, "f"), { code: "GATEWAY_ROUTES_INVALID", message: why });
+});
+
+test("a config in which two would share a name is refused, and a grant about nobody is warned of", async () => {
+  const lines: Record<string, unknown>[] = [];
+  const believe = (given: object) =>
+    makeBelieved({
+      node: "edge-1",
+      config: checkConfig(config, given, "gateway") as GatewayConfig,
+      secrets: { "ca.pem": house.caPem },
+      key: () => Buffer.alloc(32),
+      ownAuthorities: [house.caPem],
+      ownRoles: {},
+      readOwnKeys: async () => ({ keys: [] }),
+      clock: systemClock,
+      log: makeLog("test", {
+        to: { write: (line: string) => void lines.push(JSON.parse(line) as Record<string, unknown>) },
+      }),
+    });
+  const issuer = (name: string, iss = `https://${name}.example`) => ({ name, issuer: iss, audiences: ["a"] });
+  const authority = (name: string) => ({ name, caFile: "ca.pem" });
+  for (const given of [
+    { issuers: [issuer("a"), issuer("a", "https://b.example")] },
+    { issuers: [issuer("a"), issuer("b", "https://a.example")] },
+    { issuers: [issuer("a", "edge-1")] },
+    { issuers: [issuer("a")], certificateAuthorities: [authority("a")] },
+    { issuers: [issuer("node")], ownCertificates: true },
+    { issuers: [issuer("a")], login: { issuer: "b", clientId: "c", url: "https://d.example" } },
+    { certificateAuthorities: [{ name: "a", caFile: "none.pem" }] },
+  ])
+    assert.throws(() => believe(given), { code: "CONFIG_VALUE_INVALID" }, JSON.stringify(given));
+  const { access } = believe({ issuers: [issuer("a")] });
+  access.load({ ...NO_ROUTES, grants: [{ name: "g", issuer: "b", roles: [], scopes: ["*"] }] });
+  assert.deepEqual(
+    lines.map(({ level, grant }) => [level, grant]),
+    [[40, "g"]],
+  );
 });

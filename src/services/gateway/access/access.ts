@@ -23,6 +23,8 @@ export interface AccessOptions {
   readonly sessions: Sessions | undefined;
   readonly grants: Grants;
   readonly lockout: Lockout;
+  /** Names of issuers and authorities that grants may be about. */
+  readonly names: ReadonlySet<string>;
   readonly log: Log;
 }
 
@@ -43,7 +45,13 @@ export class Access {
 
   /** Takes a routes file that was checked: what was believed by the old one is looked at anew. */
   load(file: Pick<RoutesFile, "roles" | "grants" | "apiKeys">): void {
-    const { grants, tokens, certificates, sessions } = this.#o;
+    const { grants, tokens, certificates, sessions, names, log } = this.#o;
+    for (const { name, issuer, authority } of file.grants)
+      if (!names.has(issuer ?? authority ?? ""))
+        log.warn(
+          { grant: name, issuer, authority },
+          "a grant is about an issuer or an authority that the config does not name",
+        );
     this.#keys.load(file.apiKeys, grants.load(file));
     tokens.forget();
     certificates.forget();

@@ -58,15 +58,25 @@ export function makeBelieved(options: BelievedOptions): Believed {
   const certificates = new Certificates({
     authorities: [
       ...(c.ownCertificates ? [{ name: OWN_AUTHORITY, pem: options.ownAuthorities.join("\n") }] : []),
-      ...c.certificateAuthorities.map(({ name, caFile }) => ({ name, pem: secrets[caFile] })),
+      ...c.certificateAuthorities.map(({ name, caFile }) => ({ name, pem: secrets[caFile] ?? "" })),
     ],
     scopesOf: (authority, holder) => grants.ofHolder(authority, holder),
     clock,
   });
   const { sessions, login } = loginOf(options, grants, issuers);
-  const access = new Access({ tokens, certificates, sessions, grants, lockout: new Lockout(clock), log });
+  const names = namesOf(c);
+  const access = new Access({ tokens, certificates, sessions, grants, lockout: new Lockout(clock), names, log });
   access.load(NO_ROUTES);
   return { access, tokens, certificates, login };
+}
+
+/** The names that grants may be about; each begins the names of its people, so CONFIG_VALUE_INVALID where two share one. */
+function namesOf({ issuers, certificateAuthorities, ownCertificates }: GatewayConfig): ReadonlySet<string> {
+  const names = [...issuers, ...certificateAuthorities].map(({ name }) => name);
+  if (ownCertificates) names.push(OWN_AUTHORITY);
+  const twice = names.find((name, at) => names.indexOf(name) !== at);
+  if (twice === undefined) return new Set(names);
+  throw fail(CONFIG_VALUE_INVALID, `config: '${twice}' is the name of two of 'gateway.issuers' and its authorities`);
 }
 
 function ownIssuer({ node, config: c, readOwnKeys, clock, log }: BelievedOptions, onWithdrawn: () => void): Issuer {

@@ -31,14 +31,10 @@ export class Certificates {
   /** By connection: a certificate is looked at once. */
   #verdicts = new WeakMap<TLSSocket, Verdict>();
 
-  /** CONFIG_VALUE_INVALID where an authority's file holds no certificate, or two have one name. */
+  /** CONFIG_VALUE_INVALID where an authority's file holds no certificate. */
   constructor(options: CertificatesOptions) {
     const { authorities } = options;
     this.#o = options;
-    const names = authorities.map(({ name }) => name);
-    const twice = names.find((name, at) => names.indexOf(name) !== at);
-    if (twice !== undefined)
-      throw fail(CONFIG_VALUE_INVALID, `config: 'gateway.certificateAuthorities' has '${twice}' twice, or this node's`);
     this.#authorities = authorities.flatMap(({ name, pem }) => {
       const found = pem.match(PEM) ?? [];
       if (found.length === 0)

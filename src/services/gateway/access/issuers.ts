@@ -8,7 +8,7 @@ import { Issuer } from "./issuer.ts";
 import { KeySet } from "./keys.ts";
 import { askFor } from "./outside.ts";
 
-/** After a failure an issuer without keys is left alone for so long. */
+/** After a failure an issuer is left alone for so long. */
 const FAILED_AGAIN_MS = 5_000;
 const DISCOVERY_OLD_MS = 3_600_000;
 
@@ -31,6 +31,8 @@ export interface DiscoveryOptions {
 export class Discovery {
   readonly #o: DiscoveryOptions;
   #found: { readonly metadata: Metadata; readonly readMs: number } | undefined;
+  #reading: Promise<Metadata> | undefined;
+  #failed: { readonly error: unknown; readonly atMs: number } | undefined;
 
   constructor(options: DiscoveryOptions) {
     this.#o = options;
@@ -46,14 +48,27 @@ export class Discovery {
 
   /** Finds it, from what was read within the hour or, where it cannot be asked, before; UNAVAILABLE. */
   async metadata(): Promise<Metadata> {
+    const nowMs = this.#o.clock.monotonicMs();
+    if (this.#found && nowMs - this.#found.readMs < DISCOVERY_OLD_MS) return this.#found.metadata;
+    try {
+      // Anybody may ask for /login: what failed a moment ago fails again without asking.
+      if (this.#failed && nowMs - this.#failed.atMs < FAILED_AGAIN_MS) throw this.#failed.error;
+      this.#reading ??= this.#readOnce().finally(() => (this.#reading = undefined));
+      return await this.#reading;
+    } catch (error) {
+      if (this.#found) return this.#found.metadata;
+      throw error;
+    }
+  }
+
+  async #readOnce(): Promise<Metadata> {
     const { clock } = this.#o;
-    if (this.#found && clock.monotonicMs() - this.#found.readMs < DISCOVERY_OLD_MS) return this.#found.metadata;
     try {
       const metadata = await this.#read();
       this.#found = { metadata, readMs: clock.monotonicMs() };
       return metadata;
     } catch (error) {
-      if (this.#found) return this.#found.metadata;
+      this.#failed = { error, atMs: clock.monotonicMs() };
       throw error;
     }
   }
@@ -94,11 +109,9 @@ export function makeIssuers(options: IssuersOptions): Issuers {
   const taken = new Set([node]);
   const list = configs.map((config) => {
     const { name, issuer, jwksUrl, caFile, audiences, algorithms, types, keysStaleMsMax } = config;
-    for (const each of [`name ${name}`, issuer]) {
-      if (taken.has(each))
-        throw fail(CONFIG_VALUE_INVALID, `config: 'gateway.issuers' has ${each} twice, or this node's`);
-      taken.add(each);
-    }
+    if (taken.has(issuer))
+      throw fail(CONFIG_VALUE_INVALID, `config: 'gateway.issuers' has the issuer ${issuer} twice, or this node`);
+    taken.add(issuer);
     const caPem = caFile === undefined ? undefined : secrets[caFile];
     const discovery = new Discovery({ issuer, caPem, clock });
     discoveries.set(name, discovery);
