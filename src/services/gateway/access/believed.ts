@@ -104,7 +104,7 @@ function ownIssuer({ node, config: c, readOwnKeys, clock, log }: BelievedOptions
 function loginOf(options: BelievedOptions, grants: Grants, { list, discoveries }: Issuers) {
   const { config, secrets, key, clock, log } = options;
   const { login: c } = config;
-  if (!c) return { sessions: undefined, login: undefined };
+  if (c === "none") return { sessions: undefined, login: undefined };
   const issuer = list.find(({ name }) => name === c.issuer);
   const discovery = discoveries.get(c.issuer);
   if (!issuer || !discovery)

@@ -111,12 +111,10 @@ export const accessConfig = {
     description: "Whose tokens are believed besides this node's own; 'grants' of the routes file say what they may.",
     default: [],
   }),
-  login: Type.Optional(
-    field(LoginConfig, {
-      description: "Login for browsers, by OpenID Connect at one of the issuers.",
-      default: undefined,
-    }),
-  ),
+  login: field(Type.Union([Type.Literal("none"), LoginConfig]), {
+    description: "Login for browsers, by OpenID Connect at one of the issuers; 'none' unless there is a section.",
+    default: "none",
+  }),
   ownCertificates: field(Type.Boolean(), {
     description: "Whether a client certificate of this node's own authority, too, says who somebody is.",
     default: false,
