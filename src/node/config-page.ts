@@ -43,7 +43,9 @@ function rowsBelow(schema: ConfigSchema, path: string): Row[] {
   const named = Object.values(schema.patternProperties ?? {});
   if (named.length > 0) return named.flatMap((each) => rowsBelow(each, `${path}.NAME`));
   if (schema.items) return rowsBelow(schema.items, `${path}[]`);
-  return schema.anyOf ? rowsOfKinds(schema.anyOf, path) : rowsOf(schema, `${path}.`);
+  const sections = (schema.anyOf ?? [schema]).filter(({ properties }) => properties);
+  // A section or a word in its place is one of a kind.
+  return sections.length === 1 ? rowsOf(sections[0], `${path}.`) : rowsOfKinds(sections, path);
 }
 
 /** Sections that differ by a constant key: what several have in common is told once, with whose it is. */
