@@ -38,7 +38,8 @@ function callerOf(socket: TLSSocket): string | undefined {
   return name;
 }
 
-function readSubject(text: string | undefined): Subject | undefined {
+/** Reads the person that the gateway names. */
+export function readSubject(text: string | undefined): Subject | undefined {
   if (!text) return undefined;
   return JSON.parse(Buffer.from(text, "base64url").toString()) as Subject;
 }

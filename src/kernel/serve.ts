@@ -1,4 +1,5 @@
 /** Serves a contract: routes, checks, callers, request ids, deadlines, one shape of errors, one log line a request. */
+import type { Socket } from "node:net";
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
 import type { Call } from "./call.ts";
 import { checkInput } from "./check.ts";
@@ -9,6 +10,7 @@ import type { TlsIdentity } from "./identity/tls.ts";
 import type { Log } from "./log.ts";
 import { addCommonRoutes, answer, answerFailure, answerStream, fromFastify, send, wholeRead } from "./serve-answer.ts";
 import { admit, callOf, readInput } from "./serve-request.ts";
+import { type Upgrades, upgrading } from "./serve-upgrade.ts";
 import type { Tracer } from "./trace.ts";
 import { errorBody } from "./wire.ts";
 
@@ -24,6 +26,8 @@ export interface ServeOptions<C extends Contract> {
   /** Who everyone is on a socket without certificates. */
   readonly plainCaller?: "cli" | "open-edgex";
   readonly instance?: string;
+  /** Protocols that the gateway may switch a connection to. */
+  readonly upgrades?: Upgrades | undefined;
   readonly log: Log;
   readonly clock: Clock;
   readonly tracer: Tracer;
@@ -83,6 +87,9 @@ export async function serve<C extends Contract>(options: ServeOptions<C>): Promi
   app.server.on("tlsClientError", (error: Error) =>
     log.debug({ err: error.message }, "a connection failed its handshake"),
   );
+  const switched = new Set<Socket>();
+  if (identity && options.upgrades)
+    app.server.on("upgrade", upgrading(options, options.upgrades, switched) as (...given: unknown[]) => void);
   const listen = "fd" in options.listen ? { fd: options.listen.fd } : options.listen;
   await app.ready();
   await new Promise<void>((resolve, reject) => app.server.once("error", reject).listen(listen, resolve));
@@ -92,6 +99,7 @@ export async function serve<C extends Contract>(options: ServeOptions<C>): Promi
     port: typeof at === "object" && at ? at.port : 0,
     async close() {
       for (const stream of streams) stream.abort();
+      for (const socket of switched) socket.destroySoon();
       await app.close();
     },
   };

@@ -7,6 +7,7 @@ import type { Contract, Service } from "./contract.ts";
 import type { TlsIdentity } from "./identity/tls.ts";
 import type { Log } from "./log.ts";
 import type { ListenAt } from "./serve.ts";
+import type { Upgrades } from "./serve-upgrade.ts";
 import type { Tracer } from "./trace.ts";
 
 /** All that a service is given. It reaches for nothing else: no environment, no global, no other room. */
@@ -51,6 +52,8 @@ export interface Started<C extends Contract> {
   readonly service: Service<C>;
   /** For services with `ownIdentity`: what they serve with. */
   readonly identity?: TlsIdentity;
+  /** Protocols beside HTTP that the contract's socket is asked to switch to, by the gateway alone (`Upgrade`, RFC 9110 7.8). */
+  readonly upgrades?: Upgrades;
   /** `warning` with a reason where it works but not well; shown by the registry and `holdfast status`. */
   health?(): { state: "passing" | "warning"; reason?: string };
   /** Called after the last request has ended: flush, close files. The supervisor bounds it. */

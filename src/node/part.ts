@@ -99,7 +99,7 @@ export async function serveAll(
     version: hello.version,
   };
   return Promise.all([
-    ...(identity ? [serve({ ...shared, listen: { fd: part.listen.fd }, identity })] : []),
+    ...(identity ? [serve({ ...shared, listen: { fd: part.listen.fd }, identity, upgrades: started.upgrades })] : []),
     ...(part.control === undefined
       ? []
       : [serve({ ...shared, listen: { fd: part.control }, plainCaller: "cli" as const })]),

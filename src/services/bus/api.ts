@@ -141,7 +141,7 @@ export const bus = contract("bus", {
     },
     output: Type.Object({ payload: Bytes }),
     errors: [BUS_REQUEST_TIMEOUT, BUS_TOPIC_REFUSED],
-    callers: ["core-metadata", "core-command"],
+    callers: ["core-metadata", "core-command", "gateway"],
     timeoutMs: 61_000,
   }),
   backlog: post("/backlog", {

@@ -73,7 +73,7 @@ export const main = defineService({
     });
     try {
       const isOpen = doors["mqtt"] !== undefined || (doors["mqtts"] !== undefined && identity !== undefined);
-      if (isOpen) mqtt = await MqttDoors.open({ bus: service, clock, log, stopping });
+      if (isOpen || identity) mqtt = await MqttDoors.open({ bus: service, clock, log, stopping });
       if (mqtt && doors["mqtts"] && identity)
         log.info({ port: await mqtt.serveTls(doors["mqtts"], identity) }, "MQTT with certificates is open");
       if (mqtt && doors["mqtt"])
@@ -86,8 +86,11 @@ export const main = defineService({
       await store.close();
       throw error;
     }
+    const persons = mqtt;
     return {
       service: service.operations,
+      // MQTT that comes in at the gateway, over WebSockets.
+      ...(persons ? { upgrades: { mqtt: (socket, subject) => persons.welcomePerson(socket, subject) } } : {}),
       health: () => service.health(),
       async stop() {
         await mqtt?.close();

@@ -5,6 +5,7 @@ import { type AedesPublishPacket, Aedes, type Client, type PublishPacket, type S
 import { asFailure } from "../../kernel/error.ts";
 import { peerName } from "../../kernel/identity/peer.ts";
 import type { TlsIdentity } from "../../kernel/identity/tls.ts";
+import type { Subject } from "../../kernel/call.ts";
 import type { Clock } from "../../kernel/clock.ts";
 import type { Log } from "../../kernel/log.ts";
 import type { ListenAt } from "../../kernel/serve.ts";
@@ -18,6 +19,8 @@ import { isJournalled, mayUse, TOPIC_LEVELS_MAX } from "./topics.ts";
 
 /** Connections of one door; a further one is closed at once. */
 export const CLIENTS_MAX = 256;
+/** With so many clients there is no room for persons: the rest is for services. */
+const PERSONS_MAX = 128;
 /** Filters of one client; a further one is answered with failure (0x80). */
 export const SUBSCRIPTIONS_MAX = 100;
 /** Longest client id (EdgeX's are service names). */
@@ -57,6 +60,8 @@ export class MqttDoors {
   readonly #options: MqttOptions;
   readonly #senders = new WeakMap<object, Sender>();
   readonly #roles = new WeakMap<object, string>();
+  /** Names of those who came in at the gateway. */
+  readonly #persons = new WeakMap<object, string>();
   readonly #broker: Broker;
   readonly #sessions: Sessions;
   readonly #servers: Server[] = [];
@@ -83,6 +88,7 @@ export class MqttDoors {
       maxTopicLevels: TOPIC_LEVELS_MAX,
       preConnect: (client, packet, done) => {
         this.#neverTakeForDuplicates(client as Inner);
+        this.#ownId(client, packet);
         done(
           packet.clientId.length > CLIENT_ID_MAX ? refusal(IDENTIFIER_REJECTED, "the client id is too long") : null,
           packet.clientId.length <= CLIENT_ID_MAX,
@@ -135,6 +141,12 @@ export class MqttDoors {
     );
   }
 
+  /** Takes a person's connection that came in at the gateway: with its rights, and an id that is nobody else's. */
+  welcomePerson(socket: Socket, subject: Subject | undefined): void {
+    if (this.clients >= PERSONS_MAX) return void socket.destroy();
+    this.#welcome(socket, "gateway", subject?.name ?? "");
+  }
+
   async #listen(server: Server, at: ListenAt): Promise<number> {
     server.maxConnections = CLIENTS_MAX;
     this.#servers.push(server);
@@ -145,7 +157,7 @@ export class MqttDoors {
     return typeof address === "object" && address ? address.port : 0;
   }
 
-  #welcome(socket: Socket, role: string): void {
+  #welcome(socket: Socket, role: string, person?: string): void {
     socket.setNoDelay(true);
     const framing = new Framing();
     const read = socket.read.bind(socket);
@@ -156,7 +168,15 @@ export class MqttDoors {
       socket.destroy(new Error("an MQTT packet is larger than allowed"));
       return null;
     };
-    this.#roles.set(this.#broker.handle(socket), role);
+    const client = this.#broker.handle(socket);
+    this.#roles.set(client, role);
+    if (person !== undefined) this.#persons.set(client, person);
+  }
+
+  /** A person who calls his client as a service's would end that one's connection, and get what waits for it. */
+  #ownId(client: Client, packet: { clientId: string }): void {
+    const person = this.#persons.get(client);
+    if (person !== undefined && packet.clientId !== "") packet.clientId = `~${person}/${packet.clientId}`;
   }
 
   #authenticate(

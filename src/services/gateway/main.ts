@@ -1,5 +1,4 @@
 /** Wires the gateway: the table of instances, the keys of tokens, the door. */
-import { join } from "node:path";
 import { makeCall } from "../../kernel/call.ts";
 import { fail } from "../../kernel/error.ts";
 import { forever } from "../../kernel/forever.ts";
@@ -37,9 +36,6 @@ const KEYS_LOOK_MS = 60_000;
 const KEYS_TIMEOUT_MS = 3_000;
 /** The start waits so long for what the registry says; without it the door opens and answers 503. */
 const HEARD_WAIT_MS = 5_000;
-
-/** In the gateway's own directory: what routes with files give. */
-const FILES_DIRECTORY = "files";
 
 type GatewayContext = Context<GatewayConfig>;
 
@@ -102,7 +98,7 @@ function build(context: GatewayContext, known: Known) {
     access,
     bodies: { bytesMax: c.bodyBytesMax, budget: new Budget(c.bodiesBytesMax) },
     shedder: new Shedder(),
-    filesDirectory: join(context.directory, FILES_DIRECTORY),
+    directory: context.directory,
     balancer,
     store: new Store(c.cacheBytesMax),
     checks: new Checks({ balancer, connections, clock }),

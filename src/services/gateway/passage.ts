@@ -5,13 +5,14 @@ import type { Clock } from "../../kernel/clock.ts";
 import { asFailure, type Failure, fail } from "../../kernel/error.ts";
 import type { Log } from "../../kernel/log.ts";
 import type { Tracer } from "../../kernel/trace.ts";
-import { errorBody, JSON_TYPE } from "../../kernel/wire.ts";
+import { errorBody } from "../../kernel/wire.ts";
 import { noteRequest } from "./access-log.ts";
 import { GATEWAY_BUSY, GATEWAY_CLIENT_GONE, GATEWAY_HEADERS_TOO_LARGE, GATEWAY_REQUEST_SLOW } from "./api.ts";
 import { deliver } from "./delivery.ts";
 import { GATEWAY_CONDITION_FAILED } from "./static.api.ts";
 import { GATEWAY_UPGRADE_REQUIRED } from "./websocket.api.ts";
 import { answerHeaders, readHead, switchingHead } from "./headers.ts";
+import { JSON_MEDIA } from "./media/media.ts";
 import type { Metrics } from "./metrics.ts";
 import { Answer } from "./upstream/answer.ts";
 import { drop, gone, type Handler, type Reply, Visit, type Upgrade } from "./visit.ts";
@@ -97,14 +98,14 @@ export class Passage {
   refuse(failure: Failure, cause: unknown = failure): void {
     if (this.#failure) return;
     this.#failure = failure;
-    const { requestId, response } = this.#visit;
+    const { requestId, response, media = JSON_MEDIA } = this.#visit;
     if (failure.kind === "internal") this.#o.log.error({ requestId, err: cause }, failure.message);
     if (!this.open) return void response.destroy();
     const status = statusOf(failure);
     const extra = failure.retryAfterS === undefined ? [] : ["Retry-After", String(failure.retryAfterS)];
-    const body = Buffer.from(JSON.stringify({ ...errorBody(failure, requestId), statusCode: status }));
+    const body = Buffer.from(media.encode({ ...errorBody(failure, requestId), statusCode: status }));
     const length = ["Content-Length", String(body.length)];
-    this.#give({ status, headers: [...extra, "Content-Type", JSON_TYPE, ...length], body });
+    this.#give({ status, headers: [...extra, "Content-Type", media.type, ...length], body });
   }
 
   /** Told that what follows on the connection is of no use. False where the answer is not all there, and is to be cut. */

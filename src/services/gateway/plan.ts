@@ -1,4 +1,5 @@
 /** The steps a request takes, in order. What a route does not use is not in its plan. */
+import { join } from "node:path";
 import type { Clock } from "../../kernel/clock.ts";
 import type { Log } from "../../kernel/log.ts";
 import { DEFAULT_TIMEOUT_MS, type Route } from "../../kernel/contract.ts";
@@ -11,6 +12,8 @@ import { fallback } from "./cache/fallback.ts";
 import { forgets } from "./cache/keeping.ts";
 import type { Store } from "./cache/store.ts";
 import { compose } from "./compose/compose.ts";
+import { bodyTranslated, negotiated, type Spoken, varied } from "./media/negotiate.ts";
+import type { GrpcSettings } from "./grpc.api.ts";
 import type { Metrics } from "./metrics.ts";
 import type { RouteRule, RouteSettings, RoutesFile } from "./routes.api.ts";
 import { pathWriter } from "./routes/template.ts";
@@ -30,10 +33,12 @@ import { HEDGE_RESERVE } from "./upstream/hedge.ts";
 import { keyReader } from "./upstream/key.ts";
 import { shadowed, split } from "./upstream/split.ts";
 import { topics } from "./translate/topics.ts";
-import { websocket } from "./upstream/websocket.ts";
 import { timed } from "./upstream/timed.ts";
+import { websocket } from "./upstream/websocket.ts";
 import { TRIES, type Tries, type Upstream } from "./upstream/upstream.ts";
-import { chain, type Handler, type Step, type Visit } from "./visit.ts";
+import { chain, type Handler, lazily, type Step, type Visit } from "./visit.ts";
+
+import type { WebSocketSettings } from "./websocket.api.ts";
 
 /** What the steps stand on. */
 export interface Parts {
@@ -44,8 +49,8 @@ export interface Parts {
   readonly byToken: Limiter;
   readonly bodies: TakeInOptions;
   readonly shedder: Shedder;
-  /** Where the directories of files are. */
-  readonly filesDirectory: string;
+  /** The gateway's own. */
+  readonly directory: string;
   readonly balancer: Balancer;
   readonly store: Store;
   readonly checks: Checks;
@@ -54,23 +59,30 @@ export interface Parts {
   readonly metrics: Metrics;
 }
 
+/** In the gateway's own directory: what routes with files give, and the descriptors of gRPC. */
+const FILES_DIRECTORY = "files";
+const GRPC_DIRECTORY = "grpc";
+
 /** Makes the handler of a route that a service publishes, with what the routes file says of it. */
 export function planOf(parts: Parts, file: RoutesFile, service: string, route: Route): Handler {
   const { operation, scope } = route;
   const settings = file.services[service]?.operations[operation] ?? {};
   const timeoutMs = settings.timeoutMs ?? route.timeoutMs;
+  const media = mediaOf(parts, settings, settings.speaks ?? "any");
   return chain(
     [
+      media.answer,
       ...gate(parts, file, settings),
       ...known(parts, file, scope),
       ...limitsOf(parts, settings),
-      route.method === "GET" ? takeNone : takeIn(bodiesOf(parts, settings)),
+      ...(route.method === "GET" ? [takeNone] : [takeIn(bodiesOf(parts, settings)), media.body]),
       ...masking(parts, settings, {
         file,
         isPublic: false,
         route: `${service} ${operation}`,
         reads: route.method === "GET",
       }),
+      media.kept,
       concurrencyOf(parts, settings),
       timed({ timeoutMs, clock: parts.clock }),
     ],
@@ -93,20 +105,42 @@ export function planOf(parts: Parts, file: RoutesFile, service: string, route: R
 /** Makes the handler of a route of the routes file. */
 export function planOfRule(parts: Parts, file: RoutesFile, rule: RouteRule): Handler {
   const { access, shadow, timeoutMs = DEFAULT_TIMEOUT_MS } = rule;
+  const spoken = spokenBy(file, rule);
+  const media = spoken && mediaOf(parts, rule, spoken);
   return chain(
     [
+      media?.answer,
       ...gate(parts, file, rule),
       ...(access === "public" ? [] : known(parts, file, access.scope)),
       ...commands(parts, file, rule),
       ...limitsOf(parts, rule),
       takeIn(bodiesOf(parts, rule)),
+      media?.body,
       ...masking(parts, rule, { file, isPublic: access === "public", route: rule.name, reads: false }),
+      media?.kept,
       concurrencyOf(parts, rule),
       timed({ timeoutMs, clock: parts.clock }),
       shadow && shadowed(shadow.share, toCommand(parts, file, rule, shadow)),
     ],
     endOf(parts, file, rule),
   );
+}
+
+/** What is spoken behind a route; undefined where nothing is translated. */
+function spokenBy({ upstreams }: RoutesFile, rule: RouteRule): Spoken | undefined {
+  if (rule.speaks !== undefined) return rule.speaks;
+  const inside = rule.to?.every(({ upstream }) => !(upstream in upstreams));
+  return inside && !rule.websocket ? "any" : undefined;
+}
+
+/** The steps that translate: the answer, the request's body, and what keeps a cache's variants apart. */
+function mediaOf(parts: Parts, settings: RouteSettings, spoken: Spoken) {
+  const cache = settings.cache !== undefined;
+  return {
+    answer: negotiated({ spoken, cached: cache }),
+    body: bodyTranslated({ spoken, bytesMax: bodiesOf(parts, settings).bytesMax }),
+    kept: cache && spoken === "any" ? varied : undefined,
+  };
 }
 
 interface Masked {
@@ -175,23 +209,45 @@ const bodiesOf = ({ bodies }: Parts, { bodyBytesMax }: RouteSettings): TakeInOpt
   bodyBytesMax === undefined ? bodies : { ...bodies, bytesMax: Math.min(bodyBytesMax, bodies.bytesMax) };
 
 function endOf(parts: Parts, file: RoutesFile, rule: RouteRule): Handler {
-  const { match } = rule;
+  const { path } = rule.match;
   if (rule.compose)
     return compose({
       settings: rule.compose,
-      pattern: match.path.slice(1).split("/"),
+      pattern: path.slice(1).split("/"),
       handlerOf: (part) => toCommand(parts, file, rule, { upstream: part.upstream }),
     });
   if (rule.respond) return respond(rule.respond);
-  if (rule.topic) return topics({ bus: parts.bus, settings: rule.topic, pattern: rule.match.path });
-  if (rule.redirect) return redirect(rule.redirect, rule.match.path);
+  if (rule.topic) return topics({ bus: parts.bus, settings: rule.topic, websocket: rule.websocket, pattern: path });
+  if (rule.mqtt) return toBus(parts, rule.mqtt);
+  if (rule.grpc) return toGrpc(parts, file, rule, rule.grpc);
+  if (rule.redirect) return redirect(rule.redirect, path);
   if (rule.files) {
-    const depth = rule.match.path.split("/").length - 2;
-    return files(rule.files, { root: parts.filesDirectory, depth });
+    const depth = path.split("/").length - 2;
+    return files(rule.files, { root: join(parts.directory, FILES_DIRECTORY), depth });
   }
   return split(
     (rule.to ?? []).map((target) => ({ weight: target.weight, handle: toTarget(parts, file, rule, target) })),
   );
+}
+
+// What few nodes use is loaded when a route asks for it.
+const toBus = ({ balancer, connections, clock }: Parts, settings: WebSocketSettings): Handler =>
+  lazily(async () => (await import("./translate/mqtt.ts")).mqtt({ settings, balancer, connections, clock }));
+
+function toGrpc(parts: Parts, file: RoutesFile, rule: RouteRule, settings: GrpcSettings): Handler {
+  const { balancer, connections, directory } = parts;
+  return lazily(async () => {
+    const { grpc } = await import("./grpc/grpc.ts");
+    return grpc({
+      settings,
+      pattern: rule.match.path,
+      directory: join(directory, GRPC_DIRECTORY),
+      balancer,
+      connections,
+      inside: !(settings.upstream in file.upstreams),
+      passErrors: rule.errors === "pass",
+    });
+  });
 }
 
 interface Place {

@@ -4,7 +4,9 @@ import { checkConfig, type ConfigSchema } from "../../kernel/config.ts";
 import { code, fail } from "../../kernel/error.ts";
 import { accessFault, AccessSettings } from "./access.api.ts";
 import { CacheSettings, FallbackSettings } from "./cache.api.ts";
+import { CoapSettings } from "./coap.api.ts";
 import { ComposeSettings, PARTS_MAX } from "./compose.api.ts";
+import { GrpcSettings } from "./grpc.api.ts";
 import { ShapeSettings } from "./shape.api.ts";
 import { FilesSettings, RedirectSettings, RespondSettings } from "./static.api.ts";
 import { WebSocketSettings } from "./websocket.api.ts";
@@ -58,6 +60,11 @@ export type Target = Static<typeof Target>;
 const RouteSettings = {
   ...TrySettings,
   ...ShapeSettings,
+  /**
+   * What the service behind it speaks: a client may speak JSON, CBOR or MessagePack whatever it is. A service of this node
+   * speaks JSON and CBOR without a word; of another's nothing is translated unless it is said.
+   */
+  speaks: Type.Optional(Type.Union([Type.Literal("json"), Type.Literal("cbor"), Type.Literal("msgpack")])),
   cache: Type.Optional(CacheSettings),
   fallback: Type.Optional(FallbackSettings),
 };
@@ -80,8 +87,13 @@ export const RouteRule = Type.Object(
     redirect: Type.Optional(RedirectSettings),
     files: Type.Optional(FilesSettings),
     topic: Type.Optional(TopicSettings),
-    /** A WebSocket to what `to` names. */
+    /** A WebSocket to what `to` names, or of what a topic's `listen` hears. */
     websocket: Type.Optional(WebSocketSettings),
+    /** MQTT over a WebSocket, to the bus. */
+    mqtt: Type.Optional(WebSocketSettings),
+    grpc: Type.Optional(GrpcSettings),
+    /** Devices may ask for it by CoAP, too. */
+    coap: Type.Optional(CoapSettings),
     /** Gets a copy of this share of the requests; its answers are thrown away. */
     shadow: Type.Optional(
       Type.Object(
@@ -175,7 +187,7 @@ export function checkRoutes(value: unknown, file: string): RoutesFile {
   return routes;
 }
 
-const ENDS = ["to", "compose", "respond", "redirect", "files", "topic"] as const;
+const ENDS = ["to", "compose", "respond", "redirect", "files", "topic", "mqtt", "grpc"] as const;
 
 /** Each route has one thing that answers. */
 function checkEnd(rule: RouteRule, where: string): void {
@@ -183,7 +195,10 @@ function checkEnd(rule: RouteRule, where: string): void {
   if (ends.length !== 1) throw refused(`${where} needs one of ${ENDS.join(", ")}`);
   if (rule.files && !rule.match.path.endsWith("/**"))
     throw refused(`${where}: files are below a path that ends in '/**'`);
-  if (rule.websocket && !rule.to) throw refused(`${where}: a WebSocket needs 'to'`);
+  const tells = rule.topic !== undefined && "listen" in rule.topic;
+  if (rule.websocket && !rule.to && !tells) throw refused(`${where}: a WebSocket needs 'to', or a topic's 'listen'`);
+  // What comes over UDP has no token: only what everyone may have is asked for by it.
+  if (rule.coap && rule.access !== "public") throw refused(`${where}: 'coap' needs 'access: public'`);
   if (rule.to && !rule.to.some((target) => target.weight > 0))
     throw refused(`${where}: 'to' has nothing with a weight`);
   if (rule.compose) checkParts(rule, rule.compose, where);

@@ -15,7 +15,12 @@ const Topic = Type.String({ pattern: "^[^\\u0000]+$", maxLength: 1_024 });
 export const TopicSettings = Type.Union([
   /** POST and PUT: the body is published there, and answered with 202. */
   Type.Object({ publish: Topic }, strict),
-  /** GET: what is published from now on to any of these filters, as server-sent events. */
+  /**
+   * POST and PUT: the body is published, and the first message on the other topic is the answer, within the route's time.
+   * `{requestId}` is this request's id: with it in both topics each question has its own answer.
+   */
+  Type.Object({ request: Topic, reply: Topic }, strict),
+  /** GET: what is published from now on to any of these filters, as server-sent events; over a WebSocket, too, where the route has `websocket`. */
   Type.Object({ listen: Type.Array(Topic, { minItems: 1, maxItems: 16 }) }, strict),
 ]);
 export type TopicSettings = Static<typeof TopicSettings>;

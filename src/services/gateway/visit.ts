@@ -7,6 +7,7 @@ import { type Failure, fail } from "../../kernel/error.ts";
 import type { Verdict } from "./access/verdicts.ts";
 import { GATEWAY_CLIENT_GONE } from "./api.ts";
 import type { Head } from "./headers.ts";
+import type { Media } from "./media/media.ts";
 import type { Target } from "./routes/target.ts";
 import { clientOf, type Taken } from "./shape/limiter.ts";
 import type { Ticket } from "./ticket.ts";
@@ -43,6 +44,14 @@ export type Step = (next: Handler) => Handler;
 export const chain = (steps: readonly (Step | undefined)[], end: Handler): Handler =>
   steps.reduceRight<Handler>((next, step) => (step ? step(next) : next), end);
 
+/** Makes a handler of one that is being loaded: its requests wait for it. */
+export function lazily(load: () => Promise<Handler>): Handler {
+  const loading = load();
+  // Told to whoever asks for it.
+  loading.catch(() => undefined);
+  return async (visit) => (await loading)(visit);
+}
+
 export interface VisitOptions {
   readonly expects: boolean;
   readonly upgrade?: Upgrade | undefined;
@@ -76,6 +85,8 @@ export class Visit {
   verdict: Verdict | undefined;
   limit: { readonly name: string; readonly taken: Taken } | undefined;
   body: Buffer | undefined;
+  /** The form in which an answer is given, where it is not JSON or was asked for. */
+  media: Media | undefined;
   /** Nobody waits for it. */
   detached = false;
   ticket: Ticket | undefined;

@@ -40,8 +40,10 @@ export function explain(
   };
 }
 
-const upstreamsOf = ({ to = [], compose }: RouteRule): string[] => [
+const upstreamsOf = ({ to = [], compose, grpc, mqtt }: RouteRule): string[] => [
   ...new Set([
+    ...(grpc ? [grpc.upstream] : []),
+    ...(mqtt ? ["bus"] : []),
     ...to.map(({ upstream }) => upstream),
     ...Object.values(compose?.parts ?? {}).map(({ upstream }) => upstream),
   ]),

@@ -58,7 +58,7 @@ export class Router {
     return new RuleTable(
       [...file.routes, OVERVIEW].map((rule) => ({
         rule,
-        service: rule.to?.[0]?.upstream ?? "gateway",
+        service: rule.to?.[0]?.upstream ?? rule.grpc?.upstream ?? (rule.mqtt ? "bus" : "gateway"),
         handle: planOfRule(parts, file, rule),
       })),
     );

@@ -1,5 +1,4 @@
-/** HTTP and the bus: a body becomes a message, and messages become server-sent events (WHATWG HTML 9.2). */
-import { isUtf8 } from "node:buffer";
+/** HTTP and the bus: a body becomes a message, or a question; messages become events (WHATWG HTML 9.2) or frames. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { makeCall } from "../../../kernel/call.ts";
 import { fail } from "../../../kernel/error.ts";
@@ -8,11 +7,17 @@ import { GATEWAY_BUSY } from "../api.ts";
 import { json, refuseMethod } from "../pages.ts";
 import { GATEWAY_TOPIC_REFUSED, type TopicSettings } from "../topic.api.ts";
 import { Answer } from "../upstream/answer.ts";
+import { readKey } from "../upstream/handshake.ts";
 import type { Handler, Reply, Visit } from "../visit.ts";
+import type { WebSocketSettings } from "../websocket.api.ts";
+import { framesOf } from "./frames.ts";
+import { type Heard, textOf, typeOf } from "./message.ts";
 
 export interface TopicsOptions {
-  readonly bus: Pick<Bus, "publish" | "listen">;
+  readonly bus: Pick<Bus, "publish" | "listen" | "request">;
   readonly settings: TopicSettings;
+  /** Clients may listen over a WebSocket, too. */
+  readonly websocket: WebSocketSettings | undefined;
   /** The route's path, whose names the topics use. */
   readonly pattern: string;
 }
@@ -25,12 +30,16 @@ const PING_MS = 15_000;
 const SIGN_OF_LIFE = Buffer.from(":\n\n");
 /** The bus has so long to refuse what is listened to, before the answer begins. */
 const REFUSED_MS = 50;
+/** The bus waits no longer for an answer, whatever the route's time. */
+const ANSWER_MS_MAX = 60_000;
 /** Clients of one route that listen at once; more are refused with GATEWAY_BUSY. */
 const LISTENERS_MAX = 256;
 
 /** Makes the handler; GATEWAY_TOPIC_REFUSED, GATEWAY_BUSY, or what the bus refuses with. */
-export function topics({ bus, settings, pattern }: TopicsOptions): Handler {
+export function topics(options: TopicsOptions): Handler {
+  const { bus, settings, pattern, websocket } = options;
   const names = pattern.slice(1).split("/");
+  if ("request" in settings) return asking(bus, settings, names);
   if ("publish" in settings) {
     const topicOf = topicWriter(settings.publish, names);
     return (visit) => {
@@ -45,9 +54,39 @@ export function topics({ bus, settings, pattern }: TopicsOptions): Handler {
     if (load.listening >= LISTENERS_MAX)
       throw fail(GATEWAY_BUSY, "as many clients listen here as may", { retryAfterS: 5 });
     const filled = filters.map((topicOf) => topicOf(visit));
-    return visit.method === "HEAD"
-      ? { status: 200, headers: EVENTS, body: undefined }
-      : listen(bus, filled, load, visit);
+    if (visit.method === "HEAD") return { status: 200, headers: EVENTS, body: undefined };
+    if (visit.upgrade && websocket) {
+      const key = readKey(visit, websocket);
+      return listen(bus, filled, load, visit, (heard) => framesOf(heard, visit, key, websocket));
+    }
+    return listen(bus, filled, load, visit, eventsOf);
+  };
+}
+
+/** Makes the handler that publishes a question and answers with what comes on the topic of answers; DEADLINE. */
+function asking(
+  bus: TopicsOptions["bus"],
+  settings: Extract<TopicSettings, { request: string }>,
+  names: readonly string[],
+): Handler {
+  const [topicOf, answerTopicOf] = [topicWriter(settings.request, names), topicWriter(settings.reply, names)];
+  return async (visit) => {
+    if (!PUBLISHING.includes(visit.method)) throw refuseMethod(visit, PUBLISHING);
+    const timeoutMs = Math.max(1, Math.min(ANSWER_MS_MAX, Math.floor(visit.ticket!.leftMs)));
+    const call = callOf(visit, timeoutMs);
+    const asked = {
+      topic: topicOf(visit),
+      responseTopic: answerTopicOf(visit),
+      payload: visit.body ?? Buffer.alloc(0),
+      timeoutMs,
+    };
+    try {
+      const { payload } = await visit.ticket!.wait(bus.request({ body: asked }, call));
+      const body = Buffer.from(payload);
+      return { status: 200, headers: ["Content-Type", typeOf(body), "Content-Length", String(body.length)], body };
+    } finally {
+      call.end(true);
+    }
   };
 }
 
@@ -75,11 +114,14 @@ async function listen(
   filters: readonly string[],
   load: { listening: number },
   visit: Visit,
+  give: (heard: Heard) => Reply,
 ): Promise<Reply> {
   const call = callOf(visit, Number.POSITIVE_INFINITY);
   load.listening++;
-  const over = () => {
-    load.listening--;
+  let listening = true;
+  const stop = () => {
+    if (listening) load.listening--;
+    listening = false;
     call.end(true);
   };
   try {
@@ -87,24 +129,19 @@ async function listen(
     const first = messages.next();
     // The bus refuses at once: then there is an answer that says so.
     await Promise.race([first, sleep(REFUSED_MS, undefined, { ref: false })]);
-    const { body, stop } = eventsOf(messages, first, () => call.end(true));
-    const done = () => {
-      stop();
-      over();
-    };
-    return { status: 200, headers: EVENTS, body, done };
+    return give({ messages: goOn(first, messages), stop });
   } catch (error) {
-    over();
+    stop();
     throw error;
   }
 }
 
+async function* goOn(first: Promise<IteratorResult<BusMessage>>, messages: AsyncIterator<BusMessage>) {
+  for (let next = await first; !next.done; next = await messages.next()) yield next.value;
+}
+
 /** Gives messages as they come, at the pace of their reader. */
-function eventsOf(
-  messages: AsyncIterator<BusMessage>,
-  first: Promise<IteratorResult<BusMessage>>,
-  cut: () => void,
-): { readonly body: Answer; readonly stop: () => void } {
+function eventsOf({ messages, stop }: Heard): Reply {
   let paused: PromiseWithResolvers<void> | undefined;
   const resume = () => {
     paused?.resolve();
@@ -113,14 +150,14 @@ function eventsOf(
   const body = new Answer(200, EVENTS, undefined, {
     pause: () => void (paused ??= Promise.withResolvers<void>()),
     resume,
-    cut,
+    cut: stop,
   });
   const ping = setInterval(() => paused ?? body.push(SIGN_OF_LIFE), PING_MS).unref();
   const give = async () => {
     // So that the head goes out at once, and the client knows that it listens.
     body.push(SIGN_OF_LIFE);
-    for (let next = await first; !next.done; next = await messages.next()) {
-      body.push(eventOf(next.value));
+    for await (const message of messages) {
+      body.push(eventOf(message));
       if (paused) await paused.promise;
     }
   };
@@ -128,30 +165,18 @@ function eventsOf(
     () => body.finish(),
     (error: unknown) => body.break(error as Error),
   );
-  return {
-    body,
-    stop: () => {
-      clearInterval(ping);
-      resume();
-    },
+  const done = () => {
+    clearInterval(ping);
+    resume();
+    stop();
   };
+  return { status: 200, headers: EVENTS, body, done };
 }
 
-/** One event; its data is JSON in one line: the payload as JSON where it is that, as text, or else as base64. */
-function eventOf({ topic, payload, position }: BusMessage): Buffer {
-  const id = position === undefined ? "" : `id: ${position}\n`;
-  return Buffer.from(`${id}data: ${JSON.stringify({ topic, ...contentOf(Buffer.from(payload)) })}\n\n`);
-}
-
-function contentOf(payload: Buffer): object {
-  if (!isUtf8(payload)) return { base64: payload.toString("base64") };
-  const text = payload.toString();
-  try {
-    return { payload: JSON.parse(text) as unknown };
-  } catch {
-    // A text that is no JSON is a text.
-    return { text };
-  }
+/** One event; its data is JSON in one line. */
+function eventOf(message: BusMessage): Buffer {
+  const id = message.position === undefined ? "" : `id: ${message.position}\n`;
+  return Buffer.from(`${id}data: ${textOf(message)}\n\n`);
 }
 
 function callOf({ requestId, spanId, verdict }: Visit, timeoutMs: number) {
@@ -162,9 +187,10 @@ function callOf({ requestId, spanId, verdict }: Visit, timeoutMs: number) {
 /** Fills names in; what comes from a stranger is one level of a topic and no wildcard ([MQTT-4.7.1-1]). */
 function topicWriter(template: string, names: readonly string[]): (visit: Visit) => string {
   const pieces = template.split(/(\{[A-Za-z]\w*\})/);
-  return ({ target }) =>
+  return ({ target, requestId }) =>
     pieces
       .map((piece) => {
+        if (piece === "{requestId}") return requestId;
         if (!/^\{[A-Za-z]\w*\}$/.test(piece)) return piece;
         const level = target!.segments[names.indexOf(piece)] ?? "";
         if (level === "" || /[+#/\0$]/.test(level))

@@ -77,9 +77,9 @@ export class Connections {
     });
   }
 
-  /** Makes a connection that is nobody else's; rejects where none can be made. */
-  async dial(endpoint: Endpoint): Promise<Socket> {
-    const socket = this.#open(endpoint);
+  /** Makes a connection that is nobody else's, for one of these protocols (ALPN); UNAVAILABLE where none can be made. */
+  async dial(endpoint: Endpoint, protocols?: string[]): Promise<Socket> {
+    const socket = this.#open(endpoint, protocols);
     const timer = setTimeout(() => socket.destroy(new Error(`no handshake within ${CONNECT_MS} ms`)), CONNECT_MS);
     try {
       await once(socket, endpoint.security === "plain" ? "connect" : "secureConnect");
@@ -159,11 +159,12 @@ export class Connections {
     });
   }
 
-  #open({ service, host, port, security }: Endpoint): Socket {
-    if (security === "peer") return connectTls({ ...this.#identity.clientOptions(service), host, port });
+  #open({ service, host, port, security }: Endpoint, protocols?: string[]): Socket {
     if (security === "plain") return connectPlain({ host, port });
+    const alpn = protocols ? { ALPNProtocols: protocols } : {};
+    if (security === "peer") return connectTls({ ...this.#identity.clientOptions(service), ...alpn, host, port });
     // RFC 6066 3: an address is no server name.
-    return connectTls({ host, port, minVersion: "TLSv1.2", ...(isIP(host) ? {} : { servername: host }) });
+    return connectTls({ ...alpn, host, port, minVersion: "TLSv1.2", ...(isIP(host) ? {} : { servername: host }) });
   }
 
   #endOf(startMs: number): number {

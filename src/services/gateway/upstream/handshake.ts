@@ -4,7 +4,7 @@ import type { Socket } from "node:net";
 import { fail } from "../../../kernel/error.ts";
 import { GATEWAY_UPSTREAM_FAILED } from "../api.ts";
 import { GATEWAY_ORIGIN_REFUSED, GATEWAY_UPGRADE_REQUIRED, type WebSocketSettings } from "../websocket.api.ts";
-import type { Visit } from "../visit.ts";
+import type { Reply, Visit } from "../visit.ts";
 
 const GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 const HEAD_BYTES_MAX = 16_384;
@@ -29,6 +29,23 @@ export function readKey(visit: Visit, { origins }: WebSocketSettings): string {
   return key;
 }
 
+/** What a key is answered with (RFC 6455 4.2.2). */
+const acceptOf = (key: string): string =>
+  createHash("sha1")
+    .update(key + GUID)
+    .digest("base64");
+
+/** Answers a client's handshake: `take` is given the connection once the client knows that it is a WebSocket. */
+export const switching = (key: string, protocol: string | undefined, take: (client: Socket) => void): Reply => ({
+  status: 101,
+  headers: [
+    ...["Upgrade", "websocket", "Connection", "Upgrade", "Sec-WebSocket-Accept", acceptOf(key)],
+    ...(protocol === undefined ? [] : ["Sec-WebSocket-Protocol", protocol]),
+  ],
+  body: undefined,
+  switched: take,
+});
+
 export interface Switched {
   /** Name, value, ... */
   readonly headers: string[];
@@ -36,8 +53,8 @@ export interface Switched {
   readonly rest: Buffer;
 }
 
-/** Waits for a service's 101 and checks it (RFC 6455 4.1); GATEWAY_UPSTREAM_FAILED. */
-export function readSwitch(socket: Socket, key: string): Promise<Switched> {
+/** Waits for a service's 101 and checks it (RFC 6455 4.1; without a key, RFC 9110 7.8 alone); GATEWAY_UPSTREAM_FAILED. */
+export function readSwitch(socket: Socket, protocol: string, key?: string): Promise<Switched> {
   let held = Buffer.alloc(0);
   return new Promise((resolve, reject) => {
     const stop = () => socket.off("data", onData).off("error", onEnd).off("close", onEnd);
@@ -53,7 +70,7 @@ export function readSwitch(socket: Socket, key: string): Promise<Switched> {
       socket.pause();
       try {
         resolve({
-          headers: switchedHeaders(held.toString("latin1", 0, Math.max(at, 0)), key),
+          headers: switchedHeaders(held.toString("latin1", 0, Math.max(at, 0)), protocol, key),
           rest: held.subarray(at + 4),
         });
       } catch (error) {
@@ -64,7 +81,7 @@ export function readSwitch(socket: Socket, key: string): Promise<Switched> {
   });
 }
 
-function switchedHeaders(head: string, key: string): string[] {
+function switchedHeaders(head: string, protocol: string, key: string | undefined): string[] {
   const [start = "", ...lines] = head.split("\r\n");
   const fields = new Map<string, string>();
   const headers: string[] = [];
@@ -74,13 +91,11 @@ function switchedHeaders(head: string, key: string): string[] {
     fields.set(name.toLowerCase(), value);
     if (GOES_OUT.has(name.toLowerCase())) headers.push(name, value);
   }
-  if (!/^HTTP\/1\.1 101( |$)/.test(start)) throw refused("it did not switch protocols");
-  const accept = createHash("sha1")
-    .update(key + GUID)
-    .digest("base64");
-  if (fields.get("upgrade")?.toLowerCase() !== "websocket" || fields.get("sec-websocket-accept") !== accept)
+  if (!/^HTTP\/1\.1 101( |$)/.test(start)) throw refused("its answer was another one");
+  const accepted = key === undefined || fields.get("sec-websocket-accept") === acceptOf(key);
+  if (fields.get("upgrade")?.toLowerCase() !== protocol || !accepted)
     throw refused("its handshake is not the one that was asked for");
   return headers;
 }
 
-const refused = (why: string) => fail(GATEWAY_UPSTREAM_FAILED, `the service did not open a WebSocket: ${why}`);
+const refused = (why: string) => fail(GATEWAY_UPSTREAM_FAILED, `the service did not switch protocols: ${why}`);

@@ -32,7 +32,7 @@ export const websocket =
     const socket = await ticket.wait(connections.dial(endpoint));
     try {
       socket.write(headOf(options, visit, endpoint), "latin1");
-      const { headers, rest } = await ticket.wait(readSwitch(socket, key));
+      const { headers, rest } = await ticket.wait(readSwitch(socket, "websocket", key));
       endpoint.running++;
       return {
         status: 101,
