@@ -14,15 +14,18 @@ import { Type } from "typebox";
 import { type Call, makeCall } from "../../src/kernel/call.ts";
 import { type Clock, systemClock } from "../../src/kernel/clock.ts";
 import { connect } from "../../src/kernel/connect.ts";
-import { contract, get, post, put, routesOf, type Service } from "../../src/kernel/contract.ts";
+import { type Contract, contract, get, post, put, routesOf, type Service } from "../../src/kernel/contract.ts";
 import { code, fail } from "../../src/kernel/error.ts";
 import { makeKeyAndRequest } from "../../src/kernel/identity/request.ts";
 import { TlsIdentity } from "../../src/kernel/identity/tls.ts";
 import { makeLog } from "../../src/kernel/log.ts";
 import { serve } from "../../src/kernel/serve.ts";
+import type { Upgrades } from "../../src/kernel/serve-upgrade.ts";
 import { Tracer } from "../../src/kernel/trace.ts";
 import { listenTcp } from "../../src/node/confine/listen.ts";
 import { makeLocalHouse } from "../../src/node/local.ts";
+import { bus } from "../../src/services/bus/api.ts";
+import { main as busMain } from "../../src/services/bus/main.ts";
 import { identity as identityContract, type Role } from "../../src/services/identity/api.ts";
 import { main as identityMain } from "../../src/services/identity/main.ts";
 import { registry as registryContract } from "../../src/services/registry/api.ts";
@@ -123,18 +126,47 @@ interface EchoOrder {
 }
 
 /** Serves the echo and registers it, as a process of the node does. */
-async function startEcho({ papers, instance, registryPort }: EchoOrder) {
-  const tls = tlsOf("echo", papers);
+const startEcho = (order: EchoOrder) => startBehind({ ...order, contract: echo, service: makeEcho(order.instance) });
+
+/** The bus at the door: on a socket of its own, registered, with what it may be switched to. */
+export async function busAtDoor(house: GatewayHouse): Promise<() => Promise<void>> {
+  const own = tlsOf("bus", await house.papers("bus"));
+  house.identities.set("bus", own);
+  const { started, service, instance } = await house.house.start(busMain);
+  const { registryPort } = house;
+  const papers = await house.papers("bus");
+  const served = await startBehind({
+    papers,
+    instance,
+    registryPort,
+    contract: bus,
+    service,
+    upgrades: started.upgrades,
+  });
+  return async () => {
+    await served.stop();
+    own.close();
+  };
+}
+
+/** Serves a service and registers it. */
+async function startBehind<C extends Contract>(
+  order: EchoOrder & { contract: C; service: Service<C>; upgrades?: Upgrades | undefined },
+) {
+  const { papers, instance, registryPort, contract: offered, service, upgrades } = order;
+  const name = offered.name;
+  const tls = tlsOf(name, papers);
   const table = new Table();
   const resolver = makeResolver({
     table,
     identity: tls,
     fixed: { "core-keeper": { host: "127.0.0.1", port: registryPort } },
   });
-  const shared = { log: quiet, clock: systemClock, tracer: new Tracer("echo", systemClock) };
+  const shared = { log: quiet, clock: systemClock, tracer: new Tracer(name, systemClock) };
   const served = await serve({
-    contract: echo,
-    service: makeEcho(instance),
+    contract: offered,
+    service,
+    upgrades,
     listen: { host: "127.0.0.1", port: 0 },
     identity: tls,
     instance,
@@ -149,7 +181,7 @@ async function startEcho({ papers, instance, registryPort }: EchoOrder) {
     signal: ended.signal,
     health: () => ({ state: "passing" }),
     instance: () => ({
-      service: "echo",
+      service: name,
       instance,
       host: "127.0.0.1",
       port,
@@ -157,7 +189,7 @@ async function startEcho({ papers, instance, registryPort }: EchoOrder) {
       version: "0",
       startedAtMs: Date.now(),
       state: "passing",
-      routes: routesOf(echo),
+      routes: routesOf(offered),
     }),
   });
   await lease.held;
@@ -274,6 +306,7 @@ async function startHouse(
   const gateway = await house.start(gatewayMain, config);
   return {
     house,
+    identities,
     directoryOf: (service: string) => join(directory, service),
     port: door.port,
     caPem,

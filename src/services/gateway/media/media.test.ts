@@ -91,7 +91,7 @@ test("Accept decides by quality, then by how exactly a form is named, then by or
     ["APPLICATION/CBOR; Q=1", "cbor"],
     ["application/cbor;q=7, application/json;q=0.9", "cbor"],
   ];
-  for (const [accept, name] of table) assert.equal(preferred(accept), name, accept);
+  for (const [accept, name] of table) assert.equal(preferred(accept), name, String(accept));
 });
 
 let house: GatewayHouse;

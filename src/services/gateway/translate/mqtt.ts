@@ -89,7 +89,7 @@ function join({ client, head, bus, rest, idleMs }: Ends): void {
     void session.drained.then(() => bus.resume());
   };
   if (rest.length > 0) give(rest);
-  bus.on("data", give);
+  bus.on("data", give).resume();
   bus.on("drain", () => session.resume());
   bus.on("error", () => bus.destroy());
   bus.once("close", () => session.close(CLOSE.goingAway, "the bus has ended the connection"));
