@@ -1,10 +1,12 @@
 /** What a test needs of the machine beside node: absent, the test is skipped and says so; in CI it fails. */
-import { accessSync, constants } from "node:fs";
+import { accessSync, constants, existsSync } from "node:fs";
 import path from "node:path";
 
 interface Need {
   /** Commands that must be there, all of them. */
   readonly commands?: readonly string[];
+  /** Files that must be there, all of them: what a package brings that is no command. */
+  readonly files?: readonly string[];
   /** The Debian package that brings them, for the message and for `.ci/run`. */
   readonly debian?: string;
   readonly root?: true;
@@ -19,6 +21,16 @@ export const NEEDS = {
   netns: { commands: ["ip", "nft"], debian: "iproute2 nftables", root: true },
   /** Runs programs of the other machine. */
   qemu: { commands: ["qemu-aarch64", "qemu-x86_64"], debian: "qemu-user" },
+  /** A gRPC server that is not ours. */
+  grpc: {
+    // Debian's own: another Python on the PATH has not its modules.
+    files: [
+      "/usr/bin/python3",
+      "/usr/lib/python3/dist-packages/grpc",
+      "/usr/lib/python3/dist-packages/google/protobuf",
+    ],
+    debian: "python3-grpcio python3-protobuf",
+  },
   root: { root: true },
 } as const satisfies { [name: string]: Need };
 
@@ -45,7 +57,8 @@ export function findCommand(command: string): string | undefined {
 
 /** Tells what of `need` is missing, in words; undefined if nothing is. */
 export function missing(need: Need, uid = process.getuid?.()): string | undefined {
-  const absent = (need.commands ?? []).filter((command) => findCommand(command) === undefined);
+  const commands = (need.commands ?? []).filter((command) => findCommand(command) === undefined);
+  const absent = [...commands, ...(need.files ?? []).filter((file) => !existsSync(file))];
   if (absent.length > 0) return `needs ${absent.join(" and ")} (Debian: apt-get install ${need.debian})`;
   return need.root && uid !== 0 ? "needs to be run as root" : undefined;
 }
