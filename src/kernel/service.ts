@@ -64,8 +64,10 @@ export interface Started<C extends Contract> {
 export interface Door {
   readonly name: string;
   readonly port: number;
-  /** `always`: open; `open-edgex`: only with that flag, on loopback, without TLS. */
-  readonly when: "always" | "open-edgex";
+  /** `always`: open; `configured`: where `node.doors` has it; `open-edgex`: with that flag, on loopback, without TLS. */
+  readonly when: "always" | "configured" | "open-edgex";
+  /** TCP unless said. */
+  readonly protocol?: "udp";
 }
 
 export interface ServiceMain<C extends Contract = Contract, S extends TObject = TObject> {

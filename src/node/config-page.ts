@@ -86,9 +86,11 @@ const cell = (text: string): string => text.replaceAll("|", "\\|").replaceAll("\
 const value = (given: unknown): string => (given === undefined ? "" : `\`${cell(JSON.stringify(given))}\``);
 
 function doors(manifests: readonly Manifest[]): string {
-  const when = { always: "always", "open-edgex": "with `--open-edgex`" };
+  const when = { always: "always", configured: "where `node.doors` has it", "open-edgex": "with `--open-edgex`" };
   const rows = manifests.flatMap((m) =>
-    allDoors(m).map((door) => `| \`${m.name}.${door.name}\` | ${door.port} | ${when[door.when]} |`),
+    allDoors(m).map(
+      (door) => `| \`${m.name}.${door.name}\` | ${door.port}${door.protocol ? " (UDP)" : ""} | ${when[door.when]} |`,
+    ),
   );
   return [
     "## Doors",

@@ -3,7 +3,7 @@ import { closeSync } from "node:fs";
 import { join } from "node:path";
 import { Failure, fail } from "../kernel/error.ts";
 import type { NodeConfig } from "./config.ts";
-import { listenTcp, listenUnix, NODE_PORT_IN_USE } from "./confine/listen.ts";
+import { listenTcp, listenUdp, listenUnix, NODE_PORT_IN_USE } from "./confine/listen.ts";
 import type { Address } from "./hello.ts";
 import { allDoors, type Manifest } from "./manifest.ts";
 
@@ -72,9 +72,11 @@ function openOf(manifest: Manifest, options: SocketOptions, keep: Keep): Service
   for (const door of allDoors(manifest)) {
     if (door.when === "open-edgex" && !options.openEdgex) continue;
     const at = options.node.doors[`${name}.${door.name}`];
+    if (door.when === "configured" && !at) continue;
+    const open = door.protocol === "udp" ? listenUdp : listenTcp;
     const opened = keep(
       named(`node.doors.${name}.${door.name}.port`, () =>
-        listenTcp({ host: at?.host ?? LOOPBACK, port: at?.port ?? door.port }),
+        open({ host: at?.host ?? LOOPBACK, port: at?.port ?? door.port }),
       ),
     );
     doors[door.name] = opened;

@@ -22,7 +22,7 @@ import { makeLog } from "../../src/kernel/log.ts";
 import { serve } from "../../src/kernel/serve.ts";
 import type { Upgrades } from "../../src/kernel/serve-upgrade.ts";
 import { Tracer } from "../../src/kernel/trace.ts";
-import { listenTcp } from "../../src/node/confine/listen.ts";
+import { listenTcp, listenUdp } from "../../src/node/confine/listen.ts";
 import { makeLocalHouse } from "../../src/node/local.ts";
 import { bus } from "../../src/services/bus/api.ts";
 import { main as busMain } from "../../src/services/bus/main.ts";
@@ -260,6 +260,7 @@ async function startHouse(
     to: { write: (line: string) => void lines.push(JSON.parse(line) as Record<string, unknown>) },
   });
   const door = listenTcp({ host: "127.0.0.1", port: 0 });
+  const coap = listenUdp({ host: "127.0.0.1", port: 0 });
   const identities = new Map<string, TlsIdentity>();
   const house = makeLocalHouse({
     node: NODE,
@@ -269,7 +270,7 @@ async function startHouse(
     clock,
     dataKey: async () => key,
     identityOf: (name) => identities.get(name),
-    doors: { gateway: { https: { fd: door.fd } } },
+    doors: { gateway: { https: { fd: door.fd }, coap: { fd: coap.fd } } },
   });
   const { service: identity } = await house.start(identityMain);
   const call = () => makeCall({ caller: "node", timeoutMs: 5_000 });
@@ -309,6 +310,7 @@ async function startHouse(
     identities,
     directoryOf: (service: string) => join(directory, service),
     port: door.port,
+    coapPort: coap.port,
     caPem,
     lines,
     papers,

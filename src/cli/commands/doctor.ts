@@ -107,13 +107,19 @@ const LOOPBACK = "127.0.0.1";
 
 function portsOf(manifests: readonly Manifest[], node: NodeConfig): Port[] {
   return manifests.flatMap((manifest) =>
-    allDoors(manifest).map((door): Port => {
+    doorsThatOpen(manifest, node).map((door): Port => {
       const key = `node.doors.${manifest.name}.${door.name}.port`;
       const { host = LOOPBACK, port = door.port } = node.doors[`${manifest.name}.${door.name}`] ?? {};
-      return { key, host, port, ...(door.when === "always" ? {} : { option: "--open-edgex" }) };
+      return { key, host, port, ...(door.when === "open-edgex" ? { option: "--open-edgex" } : {}) };
     }),
   );
 }
+
+/** Over TCP; a door of UDP is refused at the start where its port is taken. */
+const doorsThatOpen = (manifest: Manifest, node: NodeConfig) =>
+  allDoors(manifest).filter(
+    (door) => door.protocol !== "udp" && (door.when !== "configured" || `${manifest.name}.${door.name}` in node.doors),
+  );
 
 const MARKS: { readonly [state in Finding["state"]]: readonly [mark: string, style: Style] } = {
   fine: ["ok   ", "green"],

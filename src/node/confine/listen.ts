@@ -38,6 +38,7 @@ const AF_UNIX = 1;
 const AF_INET = 2;
 const AF_INET6 = 10;
 const SOCK_STREAM_CLOEXEC_NONBLOCK = 1 | 0x8_0000 | 0x800;
+const SOCK_DGRAM_CLOEXEC_NONBLOCK = 2 | 0x8_0000 | 0x800;
 const SOL_SOCKET = 1;
 const SO_REUSEADDR = 2;
 const IPPROTO_IPV6 = 41;
@@ -89,6 +90,23 @@ export function listenTcp({
     closeSync(fd);
     throw error;
   }
+}
+
+/**
+ * Opens a UDP socket at an IPv4 address of this machine (dgram has to be told of which version a descriptor is); port 0 picks
+ * a free one. Fails with NODE_PORT_IN_USE, NODE_PORT_FORBIDDEN, NODE_ADDRESS_UNKNOWN.
+ */
+export function listenUdp({ host, port }: { host: string; port: number }): Listening {
+  const where = `${host}:${port} (UDP)`;
+  if (isIPv6(host.split("%")[0] ?? ""))
+    throw fail(NODE_ADDRESS_UNKNOWN, `cannot listen on ${where}: a door of UDP has an IPv4 address`);
+  const address = socketAddress(host, port, where);
+  const fd = attempt("socket", AF_INET, SOCK_DGRAM_CLOEXEC_NONBLOCK, 0);
+  if (fd < 0) throw refused(where, "socket", -fd);
+  const bound = attempt("bind", fd, address, address.length);
+  if (bound >= 0) return { fd, host, port: portOf(fd) };
+  closeSync(fd);
+  throw refused(where, "bind", -bound);
 }
 
 /** Lays out struct sockaddr_in or sockaddr_in6 for an IP address (a name only for the one that every machine has). */

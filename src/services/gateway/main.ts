@@ -13,6 +13,7 @@ import { gateway } from "./api.ts";
 import { Balancer } from "./upstream/balancer.ts";
 import type { Endpoint } from "./upstream/endpoint.ts";
 import { Store } from "./cache/store.ts";
+import type { CoapDoor } from "./coap/door.ts";
 import { Budget } from "./shape/body.ts";
 import { config, type GatewayConfig } from "./config.ts";
 import { Checks } from "./upstream/checks.ts";
@@ -22,6 +23,7 @@ import { Instances, UNCONFIRMED_KEPT_MS } from "./upstream/instances.ts";
 import { Limiter } from "./shape/limiter.ts";
 import { Shedder } from "./shape/shedder.ts";
 import { Metrics } from "./metrics.ts";
+import type { PassageOptions } from "./passage.ts";
 import { pagesOf } from "./pages.ts";
 import type { Parts } from "./plan.ts";
 import { checkRoutes, ROUTES_MESSAGE } from "./routes.api.ts";
@@ -45,18 +47,22 @@ export const main = defineService({
   // Whoever registers with routes is behind this door.
   needs: ["*"],
   stateful: false,
-  doors: [{ name: "https", port: 8_443, when: "always" }],
+  doors: [
+    { name: "https", port: 8_443, when: "always" },
+    { name: "coap", port: 5_683, when: "configured", protocol: "udp" },
+  ],
   async start(context) {
     const { log, stopping, config: c } = context;
     const believed = believedOf(context);
     const { tokens } = believed;
     const instances = new Instances();
-    const { door, rules, connections, checks, shedder, missing } = build(context, { ...believed, instances });
+    const { door, passage, rules, connections, checks, shedder, missing } = build(context, { ...believed, instances });
     const watching = follow(context, instances);
     const refreshing = setInterval(() => void tokens.refresh(), KEYS_LOOK_MS).unref();
     await Promise.all([tokens.begin(), heard(instances)]);
     const port = await door.listen();
     log.info({ port }, "the door is open");
+    const coap = await openCoap(context, { ...passage, handle: rules.handleCoap });
     return {
       service: rules.service,
       health() {
@@ -65,6 +71,7 @@ export const main = defineService({
       },
       async stop() {
         clearInterval(refreshing);
+        coap?.close();
         await door.close(c.drainMs);
         checks.stop();
         connections.close();
@@ -74,6 +81,16 @@ export const main = defineService({
     };
   },
 });
+
+/** Opens the door for devices, where the config has one. */
+async function openCoap({ doors, log }: GatewayContext, options: PassageOptions): Promise<CoapDoor | undefined> {
+  const listen = doors["coap"];
+  if (!listen) return undefined;
+  const { CoapDoor: Opened } = await import("./coap/door.ts");
+  const door = new Opened({ ...options, listen });
+  log.info({ port: await door.listen() }, "CoAP is open, without encryption: whoever reaches the port may ask");
+  return door;
+}
 
 interface Known extends Believed {
   readonly instances: Instances;
@@ -126,7 +143,7 @@ function build(context: GatewayContext, known: Known) {
   const clientAuthorities = certificates.asked ? certificates.pems : undefined;
   const door: Door = new Door({ identity, listen, log, limits: limitsOf(context), clientAuthorities, passage });
   const { checks, shedder } = parts;
-  return { door, rules, connections, checks, shedder, missing };
+  return { door, passage, rules, connections, checks, shedder, missing };
 }
 
 const namesOf = ({ service, instance }: Endpoint) => ({ service, instance });

@@ -4,7 +4,6 @@ import { checkConfig, type ConfigSchema } from "../../kernel/config.ts";
 import { code, fail } from "../../kernel/error.ts";
 import { accessFault, AccessSettings } from "./access.api.ts";
 import { CacheSettings, FallbackSettings } from "./cache.api.ts";
-import { CoapSettings } from "./coap.api.ts";
 import { ComposeSettings, PARTS_MAX } from "./compose.api.ts";
 import { GrpcSettings } from "./grpc.api.ts";
 import { ShapeSettings } from "./shape.api.ts";
@@ -93,7 +92,7 @@ export const RouteRule = Type.Object(
     mqtt: Type.Optional(WebSocketSettings),
     grpc: Type.Optional(GrpcSettings),
     /** Devices may ask for it by CoAP, too. */
-    coap: Type.Optional(CoapSettings),
+    coap: Type.Optional(Type.Literal(true)),
     /** Gets a copy of this share of the requests; its answers are thrown away. */
     shadow: Type.Optional(
       Type.Object(
@@ -199,6 +198,7 @@ function checkEnd(rule: RouteRule, where: string): void {
   if (rule.websocket && !rule.to && !tells) throw refused(`${where}: a WebSocket needs 'to', or a topic's 'listen'`);
   // What comes over UDP has no token: only what everyone may have is asked for by it.
   if (rule.coap && rule.access !== "public") throw refused(`${where}: 'coap' needs 'access: public'`);
+  if (rule.coap && (tells || rule.websocket || rule.mqtt)) throw refused(`${where}: 'coap' has no streams`);
   if (rule.to && !rule.to.some((target) => target.weight > 0))
     throw refused(`${where}: 'to' has nothing with a weight`);
   if (rule.compose) checkParts(rule, rule.compose, where);

@@ -1,5 +1,6 @@
 /** The rules of the door: what every request has to be, and who answers it. No I/O. */
-import type { Gateway } from "./api.ts";
+import { fail } from "../../kernel/error.ts";
+import { type Gateway, GATEWAY_ROUTE_UNKNOWN } from "./api.ts";
 import type { Metrics } from "./metrics.ts";
 import { answerOptions } from "./pages.ts";
 import { explain, routesOf } from "./routes/explain.ts";
@@ -25,6 +26,8 @@ export interface GatewayRules {
   readonly service: Gateway;
   /** Answers a request; throws the Failure that it is refused with. */
   readonly handle: Handler;
+  /** Answers what devices ask by CoAP: routes of the file that say so, and nothing else. */
+  readonly handleCoap: Handler;
 }
 
 /** Makes the gateway's rules and its own contract's service. */
@@ -43,6 +46,7 @@ export function makeGateway(options: GatewayOptions): GatewayRules {
       },
     },
     handle: chain([limitAddress(byAddress), readRequest], route(options)),
+    handleCoap: chain([limitAddress(byAddress), readRequest], routeOfDevices(options)),
   };
 }
 
@@ -54,6 +58,14 @@ const readRequest: Step = (next) => (visit) => {
   visit.target = readTarget(visit.url, host);
   return next(visit);
 };
+
+/** Hands a device's request to its route; to all others there is no way. */
+const routeOfDevices =
+  ({ router }: GatewayOptions): Handler =>
+  (visit) => {
+    if (router.rules.find(visit)?.rule.coap) return router.handle(visit);
+    throw fail(GATEWAY_ROUTE_UNKNOWN, `there is no ${visit.method} ${visit.target!.path.slice(0, 200)} by CoAP`);
+  };
 
 /** Hands the request to its page or its route. */
 const route =

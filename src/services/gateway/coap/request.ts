@@ -1,0 +1,93 @@
+/** A request of a device as a visit like any other: what CoAP says in options, HTTP says in a URL and headers. */
+import { IncomingMessage, ServerResponse } from "node:http";
+import { Socket } from "node:net";
+import type { Clock } from "../../../kernel/clock.ts";
+import { readHead } from "../headers.ts";
+import { Visit } from "../visit.ts";
+import type { Peer } from "./exchanges.ts";
+import { type Packet, uintOf } from "./packet.ts";
+import { CODE, METHODS, OPTION, typeOfFormat, UNDERSTOOD } from "./terms.ts";
+
+/** Why a request is none: the code, and a word for people. */
+export class Refused extends Error {
+  readonly code: number;
+
+  constructor(code: number, message: string) {
+    super(message);
+    this.code = code;
+  }
+}
+
+/** The values of an option, in order. */
+export const valuesOf = ({ options }: Pick<Packet, "options">, number: number): Buffer[] =>
+  options.filter((each) => each.number === number).map(({ value }) => value);
+
+export const methodOf = ({ code }: Pick<Packet, "code">): string | undefined => METHODS[code];
+
+/** Refuses what is not understood and has to be (RFC 7252 5.4.1), a proxy's work (5.7.2), and methods that HTTP has not. */
+export function checkRequest(packet: Packet): void {
+  const seen = new Set<number>();
+  for (const { number } of packet.options) {
+    const repeats = number === OPTION.uriPath || number === OPTION.uriQuery;
+    const critical = (number & 1) !== 0;
+    // RFC 7252 5.4.5: one that is there too often counts as one that is not understood.
+    if (critical && (!UNDERSTOOD.has(number) || (!repeats && seen.has(number))))
+      throw new Refused(CODE.badOption, `option ${number} is not understood`);
+    if (number === OPTION.proxyUri || number === OPTION.proxyScheme)
+      throw new Refused(CODE.proxyNot, "this is no proxy");
+    seen.add(number);
+  }
+  if (!methodOf(packet)) throw new Refused(CODE.methodNotAllowed, "the methods are GET, POST, PUT and DELETE");
+}
+
+/** What makes two requests ask for the same (RFC 7252 5.4.2): a body in blocks belongs to it, too. */
+export function keyOf({ code, options }: Packet, { address, port }: Peer): string {
+  const parts = options
+    .filter(({ number }) => number !== OPTION.block1 && number !== OPTION.block2 && (number & 0x1e) !== 0x1c)
+    .map(({ number, value }) => `${number}=${value.toString("base64")}`);
+  return [address, port, code, ...parts].join(" ");
+}
+
+/** Makes the visit; Refused where a format is not known, or what `readHead` refuses with. */
+export function visitOf(packet: Packet, body: Buffer, { address }: Peer, clock: Clock): Visit {
+  const socket = Object.defineProperty(new Socket(), "remoteAddress", { value: address });
+  const request = new IncomingMessage(socket);
+  request.method = methodOf(packet)!;
+  request.url = urlOf(packet);
+  request.rawHeaders = headersOf(packet, body);
+  request.push(body);
+  request.push(null);
+  request.complete = true;
+  const visit = new Visit(request, new ServerResponse(request), { expects: false, clock });
+  visit.head = readHead(request.rawHeaders, "1.1");
+  visit.passed = visit.head.passed;
+  return visit;
+}
+
+/** RFC 7252 6.5. */
+function urlOf(packet: Packet): string {
+  const path = valuesOf(packet, OPTION.uriPath).map((value) => encodeURIComponent(value.toString()));
+  const query = valuesOf(packet, OPTION.uriQuery).map((value) =>
+    encodeURIComponent(value.toString()).replaceAll("%3D", "="),
+  );
+  return `/${path.join("/")}${query.length > 0 ? `?${query.join("&")}` : ""}`;
+}
+
+function headersOf(packet: Packet, body: Buffer): string[] {
+  const [host] = valuesOf(packet, OPTION.uriHost);
+  const headers = ["host", host?.toString() ?? "coap"];
+  const type = formatIn(packet, OPTION.contentFormat, CODE.formatUnknown);
+  if (type !== undefined) headers.push("content-type", type);
+  const accept = formatIn(packet, OPTION.accept, CODE.notAcceptable);
+  if (accept !== undefined) headers.push("accept", accept);
+  if (body.length > 0) headers.push("content-length", String(body.length));
+  return headers;
+}
+
+function formatIn(packet: Packet, option: number, code: number): string | undefined {
+  const [value] = valuesOf(packet, option);
+  if (!value) return undefined;
+  const type = typeOfFormat(uintOf(value, 2) ?? -1);
+  if (type === undefined) throw new Refused(code, "the format is not known here");
+  return type;
+}
