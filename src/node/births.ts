@@ -131,7 +131,8 @@ export class Births {
     // EdgeX's software says of itself that it is at http://localhost:59900, or at a name of the machine.
     const isNaming = cast.services.some((name) => this.#reach(name).isNaming);
     const names = isNaming || rights.some((r) => r.names) || this.#reachesEdgex(cast);
-    const stateful = parts.filter(({ name }) => this.#manifest(name).stateful).map(({ directory }) => directory);
+    const own = (stateful: boolean) =>
+      parts.filter(({ name }) => this.#manifest(name).stateful === stateful).map(({ directory }) => directory);
     const connectPorts = this.#connectPorts(cast);
     return confinementOf({
       service: cast.name,
@@ -142,8 +143,9 @@ export class Births {
         ? { script: code.main, args: ["compact"] }
         : { script: code.service, args: [code.scripts[cast.services[0]], cast.name] }),
       codeDirs: [code.directory],
-      write: stateful,
-      read: cast.services.flatMap((name) => this.#manifest(name).reads),
+      write: own(true),
+      // What the operator put into the directory of one that keeps nothing: the gateway's files.
+      read: [...cast.services.flatMap((name) => this.#manifest(name).reads), ...own(false)],
       ...(connectPorts ? { connectPorts } : {}),
       // Port 0: an own address may be chosen, the port is the kernel's choice.
       ...(cast.services.some((name) => this.#reach(name).isBinding) ? { bindPorts: [0] } : {}),
