@@ -101,11 +101,11 @@ test("what is to be acknowledged is sent again after twice as long each time, a 
   assert.equal(sent.length, 3);
   sent.length = 0;
   exchanges.confirm(peer, 4, Buffer.from("third"));
-  const after = [1_999, 1_001, 6_000, 12_000, 24_000, 400_000].map((ms) => {
+  const counts = [1_999, 1_001, 6_000, 12_000, 24_000, 400_000].map((ms) => {
     t.mock.timers.tick(ms);
     return sent.length;
   });
-  assert.deepEqual(after, [1, 2, 3, 4, 5, 5]);
+  assert.deepEqual(counts, [1, 2, 3, 4, 5, 5]);
   exchanges.close();
 });
 

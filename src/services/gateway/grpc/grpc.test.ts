@@ -58,7 +58,7 @@ const descriptors = toBinary(
         ],
       },
     ],
-  } as never),
+  }),
 );
 
 let house: GatewayHouse;
@@ -138,7 +138,7 @@ async function post(path: string, body: string) {
 }
 
 /** The body of an answer that comes in chunks. */
-async function stream(path: string, body: string, headers = ""): Promise<string> {
+async function streamed(path: string, body: string, headers = ""): Promise<string> {
   const client = await RawClient.open(house);
   client.send(
     `POST ${path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n${headers}Content-Length: ${body.length}\r\n\r\n${body}`,
@@ -185,19 +185,19 @@ test(
   "a stream is a line of JSON each, or an event; what ends it is told last, or is the status",
   { skip },
   async () => {
-    const lines = (await stream("/greet/Count", '{"name":"n","number":3}')).trim().split("\n");
+    const lines = (await streamed("/greet/Count", '{"name":"n","number":3}')).trim().split("\n");
     assert.deepEqual(
       lines.map((line) => (JSON.parse(line) as { text: string }).text),
       ["n 0", "n 1", "n 2"],
     );
     // No time goes along: what listens may listen on.
     assert.ok(lines.every((line) => line.includes('"left":-1')));
-    const events = await stream("/greet/Count", '{"name":"abort","number":9}', "Accept: text/event-stream\r\n");
+    const events = await streamed("/greet/Count", '{"name":"abort","number":9}', "Accept: text/event-stream\r\n");
     assert.match(
       events,
       /^(data: \{"text":"abort [01]","left":-1\}\n\n){2}event: error\ndata: \{"error":\{"code":"RESOURCE_EXHAUSTED","message":"enough"\}\}\n\n$/,
     );
-    assert.equal(await stream("/greet/Count", '{"name":"none"}'), "");
+    assert.equal(await streamed("/greet/Count", '{"name":"none"}'), "");
   },
 );
 

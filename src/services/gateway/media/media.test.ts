@@ -1,7 +1,7 @@
 /** Bodies in three forms: the codec against the library and against whatever bytes come, Accept by its clauses, a real door. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { createServer } from "node:http";
+import { createServer, type IncomingMessage } from "node:http";
 import { request } from "node:https";
 import type { AddressInfo } from "node:net";
 import { after, before, test } from "node:test";
@@ -64,10 +64,10 @@ test("whatever bytes come, reading ends with a value or with a refusal, and a he
   );
   // Arrays that announce four thousand million items each, one within the other.
   const bomb = Buffer.concat(new Array<Buffer>(100_000).fill(Buffer.from([0xdd, 0xff, 0xff, 0xff, 0xff])));
-  const before = process.memoryUsage().heapUsed;
+  const empty = process.memoryUsage().heapUsed;
   assert.equal(read(bomb), "INPUT_MALFORMED");
   assert.equal(read(Buffer.alloc(10_000, 0x91)), "INPUT_TOO_DEEP");
-  assert.ok(process.memoryUsage().heapUsed - before < 10_000_000);
+  assert.ok(process.memoryUsage().heapUsed - empty < 10_000_000);
   for (const bad of ["c1", "d40100", "82a16101a16102", "8101c0", "a1ff", "c0c0", ""])
     assert.equal(read(Buffer.from(bad, "hex")), "INPUT_MALFORMED", bad);
 });
@@ -143,7 +143,7 @@ async function ask(path: string, headers: Record<string, string>, body?: Uint8Ar
     headers: { authorization: auth, ...headers },
   });
   sent.end(body);
-  const [response] = (await once(sent, "response")) as [import("node:http").IncomingMessage];
+  const [response] = (await once(sent, "response")) as [IncomingMessage];
   const chunks: Buffer[] = [];
   for await (const chunk of response) chunks.push(chunk as Buffer);
   return { status: response.statusCode, headers: response.headers, body: Buffer.concat(chunks) };

@@ -3,7 +3,7 @@ import { asFailure, fail, INPUT_TOO_LARGE } from "../../../kernel/error.ts";
 import { fieldOf } from "../cache/entry.ts";
 import { GATEWAY_UPSTREAM_FAILED } from "../api.ts";
 import { Answer } from "../upstream/answer.ts";
-import { drop, type Reply, type Step, type Visit } from "../visit.ts";
+import { drop, type Handler, type Reply, type Step, type Visit } from "../visit.ts";
 import { JSON_MEDIA, type Media, mediaAsNamed, mediaNamed, type MediaName, mediaOf, preferred } from "./media.ts";
 
 /** `any`: a service of this node, which speaks JSON and CBOR. */
@@ -50,13 +50,19 @@ export const bodyTranslated =
   ({ spoken, bytesMax }: { readonly spoken: Spoken; readonly bytesMax: number }): Step =>
   (next) =>
   (visit) => {
-    if (visit.body === undefined) return next(visit);
-    const given = mediaNamed(visit.header("content-type"));
+    const given = visit.body === undefined ? undefined : mediaNamed(visit.header("content-type"));
     if (given === undefined || between(given, spoken) === given) return next(visit);
-    return withBody(visit, given, between(given, spoken), bytesMax).then(next);
+    return withBody(visit, { next, from: given, to: between(given, spoken), bytesMax });
   };
 
-async function withBody(visit: Visit, from: MediaName, to: MediaName, bytesMax: number): Promise<Visit> {
+interface Rewritten {
+  readonly next: Handler;
+  readonly from: MediaName;
+  readonly to: MediaName;
+  readonly bytesMax: number;
+}
+
+async function withBody(visit: Visit, { next, from, to, bytesMax }: Rewritten): Promise<Reply> {
   const [given, wanted] = await Promise.all([mediaOf(from), mediaOf(to)]);
   const body = Buffer.from(wanted.encode(finite(given.decode(visit.body!), wanted)));
   // A number of one byte is up to five in JSON: what grows so is no longer what the limit let in.
@@ -64,7 +70,7 @@ async function withBody(visit: Visit, from: MediaName, to: MediaName, bytesMax: 
     throw fail(INPUT_TOO_LARGE, `the body is larger than ${bytesMax} bytes as ${wanted.type}`);
   visit.body = body;
   setHeader(visit, "content-type", wanted.type);
-  return visit;
+  return next(visit);
 }
 
 async function translated(reply: Reply, media: Media, visit: Visit): Promise<Reply> {

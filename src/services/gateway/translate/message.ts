@@ -7,7 +7,7 @@ import type { BusMessage } from "../../bus/api.ts";
 /** What is heard of the bus, until it is stopped. */
 export interface Heard {
   readonly messages: AsyncIterable<BusMessage>;
-  stop(): void;
+  readonly stop: () => void;
 }
 
 /** One line of JSON: the topic, and the payload as JSON where it is that, as text, or else as base64. */

@@ -39,7 +39,12 @@ const acceptOf = (key: string): string =>
 export const switching = (key: string, protocol: string | undefined, take: (client: Socket) => void): Reply => ({
   status: 101,
   headers: [
-    ...["Upgrade", "websocket", "Connection", "Upgrade", "Sec-WebSocket-Accept", acceptOf(key)],
+    "Upgrade",
+    "websocket",
+    "Connection",
+    "Upgrade",
+    "Sec-WebSocket-Accept",
+    acceptOf(key),
     ...(protocol === undefined ? [] : ["Sec-WebSocket-Protocol", protocol]),
   ],
   body: undefined,

@@ -167,10 +167,10 @@ test("messages come out as they went in, however they are cut into frames and pi
 test("a message in many small frames costs what it has, not what its frames are", () => {
   const one = frame({ opcode: continuation, fin: false, data: "x" });
   const bytes = Buffer.concat([frame({ opcode: binary, fin: false }), ...new Array<Buffer>(300_000).fill(one)]);
-  const before = process.memoryUsage();
+  const empty = process.memoryUsage();
   assert.deepEqual(read(bytes, 65_536), []);
-  const after = process.memoryUsage();
-  assert.ok(after.arrayBuffers - before.arrayBuffers < 8_000_000);
+  const full = process.memoryUsage();
+  assert.ok(full.arrayBuffers - empty.arrayBuffers < 8_000_000);
   assert.deepEqual(read(bytes, 65_536, 100_000), [1009]);
 });
 
