@@ -47,7 +47,13 @@ const ENDS_HERE = new Set([
   "baggage",
   "x-request-id",
   "x-correlation-id",
+  "x-forwarded",
+  "x-host",
+  "x-original-host",
+  "x-http-host-override",
+  "x-http-method",
   "x-http-method-override",
+  "x-method-override",
   "x-original-url",
   "x-rewrite-url",
 ]);

@@ -93,6 +93,7 @@ export function planOf(parts: Parts, file: RoutesFile, service: string, route: R
       safe: settings.safe ?? route.safe,
       inside: true,
       passErrors: false,
+      passAuthorization: false,
       // Its prefix, the service's name, is the gateway's affair.
       pathOf({ target }) {
         const { path, query } = target!;
@@ -161,8 +162,8 @@ function masking(
   const { cache } = settings;
   return [
     settings.fallback && fallback(settings.fallback),
-    !reads && keepsAny(file) ? forgets(store) : undefined,
     cache && cached({ store, settings: cache, isPublic, route, metrics, clock }),
+    !reads && keepsAny(file) ? forgets(store) : undefined,
   ];
 }
 
@@ -276,6 +277,7 @@ function toTarget(parts: Parts, file: RoutesFile, rule: RouteRule, { upstream: s
     safe: rule.safe,
     inside,
     passErrors: rule.errors === "pass",
+    passAuthorization: rule.authorization === "pass",
     pathOf: writing,
   });
 }

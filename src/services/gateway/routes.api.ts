@@ -106,6 +106,8 @@ export const RouteRule = Type.Object(
     ),
     /** `own`: an error that is not in the house's shape is answered with 502. `pass`: errors pass as they are. */
     errors: Type.Union([Type.Literal("own"), Type.Literal("pass")], { default: "own" }),
+    /** `pass`: of a public route, the client's Authorization goes on to a server of others, which judges it; else it ends here. */
+    authorization: Type.Optional(Type.Literal("pass")),
     ...RouteSettings,
   },
   strict,
@@ -173,6 +175,7 @@ export function checkRoutes(value: unknown, file: string): RoutesFile {
     if (names.has(rule.name)) throw refused(`${file}: 'routes[${at}].name' is '${rule.name}' a second time`);
     names.add(rule.name);
     checkEnd(rule, where);
+    checkAuthorization(rule, routes, where);
     const known = namesIn(rule.match.path, where);
     const redirect = rule.redirect ? [{ path: rule.redirect.to.replace(/^https?:\/\/[^/]+/, "") }] : [];
     for (const { path } of [...(rule.to ?? []), ...(rule.shadow ? [rule.shadow] : []), ...redirect])
@@ -202,6 +205,13 @@ function checkEnd(rule: RouteRule, where: string): void {
   if (rule.to && !rule.to.some((target) => target.weight > 0))
     throw refused(`${where}: 'to' has nothing with a weight`);
   if (rule.compose) checkParts(rule, rule.compose, where);
+}
+
+/** A token of this node is for this node alone. */
+function checkAuthorization({ authorization, access, to }: RouteRule, { upstreams }: RoutesFile, where: string): void {
+  if (authorization === undefined) return;
+  if (access !== "public" || !to?.every(({ upstream }) => upstream in upstreams))
+    throw refused(`${where}: 'authorization: pass' is for a public route 'to' upstreams of this file`);
 }
 
 /** Each part takes of the route's path and of parts that can be asked before it. */

@@ -1,7 +1,7 @@
 /** What a request says that matters to a cache, read in one go over its headers. */
 import type { Visit } from "../visit.ts";
 import { type Directives, readDate, readDirectives } from "./directives.ts";
-import type { Entry } from "./entry.ts";
+import { type Entry, fieldOf } from "./entry.ts";
 
 export interface Asked {
   readonly directives: Directives;
@@ -73,7 +73,8 @@ export function hasIt({ ifNoneMatch, ifModifiedSince }: Asked, entry: Entry, wal
   }
   const sinceMs = readDate(ifModifiedSince, wallMs);
   if (sinceMs === undefined) return false;
-  const modifiedMs = readDate(entry.lastModified, wallMs);
+  // RFC 9111 4.3.2: what does not say when it was made was made by its Date.
+  const modifiedMs = readDate(entry.lastModified ?? fieldOf(entry.headers, "date"), wallMs);
   return modifiedMs !== undefined && modifiedMs <= sinceMs;
 }
 

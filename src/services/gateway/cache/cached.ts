@@ -37,7 +37,12 @@ export const cached =
   (options: CachedOptions): Step =>
   (next) => {
     const cache = new RouteCache(options, next);
-    return (visit) => (visit.method === "GET" || visit.method === "HEAD" ? cache.handle(visit) : next(visit));
+    return (visit) => {
+      const { method, body } = visit;
+      // What a body asks for is no part of the key: its answer is for nobody else (RFC 9110 9.3.1).
+      if ((method === "GET" || method === "HEAD") && !body?.length) return cache.handle(visit);
+      return method === "POST" ? cache.post(visit) : next(visit);
+    };
   };
 
 class RouteCache {
@@ -55,7 +60,7 @@ class RouteCache {
 
   handle(visit: Visit): Reply | Promise<Reply> {
     const asked = readAsked(visit);
-    const key = keyOf(visit, visit.target!.path + visit.target!.query, this.#per);
+    const key = this.#keyOf(visit);
     const found = this.#o.store.find(key, visit);
     const entry = found === "elsewise" ? undefined : found;
     if (entry && !asked.precondition) return this.#use(visit, asked, key, entry);
@@ -64,6 +69,21 @@ class RouteCache {
     const flight = this.#flights.get(key);
     if (flight && visit.method === "GET" && !asked.precondition) return this.#follow(visit, asked, key, flight);
     return this.#fetch(visit, asked, key, missed);
+  }
+
+  /** RFC 9110 9.3.3: what is answered to POST may stand for what GET would be. */
+  async post(visit: Visit): Promise<Reply> {
+    const { reply, times } = await this.#ask(visit);
+    return this.#pass(visit, readAsked(visit), this.#keyOf(visit), {
+      reply,
+      times,
+      why: "method",
+      landed: () => undefined,
+    });
+  }
+
+  #keyOf(visit: Visit): string {
+    return keyOf(visit, visit.target!.path + visit.target!.query, this.#per);
   }
 
   /** There is something: given as it is, or after the service was asked. */

@@ -19,19 +19,20 @@ export interface Kept {
 /** Tells whether it may. */
 export function mayKeep({ visit, asked, reply, settings, per, wallMs }: Kept): boolean {
   const { status, headers } = reply;
-  if (visit.method !== "GET" || status < 200 || status === 206 || status === 304) return false;
+  if (status < 200 || status === 206 || status === 304) return false;
   const { directives, freshMs, explicit } = judge(reply, settings, wallMs);
-  // RFC 9111 5.2.2.3: who understands the status goes by that, who does not by no-store.
-  const stores = !directives.has("no-store") || (directives.has("must-understand") && UNDERSTOOD.has(status));
-  if (!stores || asked.directives.has("no-store")) return false;
+  if (visit.method !== "GET" && !(explicit && standsForGet(visit, reply))) return false;
+  // RFC 9111 3, 5.2.2.3: where the status has to be understood, that decides, and no-store is for who does not understand it.
+  if (directives.has("must-understand") ? !UNDERSTOOD.has(status) : directives.has("no-store")) return false;
+  if (asked.directives.has("no-store")) return false;
   if (per === "everyone" && directives.get("private") === true) return false;
   // RFC 9111 3.5, where the answer is for others, too.
   const named = visit.head?.authorization !== undefined || visit.verdict !== undefined;
   const authorized = per === "everyone" && named;
   if (authorized && !["public", "s-maxage", "must-revalidate"].some((name) => directives.has(name))) return false;
   if (readNames(fieldOf(headers, "vary")).includes("*")) return false;
-  // What sets a cookie is for one person, unless it says clearly that it is not.
-  if (!explicit && fieldOf(headers, "set-cookie") !== undefined) return false;
+  // What sets a cookie, or is given to who brings one, is for one person, unless it says clearly that it is not.
+  if (!explicit && (fieldOf(headers, "set-cookie") ?? visit.header("cookie")) !== undefined) return false;
   if (reply.body && !(reply.body instanceof Buffer) && (reply.body.length ?? 0) > settings.entryBytesMax) return false;
   if (reply.body instanceof Buffer && reply.body.length > settings.entryBytesMax) return false;
   const validators = fieldOf(headers, "etag") ?? fieldOf(headers, "last-modified");
@@ -40,6 +41,12 @@ export function mayKeep({ visit, asked, reply, settings, per, wallMs }: Kept): b
     validators !== undefined || directives.has("stale-if-error") || directives.has("stale-while-revalidate");
   return freshMs > 0 || (explicit && later) || (directives.has("no-cache") && validators !== undefined);
 }
+
+/** RFC 9110 9.3.3: the answer to POST is what GET would give, where its Content-Location is what was posted to. */
+const standsForGet = (visit: Visit, reply: Reply): boolean =>
+  visit.method === "POST" &&
+  reply.status === 200 &&
+  ownUrl(reply, "content-location", visit)[0] === visit.target!.path + visit.target!.query;
 
 /** Final statuses whose meaning for a cache is known here. */
 const UNDERSTOOD: ReadonlySet<number> = new Set([200, 203, 204, 300, 301, 302, 303, 307, 308, 404, 405, 410, 414, 501]);

@@ -23,6 +23,8 @@ export interface ForwardOptions {
   readonly inside: boolean;
   /** Errors pass as they are. */
   readonly passErrors: boolean;
+  /** The client's Authorization is the upstream's affair. */
+  readonly passAuthorization: boolean;
   /** Writes the path and the query that the upstream is asked for. */
   readonly pathOf: (visit: Visit) => string;
   /** What an instance is chosen by; undefined where not by a key. */
@@ -75,8 +77,10 @@ async function passError({ service, metrics }: ForwardOptions, { answer, done }:
 }
 
 /** The head that goes on, but for what is said to one instance alone. */
-function leadOf({ inside, pathOf }: ForwardOptions, method: string, visit: Visit): string {
-  const { host, verdict, body, requestId, address, passed } = visit;
+function leadOf({ inside, passAuthorization, pathOf }: ForwardOptions, method: string, visit: Visit): string {
+  const { head, host, verdict, body, requestId, address } = visit;
+  const own = passAuthorization && head?.authorization !== undefined;
+  const passed = own ? `${visit.passed}authorization: ${head.authorization}\r\n` : visit.passed;
   const subject = inside && verdict ? `${HEADER.subject}: ${verdict.header}\r\n` : "";
   const length = body !== undefined || !SAFE.has(method) ? `content-length: ${body?.length ?? 0}\r\n` : "";
   return (
