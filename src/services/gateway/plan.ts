@@ -1,4 +1,5 @@
 /** The steps a request takes, in order. What a route does not use is not in its plan. */
+import { hash } from "node:crypto";
 import { join } from "node:path";
 import type { Clock } from "../../kernel/clock.ts";
 import type { Log } from "../../kernel/log.ts";
@@ -80,6 +81,7 @@ export function planOf(parts: Parts, file: RoutesFile, service: string, route: R
         file,
         isPublic: false,
         route: `${service} ${operation}`,
+        said: [route, settings],
         reads: route.method === "GET",
       }),
       media.kept,
@@ -117,7 +119,7 @@ export function planOfRule(parts: Parts, file: RoutesFile, rule: RouteRule): Han
       ...limitsOf(parts, rule),
       takeIn(bodiesOf(parts, rule)),
       media?.body,
-      ...masking(parts, rule, { file, isPublic: access === "public", route: rule.name, reads: false }),
+      ...masking(parts, rule, { file, isPublic: access === "public", route: rule.name, said: rule, reads: false }),
       media?.kept,
       concurrencyOf(parts, rule),
       timed({ timeoutMs, clock: parts.clock }),
@@ -148,6 +150,8 @@ interface Masked {
   readonly file: RoutesFile;
   readonly isPublic: boolean;
   readonly route: string;
+  /** All that the routes file says of it. */
+  readonly said: unknown;
   /** It changes nothing. */
   readonly reads: boolean;
 }
@@ -156,13 +160,14 @@ interface Masked {
 function masking(
   parts: Parts,
   settings: RouteSettings,
-  { file, isPublic, route, reads }: Masked,
+  { file, isPublic, route, said, reads }: Masked,
 ): (Step | undefined)[] {
   const { store, metrics, clock } = parts;
   const { cache } = settings;
+  const owner = `${route} ${hash("sha256", JSON.stringify(said), "base64url")}`;
   return [
     settings.fallback && fallback(settings.fallback),
-    cache && cached({ store, settings: cache, isPublic, route, metrics, clock }),
+    cache && cached({ store, settings: cache, isPublic, route, owner, metrics, clock }),
     !reads && keepsAny(file) ? forgets(store) : undefined,
   ];
 }

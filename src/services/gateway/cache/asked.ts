@@ -91,3 +91,13 @@ export function rangeOf({ range, ifRange }: Asked, entry: Entry): { from: number
   if (match[1] !== "" && match[2] !== "" && Number(match[2]) < from) return undefined;
   return from >= size || to < from ? false : { from, to };
 }
+
+/** The client's own conditions and ranges are answered from what is kept. */
+const CONDITIONS = /^(?:if-none-match|if-modified-since|range|if-range): [^\r]*\r\n/gm;
+
+/** Asks by what the kept one says of itself; where that is nothing, for all of it. */
+export function withValidators(passed: string, { etag, lastModified }: Entry): string {
+  const rest = passed.replaceAll(CONDITIONS, "");
+  const byTag = etag === undefined ? "" : `if-none-match: ${etag}\r\n`;
+  return `${rest}${byTag}${lastModified === undefined ? "" : `if-modified-since: ${lastModified}\r\n`}`;
+}

@@ -9,9 +9,10 @@ import type { CacheSettings } from "../cache.api.ts";
 import type { Metrics } from "../metrics.ts";
 import { Answer } from "../upstream/answer.ts";
 import { drop, type Handler, type Reply, type Step, type Visit } from "../visit.ts";
-import { type Asked, NOTHING_ASKED, readAsked } from "./asked.ts";
+import { type Asked, NOTHING_ASKED, readAsked, withValidators } from "./asked.ts";
 import { readSeconds } from "./directives.ts";
 import { Entry, fieldOf, type Times } from "./entry.ts";
+import type { Flight } from "./flight.ts";
 import { mayKeep, variedBy } from "./keeping.ts";
 import { keyOf } from "./key.ts";
 import { serve } from "./serve.ts";
@@ -25,6 +26,8 @@ export interface CachedOptions {
   readonly isPublic: boolean;
   /** For the metrics. */
   readonly route: string;
+  /** Names the route as it is: what is kept for it is given to no other, nor to itself when it has changed. */
+  readonly owner: string;
   readonly metrics: Metrics;
   readonly clock: Clock;
 }
@@ -49,8 +52,6 @@ class RouteCache {
   readonly #o: CachedOptions;
   readonly #next: Handler;
   readonly #per: "subject" | "everyone";
-  /** Requests under way that will fill the cache, by key: others wait for them. */
-  readonly #flights = new Map<string, Promise<void>>();
 
   constructor(options: CachedOptions, next: Handler) {
     this.#o = options;
@@ -61,12 +62,12 @@ class RouteCache {
   handle(visit: Visit): Reply | Promise<Reply> {
     const asked = readAsked(visit);
     const key = this.#keyOf(visit);
-    const found = this.#o.store.find(key, visit);
+    const found = this.#find(key, visit);
     const entry = found === "elsewise" ? undefined : found;
     if (entry && !asked.precondition) return this.#use(visit, asked, key, entry);
     if (asked.directives.has("only-if-cached")) throw notCached();
     const missed = asked.precondition ? "bypass" : found === "elsewise" ? "vary-miss" : "uri-miss";
-    const flight = this.#flights.get(key);
+    const flight = this.#o.store.flight(key, this.#o.owner);
     if (flight && visit.method === "GET" && !asked.precondition) return this.#follow(visit, asked, key, flight);
     return this.#fetch(visit, asked, key, missed);
   }
@@ -74,12 +75,13 @@ class RouteCache {
   /** RFC 9110 9.3.3: what is answered to POST may stand for what GET would be. */
   async post(visit: Visit): Promise<Reply> {
     const { reply, times } = await this.#ask(visit);
-    return this.#pass(visit, readAsked(visit), this.#keyOf(visit), {
-      reply,
-      times,
-      why: "method",
-      landed: () => undefined,
-    });
+    const key = this.#keyOf(visit);
+    const flight = this.#o.store.begin(key, this.#o.owner, false);
+    return this.#pass(visit, readAsked(visit), key, { reply, times, why: "method", flight });
+  }
+
+  #find(key: string, visit: Visit): Entry | "elsewise" | undefined {
+    return this.#o.store.find(key, this.#o.owner, visit);
   }
 
   #keyOf(visit: Visit): string {
@@ -102,7 +104,7 @@ class RouteCache {
       if (staleMs < entry.staleMs("stale-if-error") && this.#spared(entry, nowMs))
         return this.#give(visit, asked, entry, "stale", nowMs);
     }
-    const flight = this.#flights.get(key);
+    const flight = this.#o.store.flight(key, this.#o.owner);
     if (flight && visit.method === "GET") return this.#follow(visit, asked, key, flight);
     return this.#validate(visit, asked, key, entry);
   }
@@ -131,10 +133,10 @@ class RouteCache {
   }
 
   /** Waits for the request that fills the cache, and gives what it brought; where that cannot be kept, goes by itself. */
-  async #follow(visit: Visit, asked: Asked, key: string, flight: Promise<void>): Promise<Reply> {
-    await flight;
+  async #follow(visit: Visit, asked: Asked, key: string, flight: Flight): Promise<Reply> {
+    await flight.landed;
     const nowMs = this.#o.clock.monotonicMs();
-    const entry = this.#o.store.find(key, visit);
+    const entry = this.#find(key, visit);
     if (entry && entry !== "elsewise") {
       if (this.#mayGive(asked, entry, nowMs, entry.freshLeftMs(nowMs)))
         return this.#give(visit, asked, entry, "fwd=uri-miss; collapsed", nowMs);
@@ -147,22 +149,22 @@ class RouteCache {
 
   /** Nothing is there: the service's answer passes, and is kept where it may be. */
   async #fetch(visit: Visit, asked: Asked, key: string, missed: string): Promise<Reply> {
-    return this.#flying(visit, asked, key, async (landed) => {
+    return this.#flying(visit, asked, key, async (flight) => {
       const { reply, times } = await this.#ask(visit);
-      return this.#pass(visit, asked, key, { reply, times, why: missed, landed });
+      return this.#pass(visit, asked, key, { reply, times, why: missed, flight });
     });
   }
 
   /** Something is there that is stale: the service is asked whether it still holds (RFC 9111 4.3). */
   async #validate(visit: Visit, asked: Asked, key: string, entry: Entry): Promise<Reply> {
-    return this.#flying(visit, asked, key, async (landed) => {
+    return this.#flying(visit, asked, key, async (flight) => {
       const passed = visit.passed;
       visit.passed = withValidators(passed, entry);
       let asking: { reply: Reply; times: Times };
       try {
         asking = await this.#ask(visit);
       } catch (error) {
-        landed();
+        flight.land();
         return this.#despite(visit, asked, entry, () => {
           throw asFailure(error);
         });
@@ -179,18 +181,18 @@ class RouteCache {
           tag.replace(/^W\//, "") !== entry.etag.replace(/^W\//, "")
         ) {
           this.#o.store.forget(key);
-          landed();
+          flight.land();
           return this.#fetch(visit, asked, key, "stale");
         }
         entry.freshen(reply.headers, times);
-        landed();
+        flight.land();
         return this.#give(visit, asked, entry, "fwd=stale; fwd-status=304", times.cameMs);
       }
       if (FAILED.has(reply.status)) {
-        landed();
+        flight.land();
         return this.#despite(visit, asked, entry, () => reply);
       }
-      return this.#pass(visit, asked, key, { reply, times, why: "stale", landed });
+      return this.#pass(visit, asked, key, { reply, times, why: "stale", flight });
     });
   }
 
@@ -220,20 +222,15 @@ class RouteCache {
     }
   }
 
-  /** While it is under way, others that ask for the same wait. `landed` says that what there is to keep is kept. */
-  async #flying(visit: Visit, asked: Asked, key: string, work: (landed: () => void) => Promise<Reply>): Promise<Reply> {
+  /** While it is under way, others that ask for the same wait. */
+  async #flying(visit: Visit, asked: Asked, key: string, work: (flight: Flight) => Promise<Reply>): Promise<Reply> {
+    const { store, owner } = this.#o;
     const alone = visit.method !== "GET" || asked.range !== undefined || asked.directives.has("no-store");
-    if (alone || this.#flights.has(key)) return work(() => undefined);
-    const { promise, resolve } = Promise.withResolvers<void>();
-    this.#flights.set(key, promise);
-    const landed = () => {
-      if (this.#flights.get(key) === promise) this.#flights.delete(key);
-      resolve();
-    };
+    const flight = store.begin(key, owner, !alone);
     try {
-      return await work(landed);
+      return await work(flight);
     } catch (error) {
-      landed();
+      flight.land();
       throw error;
     }
   }
@@ -250,21 +247,22 @@ class RouteCache {
     visit: Visit,
     asked: Asked,
     key: string,
-    { reply, times, why, landed }: { reply: Reply; times: Times; why: string; landed: () => void },
+    { reply, times, why, flight }: { reply: Reply; times: Times; why: string; flight: Flight },
   ): Reply {
-    const { settings, store, isPublic } = this.#o;
+    const { settings, store, isPublic, owner } = this.#o;
     this.#o.metrics.cached(this.#o.route, why);
     const keeps = mayKeep({ visit, asked, reply, settings, per: this.#per, wallMs: times.wallMs });
     if (visit.method === "HEAD") this.#updateByHead(visit, key, reply, times);
     const status = `holdfast; fwd=${why}; fwd-status=${reply.status}${keeps ? "; stored" : ""}`;
     const passed: Reply = { ...reply, headers: [...reply.headers, "Cache-Status", status], kept: isPublic };
     if (!keeps) {
-      landed();
+      flight.land();
       return passed;
     }
     const keep = (body: Buffer | undefined) => {
-      if (body) store.put(key, new Entry(reply, body, { varied: variedBy(reply, visit), settings, times }), visit);
-      landed();
+      const varied = variedBy(reply, visit);
+      if (body && !flight.overtaken) store.put(key, new Entry(reply, body, { varied, owner, settings, times }), visit);
+      flight.land();
     };
     if (!(reply.body instanceof Answer)) {
       keep(reply.body ?? Buffer.alloc(0));
@@ -277,7 +275,7 @@ class RouteCache {
   #asAsked(visit: Visit, asked: Asked, key: string, passed: Reply): Reply {
     if (asked.ifNoneMatch === undefined && asked.ifModifiedSince === undefined && asked.range === undefined)
       return passed;
-    const entry = this.#o.store.find(key, visit);
+    const entry = this.#find(key, visit);
     if (!entry || entry === "elsewise") return passed;
     const nowMs = this.#o.clock.monotonicMs();
     const status = passed.headers.at(-1)!;
@@ -287,7 +285,7 @@ class RouteCache {
 
   /** RFC 9111 4.3.5: an answer to HEAD tells whether what is kept still holds. */
   #updateByHead(visit: Visit, key: string, reply: Reply, times: Times): void {
-    const entry = this.#o.store.find(key, visit);
+    const entry = this.#find(key, visit);
     if (!entry || entry === "elsewise" || reply.status !== 200) return;
     const same = (name: string, ours: string | undefined) => {
       const theirs = fieldOf(reply.headers, name);
@@ -300,16 +298,6 @@ class RouteCache {
     if (holds) entry.freshen(reply.headers, times);
     else entry.expire();
   }
-}
-
-/** The client's own conditions and ranges are answered from what is kept. */
-const CONDITIONS = /^(?:if-none-match|if-modified-since|range|if-range): [^\r]*\r\n/gm;
-
-/** Asks by what the kept one says of itself; where that is nothing, for all of it. */
-function withValidators(passed: string, { etag, lastModified }: Entry): string {
-  const rest = passed.replaceAll(CONDITIONS, "");
-  const byTag = etag === undefined ? "" : `if-none-match: ${etag}\r\n`;
-  return `${rest}${byTag}${lastModified === undefined ? "" : `if-modified-since: ${lastModified}\r\n`}`;
 }
 
 /** RFC 9111 5.2.1.7: 504. */

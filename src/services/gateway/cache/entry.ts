@@ -88,11 +88,20 @@ function heuristic({ status, headers }: Head, directives: Directives, wallMs: nu
   return Math.max(0, Math.min(HEURISTIC_MS_MAX, (fromMs - modifiedMs) * HEURISTIC_SHARE));
 }
 
+export interface EntryOptions {
+  readonly varied: Entry["varied"];
+  readonly owner: string;
+  readonly settings: CacheSettings;
+  readonly times: Times;
+}
+
 export class Entry {
   readonly status: number;
   readonly body: Buffer;
   /** Of the request, by the names in Vary. */
   readonly varied: readonly (readonly [name: string, value: string])[];
+  /** The route that it was asked for by: another route of the same URL may be for other people. */
+  readonly owner: string;
   readonly bytes: number;
   readonly #settings: CacheSettings;
   headers: readonly string[] = [];
@@ -107,10 +116,11 @@ export class Entry {
   #ageMs = 0;
   #cameMs = 0;
 
-  constructor(head: Head, body: Buffer, options: { varied: Entry["varied"]; settings: CacheSettings; times: Times }) {
+  constructor(head: Head, body: Buffer, options: EntryOptions) {
     this.status = head.status;
     this.body = body;
     this.varied = options.varied;
+    this.owner = options.owner;
     this.#settings = options.settings;
     this.#take(head.headers, options.times);
     this.bytes = ENTRY_BYTES + body.length + this.headers.reduce((sum, text) => sum + text.length, 0);
