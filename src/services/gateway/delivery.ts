@@ -3,8 +3,11 @@ import type { ServerResponse } from "node:http";
 import { Failure, fail } from "../../kernel/error.ts";
 import type { Answer } from "./upstream/answer.ts";
 import { GATEWAY_UPSTREAM_FAILED } from "./api.ts";
+import { endsBehind } from "./headers.ts";
 import type { Ticket } from "./ticket.ts";
+import type { Visit } from "./visit.ts";
 
+const CONTINUE = 100;
 /** A client that takes nothing of its answer for so long is cut off. */
 const STALL_MS = 30_000;
 
@@ -14,6 +17,19 @@ export interface DeliveryOptions {
   readonly ticket: Ticket | undefined;
   readonly sent: (bytes: number) => void;
   readonly broken: (failure: Failure) => void;
+}
+
+/** Gives on what comes before an answer (RFC 9110 15.2); who speaks HTTP/1.0 would take it for the answer, and 100 was ours to say. */
+export function giveInterim(visit: Visit, status: number, headers: readonly string[]): void {
+  const { response, request } = visit;
+  if (visit.detached || !visit.open || status === CONTINUE || request.httpVersion === "1.0") return;
+  const passed: Record<string, string> = {};
+  for (let i = 0; i < headers.length; i += 2) {
+    const name = headers[i].toLowerCase();
+    if (endsBehind(name)) continue;
+    passed[name] = passed[name] === undefined ? headers[i + 1] : `${passed[name]}, ${headers[i + 1]}`;
+  }
+  response.writeInformation(status, passed);
 }
 
 /** Says that a service's answer ended before its end. */

@@ -192,6 +192,9 @@ const ENDS_BEHIND = new Set([
   "alt-svc",
 ]);
 
+/** Tells whether a header of a service's answer, by its name in lower case, ends here. */
+export const endsBehind = (name: string): boolean => ENDS_BEHIND.has(name) || name.startsWith("x-holdfast-");
+
 /** Writes the headers that an answer goes out with: ours, then the service's. `kept`: others may keep it, as it says itself. */
 export function answerHeaders(ours: readonly string[], theirs: readonly string[], kept = false): string[] {
   const headers = [...ours];
@@ -199,7 +202,7 @@ export function answerHeaders(ours: readonly string[], theirs: readonly string[]
   let given = kept ? 1 : 0;
   for (let i = 0; i < theirs.length; i += 2) {
     const name = theirs[i].toLowerCase();
-    if (ENDS_BEHIND.has(name) || name.startsWith("x-holdfast-")) continue;
+    if (endsBehind(name)) continue;
     if (name === "set-cookie" && theirs[i + 1].trimStart().startsWith(OWN_COOKIES)) continue;
     const standard = DEFAULT_NAMES.get(name);
     if (standard !== undefined) given |= 1 << standard;

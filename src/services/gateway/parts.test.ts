@@ -162,6 +162,7 @@ function parse(
   const seen: { status: number; body: string }[] = [];
   let ended = 0;
   const parser: AnswerParser = new AnswerParser({
+    interim: () => undefined,
     head: (status) => void seen.push({ status, body: "" }),
     data: (chunk) => void (seen[seen.length - 1].body += chunk.toString("latin1")),
     end: () => {

@@ -167,6 +167,8 @@ test("RFC 9111 5.2.2: no-store and private are not kept, no-cache is asked about
   for (const no of ["no-store, max-age=60", "No-StOrE, max-age=60", "private, max-age=60"])
     await twice({ "Cache-Control": no }, false);
   await twice({ "Cache-Control": "must-understand, no-store, max-age=60" }, true);
+  for (const said of ["must-understand, max-age=60", "must-understand, no-store, max-age=60"])
+    await twice({ "Cache-Control": said }, false, { status: 599 });
   answers({ "Cache-Control": "no-cache, max-age=60", ETag: '"a"' });
   origin.asked.length = 0;
   await get({}, "/kept/no-cache");
@@ -413,7 +415,10 @@ test("RFC 9213: what is said to gateways alone goes before what is said to all",
   await twice({ "CDN-Cache-Control": "max-age=60", "Cache-Control": "no-store" }, true);
   await twice({ "CDN-Cache-Control": "no-store", "Cache-Control": "max-age=60" }, false);
   await twice({ "CDN-Cache-Control": "max-age=60", Expires: "0" }, true);
-  await twice({ "CDN-Cache-Control": "&&;", "Cache-Control": "max-age=60" }, true);
+  for (const malformed of ["&&;", "max-age=60, &&&", 'max-age="60"', "max-age =60", "max-age= 60", "max-age=6.5"]) {
+    await twice({ "CDN-Cache-Control": malformed, "Cache-Control": "max-age=60" }, true);
+    await twice({ "CDN-Cache-Control": malformed, "Cache-Control": "no-store" }, false);
+  }
 });
 
 test("a crowd that asks for the same waits for one request", async () => {

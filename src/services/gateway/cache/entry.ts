@@ -74,8 +74,9 @@ export function judge({ status, headers }: Head, settings: CacheSettings, wallMs
   return { directives, freshMs: heuristic({ status, headers }, directives, wallMs), explicit: false };
 }
 
-/** RFC 9213 2.2: a structured dictionary, with lower-case keys; anything else is as if it were not there. */
+/** RFC 9213 2.2: a structured dictionary, with lower-case keys and bare numbers; anything else is as if it were not there. */
 const isTargeted = (text: string): boolean =>
+  !/(?:^|[\s,])(?:max-age|s-maxage)(?!=\d+\s*(?:,|$))/.test(text) &&
   /^[a-z*][a-z0-9_.*-]*(=(\?[01]|-?\d+(\.\d+)?|"[^"]*"|[A-Za-z*][^\s,;"]*))?(\s*,\s*[a-z*][a-z0-9_.*-]*(=(\?[01]|-?\d+(\.\d+)?|"[^"]*"|[A-Za-z*][^\s,;"]*))?)*$/.test(
     text.trim(),
   );

@@ -4,6 +4,8 @@
  */
 
 export interface AnswerEvents {
+  /** RFC 9110 15.2: comes before the answer, any number of times. */
+  interim(status: number, headers: string[]): void;
   /** `length` is that of Content-Length; undefined where the framing is another one. */
   head(status: number, headers: string[], length: number | undefined): void;
   data(chunk: Buffer): void;
@@ -13,6 +15,8 @@ export interface AnswerEvents {
 /** A head above this is no answer of ours. */
 const HEAD_BYTES_MAX = 65_536;
 const LINE_BYTES_MAX = 4_096;
+/** Interim answers before one that counts. */
+const INTERIM_MAX = 16;
 const STATUS_LINE = /^HTTP\/1\.([01]) ([1-5][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*)?$/;
 const FIELD = /^([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[\t ]*([\t\x20-\x7e\x80-\xff]*?)[\t ]*$/;
 const HEX_SIZE = /^([0-9A-Fa-f]{1,8})[\t ]*(?:;[\t\x20-\x7e\x80-\xff]*)?$/;
@@ -31,6 +35,7 @@ export class AnswerParser {
   #held: Buffer | undefined;
   #left = 0;
   #keepAlive = true;
+  #interim = 0;
 
   constructor(events: AnswerEvents) {
     this.#events = events;
@@ -39,6 +44,7 @@ export class AnswerParser {
   /** Expects the answer of a request that was sent; `bodyless`: of HEAD. */
   begin(bodyless = false): void {
     this.#state = "head";
+    this.#interim = 0;
     this.#bodyless = bodyless;
   }
 
@@ -97,8 +103,11 @@ export class AnswerParser {
     }
     const rest = bytes.subarray(at + END_OF_HEAD.length);
     if (status === 101) throw new AnswerError("nobody asked to switch protocols");
-    // RFC 9110 15.2: further heads follow an interim one.
-    if (status < 200) return rest;
+    if (status < 200) {
+      if (++this.#interim > INTERIM_MAX) throw new AnswerError("more interim answers came than anybody needs");
+      this.#events.interim(status, headers);
+      return rest;
+    }
     this.#frame(status, headers, start[1] === "1");
     return rest;
   }

@@ -33,7 +33,10 @@ export interface Message {
   readonly body: Buffer | undefined;
   /** The answer has no body whatever its head says: HEAD. */
   readonly bodyless?: boolean;
+  /** Told of each interim answer (RFC 9110 15.2). */
+  readonly interim?: Interim;
 }
+export type Interim = (status: number, headers: readonly string[]) => void;
 
 interface Waiting {
   resolve(answer: Answer): void;
@@ -46,6 +49,7 @@ export class Connection implements Flow {
   readonly #options: ConnectionOptions;
   readonly #parser: AnswerParser;
   #waiting: Waiting | undefined;
+  #interim: Interim | undefined;
   #answer: Answer | undefined;
   #ticket: Ticket | undefined;
   #requests = 0;
@@ -56,6 +60,7 @@ export class Connection implements Flow {
     this.#options = options;
     this.endMs = options.endMs;
     this.#parser = new AnswerParser({
+      interim: (status, headers) => this.#interim?.(status, headers),
       head: (status, headers, length) => this.#head(status, headers, length),
       data: (chunk) => this.#answer!.push(chunk),
       end: () => this.#end(),
@@ -72,11 +77,12 @@ export class Connection implements Flow {
   }
 
   /** Sends a request and waits for the head of its answer; Unanswered, or what ends the ticket. */
-  send({ head, body, bodyless = false }: Message, ticket: Ticket): Promise<Answer> {
+  send({ head, body, bodyless = false, interim }: Message, ticket: Ticket): Promise<Answer> {
     ticket.throwIfEnded();
     return new Promise((resolve, reject) => {
       this.#waiting = { resolve, reject };
       this.#ticket = ticket;
+      this.#interim = interim;
       // An answer to what nobody waits for would be read as that of the next request.
       ticket.onEnd = (why) => this.#fail(why);
       this.#requests++;

@@ -3,7 +3,7 @@ import { traceparent } from "../../../kernel/call.ts";
 import { fail } from "../../../kernel/error.ts";
 import { HEADER } from "../../../kernel/wire.ts";
 import { GATEWAY_UPSTREAM_FAILED } from "../api.ts";
-import { brokenOff } from "../delivery.ts";
+import { brokenOff, giveInterim } from "../delivery.ts";
 import type { Metrics } from "../metrics.ts";
 import { ERROR_BYTES_MAX, isOurs } from "../refusals.ts";
 import type { Handler, Reply, Visit } from "../visit.ts";
@@ -50,6 +50,7 @@ export const forward =
       ticket: visit.ticket!,
       key: keyOf ? keyOf(visit) : "",
       tries,
+      interim: (status, headers) => giveInterim(visit, status, headers),
       head: inside
         ? (endpoint, leftMs) => insideHead(lead, endpoint, leftMs)
         : (endpoint) => outsideHead(lead, endpoint),

@@ -5,7 +5,7 @@ import type { Metrics } from "../metrics.ts";
 import type { Ticket } from "../ticket.ts";
 import type { Answer } from "./answer.ts";
 import type { Balancer } from "./balancer.ts";
-import { Unanswered } from "./connection.ts";
+import { type Interim, Unanswered } from "./connection.ts";
 import type { Connections } from "./connections.ts";
 import type { Endpoint } from "./endpoint.ts";
 import type { Group } from "./group.ts";
@@ -34,6 +34,7 @@ export interface Order {
   readonly body: Buffer | undefined;
   /** HEAD: the answer has no body. */
   readonly bodyless?: boolean;
+  readonly interim?: Interim;
   readonly ticket: Ticket;
   /** What an instance is chosen by, where it is chosen by a key. */
   readonly key: string;
@@ -160,8 +161,8 @@ export class Upstream {
     const taken = connections.take(endpoint, own);
     const connection = taken instanceof Promise ? await taken : taken;
     const startMs = group.measured ? clock.monotonicMs() : 0;
-    const { body, bodyless } = order;
-    const message = { head: order.head(endpoint, own.leftMs), body, ...(bodyless ? { bodyless } : {}) };
+    const { body, bodyless = false, interim } = order;
+    const message = { head: order.head(endpoint, own.leftMs), body, bodyless, ...(interim ? { interim } : {}) };
     const answer = await connection.send(message, own);
     if (own !== ticket) own.stop();
     if (answer.status === MISDIRECTED && endpoint.security === "peer") {
