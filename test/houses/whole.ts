@@ -30,6 +30,8 @@ export interface WholeOptions {
   readonly args?: readonly string[];
   /** Further doors, by their name in `node.doors`. */
   readonly doors?: Readonly<Record<string, { readonly host?: string; readonly port?: number }>>;
+  /** What the node is started by: a command that runs another one. */
+  readonly under?: readonly string[];
 }
 
 export class Whole {
@@ -39,6 +41,7 @@ export class Whole {
   readonly gatewayPort = freePort();
   readonly cloudPort = freePort();
   readonly #args: readonly string[];
+  readonly #under: readonly string[];
   #child: ChildProcess | undefined;
   #text = "";
 
@@ -48,6 +51,7 @@ export class Whole {
     chmodSync(this.directory, 0o711);
     this.state = join(this.directory, "state");
     this.#args = options.args ?? [];
+    this.#under = options.under ?? [];
     this.keyFile = join(this.directory, "key", "node.key");
     const doors = { "gateway.https": { port: this.gatewayPort }, "bus.mqtts": { port: freePort() }, ...options.doors };
     const node = { keyFile: this.keyFile, doors, cloud: { port: this.cloudPort } };
@@ -67,7 +71,8 @@ export class Whole {
   /** Starts the node, with other arguments than its own where they are given, and waits until all its services are up. */
   async start(own: readonly string[] = this.#args): Promise<void> {
     const args = ["start", "--state", this.state, "--config", join(this.directory, "holdfast.yaml"), ...own];
-    const child = spawn(COMMAND, args, {
+    const [command = COMMAND, ...words] = [...this.#under, COMMAND, ...args];
+    const child = spawn(command, words, {
       stdio: ["ignore", "pipe", "pipe"],
       env: { ...process.env, HOLDFAST_CACHE: cache },
     });
