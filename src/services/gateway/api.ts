@@ -38,6 +38,11 @@ export const GATEWAY_REQUEST_REFUSED = code(
   "invalid",
   "Send a request of the form that the message describes.",
 );
+export const GATEWAY_ENCODING_REFUSED = code(
+  "GATEWAY_ENCODING_REFUSED",
+  "media-type",
+  "Send the body as it is, without Content-Encoding.",
+);
 export const GATEWAY_URL_TOO_LONG = code(
   "GATEWAY_URL_TOO_LONG",
   "too-large",

@@ -45,6 +45,11 @@ export const config = Type.Object(
       default: 65_000,
       example: 10_000,
     }),
+    stallTimeoutMs: field(whole(100, 600_000), {
+      description: "Milliseconds in which a client may take nothing of its answer; a slower reader is cut off.",
+      default: 30_000,
+      example: 10_000,
+    }),
     connectionsMax: field(whole(1, 100_000), {
       description: "Open connections of clients; further ones are closed at once.",
       default: 2_500,

@@ -8,8 +8,6 @@ import type { Ticket } from "./ticket.ts";
 import type { Visit } from "./visit.ts";
 
 const CONTINUE = 100;
-/** A client that takes nothing of its answer for so long is cut off. */
-const STALL_MS = 30_000;
 
 export interface DeliveryOptions {
   /** Its head is written. */
@@ -56,11 +54,10 @@ export function deliver(answer: Answer, options: DeliveryOptions): void {
   });
 }
 
+/** Who takes nothing is cut off at the door, which looks at all that is given. */
 function waitForClient(answer: Answer, { response, ticket }: DeliveryOptions): void {
   const goOn = ticket?.hold();
-  const stalled = setTimeout(() => response.destroy(), STALL_MS);
   const over = () => {
-    clearTimeout(stalled);
     response.off("drain", over).off("close", over);
     if (response.destroyed) return;
     goOn?.();

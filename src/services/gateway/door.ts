@@ -21,6 +21,8 @@ export interface DoorLimits {
   /** The whole request. */
   readonly requestMs: number;
   readonly keepAliveMs: number;
+  /** A client may take nothing of what it is given for so long. */
+  readonly stallMs: number;
   readonly connectionsMax: number;
   readonly connectionsPerAddressMax: number;
 }
@@ -50,6 +52,7 @@ export class Door {
   readonly #upgraded = new Set<Socket>();
   readonly #byAddress = new Map<string, number>();
   openConnections = 0;
+  refusedConnections = 0;
 
   constructor(options: DoorOptions) {
     const { identity, limits, log, clientAuthorities } = options;
@@ -77,6 +80,8 @@ export class Door {
     this.#chooseProtocol();
     identity.attach(server, clientAuthorities);
     server.maxConnections = limits.connectionsMax;
+    server.on("drop", () => this.refusedConnections++);
+    server.setTimeout(limits.stallMs, (socket) => this.#quiet(socket));
     // Node would leave out further ones without a word.
     server.maxHeadersCount = 0;
     server.prependListener("connection", (socket: Socket) => this.#admitConnection(socket));
@@ -151,7 +156,10 @@ export class Door {
   #admitConnection(socket: Socket): void {
     const client = clientOf(socket.remoteAddress ?? "");
     const count = (this.#byAddress.get(client) ?? 0) + 1;
-    if (count > this.#options.limits.connectionsPerAddressMax) return void socket.destroy();
+    if (count > this.#options.limits.connectionsPerAddressMax) {
+      this.refusedConnections++;
+      return void socket.destroy();
+    }
     this.#byAddress.set(client, count);
     this.openConnections++;
     socket.once("close", () => {
@@ -160,6 +168,12 @@ export class Door {
       if (left === 0) this.#byAddress.delete(client);
       else this.#byAddress.set(client, left);
     });
+  }
+
+  /** Nothing came or went for a while: that is all right while a service is waited for, or where others mind it. */
+  #quiet(socket: Socket): void {
+    if (this.#upgraded.has(socket) || (socket as TLSSocket).alpnProtocol === "h2") return;
+    if (socket.writableLength > 0 || !this.#passages.get(socket)?.running) socket.destroy();
   }
 
   #pass(request: IncomingMessage, response: ServerResponse, expects: boolean): void {

@@ -131,6 +131,9 @@ function build(context: GatewayContext, known: Known) {
     openConnections: openConnections(),
     runningRequests: load.running,
     verdicts: tokens.size,
+    cacheBytes: parts.store.bytes,
+    refusedConnections: door.refusedConnections,
+    shed: parts.shedder.shed,
     upstreams: [...balancer.all()].map((e) => ({ ...namesOf(e), ...connections.counts(e) })),
   });
   const pages = pagesOf(
@@ -176,6 +179,7 @@ const limitsOf = ({ config: c }: GatewayContext) => ({
   headersMs: c.headersTimeoutMs,
   requestMs: c.requestTimeoutMs,
   keepAliveMs: c.keepAliveMs,
+  stallMs: c.stallTimeoutMs,
   connectionsMax: c.connectionsMax,
   connectionsPerAddressMax: c.connectionsPerAddressMax,
 });

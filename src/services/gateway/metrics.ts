@@ -31,6 +31,10 @@ export interface Gauges {
   readonly openConnections: number;
   readonly runningRequests: number;
   readonly verdicts: number;
+  readonly cacheBytes: number;
+  /** Since the start: connections above a limit, requests refused because of trouble. */
+  readonly refusedConnections: number;
+  readonly shed: number;
   readonly upstreams: readonly {
     readonly service: string;
     readonly instance: string;
@@ -132,6 +136,11 @@ export class Metrics {
       gauges.upstreams.flatMap(upstreamRows),
     );
     family("holdfast_gateway_connections", "gauge", "Open connections of clients.", [["", gauges.openConnections]]);
+    family("holdfast_gateway_connections_refused_total", "counter", "Connections of clients above a limit.", [
+      ["", gauges.refusedConnections],
+    ]);
+    family("holdfast_gateway_shed_total", "counter", "Requests refused by priority, in trouble.", [["", gauges.shed]]);
+    family("holdfast_gateway_cache_bytes", "gauge", "Bytes of kept answers.", [["", gauges.cacheBytes]]);
     family("holdfast_gateway_requests_running", "gauge", "Requests under way.", [["", gauges.runningRequests]]);
     family("holdfast_gateway_tokens_cached", "gauge", "Tokens whose verdict is kept.", [["", gauges.verdicts]]);
     return `${lines.join("\n")}\n`;

@@ -270,7 +270,15 @@ test("percentiles and the buckets of Prometheus tell the same durations", () => 
   metrics.finished("s", "o", 500, 1e12);
   const [row] = metrics.routes();
   assert.ok(Math.abs(row.p50Us - 5_000) < 500 && Math.abs(row.p99Us - 9_900) < 900, JSON.stringify(row));
-  const text = metrics.text({ openConnections: 0, runningRequests: 0, verdicts: 0, upstreams: [] });
+  const text = metrics.text({
+    openConnections: 0,
+    runningRequests: 0,
+    verdicts: 0,
+    cacheBytes: 0,
+    refusedConnections: 0,
+    shed: 0,
+    upstreams: [],
+  });
   assert.match(text, /le="0.004096"\} 4095\n/);
   assert.match(text, /le="16.777216"\} 10000\n/);
   assert.match(text, /le="\+Inf"\} 10001\n/);

@@ -18,7 +18,7 @@ import type { GrpcSettings } from "./grpc.api.ts";
 import type { Metrics } from "./metrics.ts";
 import type { RouteRule, RouteSettings, RoutesFile } from "./routes.api.ts";
 import { pathWriter } from "./routes/template.ts";
-import { takeIn, type TakeInOptions, takeNone } from "./shape/body.ts";
+import { takeIn, type TakeInOptions, takeNone, takePlain } from "./shape/body.ts";
 import { adapt, Concurrency } from "./shape/concurrency.ts";
 import { limitRoute, limitToken } from "./shape/limit.ts";
 import type { Limiter } from "./shape/limiter.ts";
@@ -76,7 +76,7 @@ export function planOf(parts: Parts, file: RoutesFile, service: string, route: R
       ...gate(parts, file, settings),
       ...known(parts, file, scope),
       ...limitsOf(parts, settings),
-      ...(route.method === "GET" ? [takeNone] : [takeIn(bodiesOf(parts, settings)), media.body]),
+      ...(route.method === "GET" ? [takeNone] : [takePlain, takeIn(bodiesOf(parts, settings)), media.body]),
       ...masking(parts, settings, {
         file,
         isPublic: false,
@@ -117,6 +117,7 @@ export function planOfRule(parts: Parts, file: RoutesFile, rule: RouteRule): Han
       ...(access === "public" ? [] : known(parts, file, access.scope)),
       ...commands(parts, file, rule),
       ...limitsOf(parts, rule),
+      rule.to?.every(({ upstream }) => upstream in file.upstreams) ? undefined : takePlain,
       takeIn(bodiesOf(parts, rule)),
       media?.body,
       ...masking(parts, rule, { file, isPublic: access === "public", route: rule.name, said: rule, reads: false }),

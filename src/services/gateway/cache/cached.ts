@@ -287,15 +287,7 @@ class RouteCache {
   #updateByHead(visit: Visit, key: string, reply: Reply, times: Times): void {
     const entry = this.#find(key, visit);
     if (!entry || entry === "elsewise" || reply.status !== 200) return;
-    const same = (name: string, ours: string | undefined) => {
-      const theirs = fieldOf(reply.headers, name);
-      return theirs === undefined || theirs === ours;
-    };
-    const holds =
-      same("etag", entry.etag) &&
-      same("last-modified", entry.lastModified) &&
-      same("content-length", String(entry.body.length));
-    if (holds) entry.freshen(reply.headers, times);
+    if (entry.isTold(reply.headers)) entry.freshen(reply.headers, times);
     else entry.expire();
   }
 }

@@ -157,6 +157,16 @@ export class Entry {
     return why === "stale-while-revalidate" ? staleWhileRevalidateMs : staleIfErrorMs;
   }
 
+  /** RFC 9111 4.3.5: a head of HEAD tells of this very content. */
+  isTold(headers: readonly string[]): boolean {
+    const same = (name: string, ours: string | undefined) => (fieldOf(headers, name) ?? ours) === ours;
+    return (
+      same("etag", this.etag) &&
+      same("last-modified", this.lastModified) &&
+      same("content-length", String(this.body.length))
+    );
+  }
+
   /** Takes the head of an answer that said it is still right (RFC 9111 3.2, 4.3.4). */
   freshen(headers: readonly string[], times: Times): void {
     const named = new Set<string>();

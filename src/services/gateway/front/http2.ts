@@ -27,7 +27,12 @@ const AGE_MS_MAX = 3_600_000;
 
 export interface FrontOptions {
   readonly clock: Clock;
-  readonly limits: { readonly headerBytesMax: number; readonly requestMs: number; readonly keepAliveMs: number };
+  readonly limits: {
+    readonly headerBytesMax: number;
+    readonly requestMs: number;
+    readonly keepAliveMs: number;
+    readonly stallMs: number;
+  };
   /** Takes a request; `slow` is called where its body did not come in time. */
   readonly pass: (request: IncomingMessage, response: ServerResponse, expects: boolean) => { slow(): void };
 }
@@ -139,6 +144,10 @@ export class Http2Front {
     const response = responseOf(stream);
     // What the client breaks is told by the answer's close.
     stream.on("error", () => undefined);
+    const { stallMs } = this.#options.limits;
+    // Told again and again: it may be a service that is waited for.
+    stream.setTimeout(stallMs);
+    stream.on("timeout", () => stream.writableLength > 0 && stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM));
     const { expect } = headers;
     const expects = expect?.toLowerCase() === "100-continue";
     const passed = this.#options.pass(

@@ -1,7 +1,7 @@
 /** Takes in a request's whole body before anything goes on: a service never waits for a slow client, and a retry has it again. */
 import type { IncomingMessage } from "node:http";
 import { fail, INPUT_TOO_LARGE } from "../../../kernel/error.ts";
-import { GATEWAY_BUSY, GATEWAY_CLIENT_GONE, GATEWAY_REQUEST_REFUSED } from "../api.ts";
+import { GATEWAY_BUSY, GATEWAY_CLIENT_GONE, GATEWAY_ENCODING_REFUSED, GATEWAY_REQUEST_REFUSED } from "../api.ts";
 import type { Handler, Reply, Step, Visit } from "../visit.ts";
 
 /** The memory that all bodies under way share; a request that finds no room is refused with GATEWAY_BUSY. */
@@ -45,6 +45,14 @@ export const takeIn =
 export const takeNone: Step = (next) => (visit) => {
   if (visit.head!.hasBody) throw fail(GATEWAY_REQUEST_REFUSED, `${visit.method} takes no body here`);
   return next(visit);
+};
+
+/** RFC 9110 15.5.16: the services of this node unpack nothing, so that nothing can be packed to burst them; GATEWAY_ENCODING_REFUSED. */
+export const takePlain: Step = (next) => (visit) => {
+  const encoding = visit.head!.hasBody ? visit.header("content-encoding")?.toLowerCase() : undefined;
+  if (encoding === undefined || encoding === "identity") return next(visit);
+  visit.extra.push("Accept-Encoding", "identity");
+  throw fail(GATEWAY_ENCODING_REFUSED, "the body is packed (Content-Encoding), and services take it as it is");
 };
 
 async function withBody(options: TakeInOptions, next: Handler, visit: Visit): Promise<Reply> {
