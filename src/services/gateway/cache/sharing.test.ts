@@ -171,7 +171,10 @@ test("RFC 9111 4.4: an answer that was asked for before a change, and comes afte
   const begun = Promise.withResolvers<void>();
   const free = Promise.withResolvers<void>();
   origin.answer = (asked, response) => {
-    if (asked.method === "POST") return void response.end("changed");
+    if (asked.method === "POST") {
+      response.end("changed");
+      return;
+    }
     begun.resolve();
     void free.promise.then(() => response.writeHead(200, { "Cache-Control": "max-age=60" }).end("before"));
   };
