@@ -80,9 +80,9 @@ test("kill -9 of pipeline, core-data and cloud while it goes on: every reading o
     const wanted = await here(resource, BigInt(endMs) * 1_000_000n);
     assert.ok(wanted.size > EVENTS_MIN, `${wanted.size} readings`);
     const all = ["cloud", "readings", edge, DEVICE, "--resource", resource, "--limit", "100000"];
-    const { readings, totalCount } = await house.json<{ readings: Read[]; totalCount: number }>(...all);
+    const { readings } = await house.json<{ readings: Read[] }>(...all);
     const there = valuesById(readings);
-    assert.deepEqual([there.size, readings.length], [totalCount, totalCount], "each is there once");
+    assert.equal(there.size, readings.length, "each is there once");
     for (const [one, value] of there) if (wanted.get(one) === value) wanted.delete(one);
     assert.equal(wanted.size, 0, "and each of the range is there, to the value");
   }
