@@ -138,7 +138,7 @@ export class Tormented<A extends Record<keyof A, Question>> {
     const waiting = Promise.withResolvers<unknown>();
     this.#waiting.set(id, waiting);
     this.#child.send({ id, ask, of }, (error) => error && waiting.reject(error));
-    return (await waiting.promise) as Awaited<ReturnType<A[Q]>>;
+    return waiting.promise as Promise<Awaited<ReturnType<A[Q]>>>;
   }
 
   async kill(): Promise<void> {

@@ -136,30 +136,9 @@ export function openLink(enrollment: Enrollment, clock: Clock, options: LinkOpti
   const agent = new MeteredAgent(() => identity.clientOptions({ node, service: "cloud" }), meter, localAddress);
   const target = targetOf(url, agent);
   const client = connect(cloud, { resolver: { pick: () => target, failed: () => undefined } });
-  const patience = new Patience();
+  const ask = asking(agent, clock);
   let heard: Heard | undefined;
   let answeredMs = clock.monotonicMs();
-
-  /** One request that carries so many bytes, given up when the link should have had it through long ago. */
-  const ask = async <T>(bytes: number, signal: AbortSignal, work: (call: Call) => Promise<T>): Promise<T> => {
-    const startMs = clock.monotonicMs();
-    const call = makeCall({ caller: "pipeline", timeoutMs: patience.limitMs(bytes), signal });
-    try {
-      const answer = await work(call);
-      patience.answered(bytes, clock.monotonicMs() - startMs);
-      return answer;
-    } catch (error) {
-      if (!signal.aborted && asFailure(error).code === DEADLINE.code) {
-        patience.inVain();
-        // Whatever swallowed this request swallows those on the other connections, too: none of them is tried again.
-        agent.forgetIdle();
-      }
-      throw error;
-    } finally {
-      call.end(false);
-    }
-  };
-
   return {
     get bytes() {
       return meter.bytes;
@@ -202,6 +181,31 @@ export function openLink(enrollment: Enrollment, clock: Clock, options: LinkOpti
       agent.destroy();
       identity.close();
     },
+  };
+}
+
+type Ask = <T>(bytes: number, signal: AbortSignal, work: (call: Call) => Promise<T>) => Promise<T>;
+
+/** Makes what asks for one thing with so many bytes, and gives it up when the link should have had them through long ago. */
+function asking(agent: MeteredAgent, clock: Clock): Ask {
+  const patience = new Patience();
+  return async (bytes, signal, work) => {
+    const startMs = clock.monotonicMs();
+    const call = makeCall({ caller: "pipeline", timeoutMs: patience.limitMs(bytes), signal });
+    try {
+      const answer = await work(call);
+      patience.answered(bytes, clock.monotonicMs() - startMs);
+      return answer;
+    } catch (error) {
+      if (!signal.aborted && asFailure(error).code === DEADLINE.code) {
+        patience.inVain();
+        // Whatever swallowed this request swallows those on the other connections, too: none of them is tried again.
+        agent.forgetIdle();
+      }
+      throw error;
+    } finally {
+      call.end(false);
+    }
   };
 }
 
