@@ -7,9 +7,9 @@ export interface Store {
   /** The processes apart from this one that do its work. */
   pids(): readonly number[];
   /** Adds records, each by itself; resolves when each has been acknowledged as durable. */
-  put(records: readonly Buffer[]): Promise<void>;
+  readonly put: (records: readonly Buffer[]) => Promise<void>;
   /** Adds records in the one call that the store has for many, where it has one. */
-  putGroup?(records: readonly Buffer[]): Promise<void>;
+  readonly putGroup?: (records: readonly Buffer[]) => Promise<void>;
   /** Takes this number of records, at most a window at a time, each time acknowledging durably that they are done with. */
   drain(count: number): Promise<void>;
   end(): Promise<void>;
