@@ -25,7 +25,7 @@ import { Shedder } from "./shape/shedder.ts";
 import { Metrics } from "./metrics.ts";
 import type { PassageOptions } from "./passage.ts";
 import { pagesOf } from "./pages.ts";
-import type { Parts } from "./plan.ts";
+import type { Parts } from "./parts.ts";
 import { checkRoutes, ROUTES_MESSAGE } from "./routes.api.ts";
 import { Router } from "./routes/router.ts";
 import { makeGateway } from "./service.ts";

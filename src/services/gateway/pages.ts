@@ -5,7 +5,7 @@ import { authorize, identified } from "./access/authorize.ts";
 import type { Login } from "./access/login.ts";
 import { holds } from "./access/tokens.ts";
 import type { Gauges } from "./metrics.ts";
-import type { Parts } from "./plan.ts";
+import type { Parts } from "./parts.ts";
 import { GATEWAY_METHOD_REFUSED } from "./api.ts";
 import type { RouteTable } from "./routes/table.ts";
 import { takeNone } from "./shape/body.ts";
