@@ -13,7 +13,7 @@ import type { After } from "./houses/uplink.ts";
 const TIMES = Math.max(1, Math.round(ROUNDS / 25));
 const TIMEOUT_MS = 180_000 + TIMES * 180_000;
 /** Most of a story is waiting. */
-const STORIES_AT_ONCE = 8;
+const STORIES_AT_ONCE = 4;
 /** A request without an answer is given up after this, and a little. */
 const SILENCE_MS_MAX = 90_000;
 

@@ -19,7 +19,7 @@ export const SEED = Number(process.env["HOLDFAST_SEED"] ?? 1);
 
 const PROGRAM = join(import.meta.dirname, "tormented.child.ts");
 /** A process is up within this on a machine that is busy, and what waits has arrived within the other once nothing is in the way. */
-const START_MS_MAX = 60_000;
+const START_MS_MAX = 180_000;
 export const DRAIN_MS_MAX = 180_000;
 /** Once all has arrived, what has not is told soon. */
 const LEDGER_MS_MAX = 15_000;
