@@ -2,6 +2,7 @@
  * A contract says once what a service is: its operations, who may call them, what they answer, how they fail. Routes,
  * validation, clients, OpenAPI, the gateway's default routes and the sandbox's ports derive from this value.
  */
+import { createHash } from "node:crypto";
 import type { Static, TObject, TSchema } from "typebox";
 import type { Call } from "./call.ts";
 import type { ErrorCode } from "./error.ts";
@@ -42,6 +43,8 @@ export interface OperationSpec<I extends Fields, O extends TSchema> {
   readonly quiet?: boolean;
   /** One sentence that starts with a verb, for OpenAPI and `--help`. */
   readonly summary?: string;
+  /** Names the state of what is answered; it becomes the ETag, and who has it already gets 304 (RFC 9110 13.1.2). */
+  etag?(output: Static<O>): string;
   /** Sends the output as it is, without `apiVersion` and `statusCode` (for contracts with `edgex: true`). */
   readonly bare?: boolean;
 }
@@ -136,6 +139,12 @@ export function placementOf(op: Operation): Placement {
     body: "body" in op.input,
   };
 }
+
+const DIGEST_LENGTH = 16;
+
+/** Derives 16 hex digits that differ where two contracts do, in whatever they say of the wire. */
+export const digestOf = (c: Contract): string =>
+  createHash("sha256").update(JSON.stringify(c)).digest("hex").slice(0, DIGEST_LENGTH);
 
 /** A route as the gateway needs it; published by a service with its registration. */
 export interface Route {

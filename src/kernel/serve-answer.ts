@@ -32,8 +32,17 @@ export function answer(
   const plain =
     !options.contract.edgex || op.bare || typeof output !== "object" || output === null || Array.isArray(output);
   const body = plain ? output : { apiVersion: "v3", statusCode: status, ...output };
+  if (op.etag) {
+    const tag = `"${op.etag(output as never)}"`;
+    void reply.header("etag", tag);
+    if (isKnown(request.headers["if-none-match"], tag)) return send(request, reply, call.requestId, 304, undefined);
+  }
   send(request, reply, call.requestId, status, body);
 }
+
+/** Whether `If-None-Match` names the tag; compared weakly (RFC 9110 13.1.2). */
+const isKnown = (header: string | undefined, tag: string): boolean =>
+  header?.split(",").some((one) => ["*", tag].includes(one.trim().replace(/^W\//, ""))) ?? false;
 
 export function send(
   request: FastifyRequest,

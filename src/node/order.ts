@@ -20,10 +20,12 @@ export function levelsOf(services: readonly Needy[]): string[][] {
     const known = levels.get(service.name);
     if (known !== undefined) return known;
     const at = FOUNDATION.indexOf(service.name as (typeof FOUNDATION)[number]);
+    // The foundation comes first, whatever it speaks to later (the registry tells of changes on the bus).
     let level = at < 0 ? FOUNDATION.length : at;
     for (const other of services) {
       if (
         other.name === service.name ||
+        at >= 0 ||
         path.includes(other.name) ||
         !service.needs.some((need) => meant(need, other.name))
       )

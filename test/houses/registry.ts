@@ -4,6 +4,9 @@
  */
 import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { Type } from "typebox";
 import { systemClock } from "../../src/kernel/clock.ts";
 import { connect } from "../../src/kernel/connect.ts";
@@ -16,7 +19,9 @@ import { serve } from "../../src/kernel/serve.ts";
 import { Tracer } from "../../src/kernel/trace.ts";
 import { type Change, type Instance, registry as registryContract } from "../../src/services/registry/api.ts";
 import { followTable, holdLease, makeResolver, Table } from "../../src/services/registry/client.ts";
-import { makeRegistry } from "../../src/services/registry/service.ts";
+import { probe } from "../../src/services/registry/probe.ts";
+import { makeRegistry, type RegistryOptions } from "../../src/services/registry/service.ts";
+import { openRegistryStore } from "../../src/services/registry/store.ts";
 
 export interface Papers {
   readonly service: string;
@@ -70,9 +75,22 @@ export function clientOf(papers: Papers, registryPort: number) {
   return { table, identity, resolver, registry: connect(registryContract, { resolver }) };
 }
 
+/** Makes a registry with a store of its own, which is removed with it. */
+export function registryOf(options: Partial<RegistryOptions> = {}) {
+  const directory = mkdtempSync(join(tmpdir(), "registry-"));
+  const store = openRegistryStore({ path: join(directory, "registry.db"), key: Buffer.alloc(32, 1), log: quiet });
+  const own = { clock: systemClock, log: quiet, store, revision: 0, preserveMs: 0, announce: () => undefined, probe };
+  const running = makeRegistry({ ...own, ...LEASE, ...options });
+  const remove = () => {
+    store.close();
+    rmSync(directory, { recursive: true });
+  };
+  return { ...running, store, remove };
+}
+
 /** Serves a registry; a port of 0 is any. */
-export async function serveRegistry(papers: Papers, port: number) {
-  const running = makeRegistry({ clock: systemClock, log: quiet, ...LEASE });
+export async function serveRegistry(papers: Papers, port: number, options: Partial<RegistryOptions> = {}) {
+  const running = registryOf(options);
   const ticking = setInterval(() => running.tick(), 20);
   const served = await serve({
     contract: registryContract,
@@ -86,6 +104,7 @@ export async function serveRegistry(papers: Papers, port: number) {
   const stop = async () => {
     clearInterval(ticking);
     await served.close();
+    running.remove();
   };
   return { port: served.port, stop };
 }

@@ -1,12 +1,21 @@
 /** The registry's config and wiring. */
+import { join } from "node:path";
 import { Type } from "typebox";
+import { healthAfterDamage } from "../../kernel/database-errors.ts";
+import { nextEpoch } from "../../kernel/epoch.ts";
 import { defineService, field } from "../../kernel/service.ts";
+import { bus } from "../bus/api.ts";
+import { Announcer } from "./announcer.ts";
 import { registry } from "./api.ts";
+import { probe } from "./probe.ts";
 import { makeRegistry } from "./service.ts";
+import { openRegistryStore } from "./store.ts";
 
 const TICKS_PER_TTL = 12;
 /** Often enough for the registry to notice by its ticks that it was held up itself. */
 const TICK_MS_MAX = 250;
+/** Revisions of one start: epochs are seconds, and no registry sees two million changes in each of them. */
+const REVISIONS_PER_EPOCH = 2 ** 21;
 
 export const main = defineService({
   contract: registry,
@@ -23,17 +32,40 @@ export const main = defineService({
         default: 1_000,
         example: 3_000,
       }),
+      preserveMs: field(Type.Integer({ minimum: 0, maximum: 3_600_000 }), {
+        description:
+          "When most instances are lost at once, the registry doubts what it sees and keeps them as 'unverified' for so many milliseconds, behind all others; 0 drops them at once.",
+        default: 15_000,
+        example: 60_000,
+      }),
     },
     { additionalProperties: false },
   ),
-  needs: [],
-  stateful: false,
-  async start({ config, clock, log, stopping }) {
+  // The bus: for the messages of changed keys. Device services: those of others are asked whether they are well.
+  needs: ["bus", "device-*"],
+  stateful: true,
+  async start(context) {
+    const { config, clock, log, stopping } = context;
     if (config.renewMs * 2 > config.ttlMs)
       throw new Error(`config.renewMs (${config.renewMs}) must be at most half of config.ttlMs (${config.ttlMs})`);
-    const running = makeRegistry({ clock, log, ...config });
+    const path = join(context.directory, "registry.db");
+    const store = openRegistryStore({ path, key: context.key("database"), log });
+    const announcer = new Announcer({ bus: context.connect(bus), log, signal: stopping });
+    const running = makeRegistry({
+      ...config,
+      clock,
+      log,
+      store,
+      revision: nextEpoch(context.directory, clock) * REVISIONS_PER_EPOCH,
+      announce: (pair, call) => announcer.tell(pair, call),
+      probe,
+    });
     const ticking = setInterval(() => running.tick(), Math.min(TICK_MS_MAX, Math.ceil(config.ttlMs / TICKS_PER_TTL)));
     stopping.addEventListener("abort", () => clearInterval(ticking), { once: true });
-    return { service: running.service };
+    return {
+      service: running.service,
+      health: () => healthAfterDamage(store.replaced, "EdgeX's services are to be registered and configured again"),
+      stop: async () => store.close(),
+    };
   },
 });

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { test } from "node:test";
+import { after, test } from "node:test";
 import { type Call, makeCall } from "../../kernel/call.ts";
 import type { Clock } from "../../kernel/clock.ts";
 import { Failure } from "../../kernel/error.ts";
@@ -10,7 +10,10 @@ import { makeLog } from "../../kernel/log.ts";
 import { makeLocalHouse } from "../../node/local.ts";
 import type { Change, Instance, State } from "./api.ts";
 import { main } from "./main.ts";
-import { INSTANCES_BYTES_MAX, makeRegistry, type RunningRegistry, WATCHERS_MAX } from "./service.ts";
+import { registryOf } from "../../../test/houses/registry.ts";
+import { WATCHERS_MAX } from "./audience.ts";
+import { INSTANCES_BYTES_MAX } from "./roster.ts";
+import type { RegistryOptions, RunningRegistry } from "./service.ts";
 import { WATCHER_QUEUE_MAX } from "./watcher.ts";
 
 const log = makeLog("core-keeper", { to: { write: () => {} } });
@@ -65,9 +68,10 @@ class Held {
 
 const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
 
-function setUp(ttlMs = 3_000, renewMs = 1_000) {
+function setUp(options: Partial<RegistryOptions> = {}) {
   const clock = new HandClock();
-  const running = makeRegistry({ clock, log, ttlMs, renewMs });
+  const running = registryOf({ clock, ttlMs: 3_000, renewMs: 1_000, ...options });
+  after(running.remove);
   const pass = (ms: number, stepMs = 250) => {
     for (let left = ms; left > 0; left -= stepMs) {
       clock.nowMs += Math.min(stepMs, left);
@@ -198,10 +202,9 @@ test("the registry's main refuses a config in which no renewal could be late", a
   });
   await assert.rejects(house.start(main, { ttlMs: 1_000, renewMs: 600 }), /at most half/);
   const { service } = await house.start(main);
-  assert.deepEqual(await service.instances({}, makeCall({ caller: "node", timeoutMs: 1_000 })), {
-    revision: 0,
-    instances: [],
-  });
+  const { instances, revision } = await service.instances({}, makeCall({ caller: "node", timeoutMs: 1_000 }));
+  assert.deepEqual(instances, []);
+  assert.ok(revision > 2 ** 40 && Number.isSafeInteger(revision), `${revision}`);
   await house.stop();
 });
 

@@ -2,7 +2,7 @@
  * One watcher's queue of changes: bounded, and when it overflows the watcher gets all there is instead of what
  * changed.
  */
-import type { Change } from "./api.ts";
+import type { Change } from "./instances.api.ts";
 
 /**
  * A watcher that is further behind than this gets a fresh snapshot: the queue is emptied, nothing else waits for it.
@@ -11,9 +11,15 @@ export const WATCHER_QUEUE_MAX = 256;
 
 export class Watcher {
   #queue: Change[] = [];
-  #behind = false;
+  #behind = true;
   #ended = false;
   #wake: (() => void) | undefined;
+
+  /** Begins with what was missed instead of a snapshot; to be called before anything is pushed. */
+  resume(missed: readonly Change[]): void {
+    this.#behind = false;
+    for (const change of missed) this.push(change);
+  }
 
   push(change: Change): void {
     if (this.#behind || this.#ended) return;
@@ -31,9 +37,8 @@ export class Watcher {
     this.#wake?.();
   }
 
-  /** Streams a snapshot, then changes, until `end`. One consumer at a time. */
+  /** Streams a snapshot (unless it was resumed), then changes, until `end`. One consumer at a time. */
   async *changes(snapshot: () => Change): AsyncGenerator<Change> {
-    this.#behind = true;
     while (!this.#ended) {
       if (this.#behind) {
         this.#behind = false;

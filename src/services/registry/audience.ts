@@ -1,0 +1,128 @@
+/** Who is told of changes: the streams of watchers and holders, the queries that wait, and the one revision number. */
+import { type Call, whenOver } from "../../kernel/call.ts";
+import { fail } from "../../kernel/error.ts";
+import { REGISTRY_FULL, REGISTRY_REVISION_GONE } from "./codes.ts";
+import { History } from "./history.ts";
+import type { Change, Instance } from "./instances.api.ts";
+import { Watcher } from "./watcher.ts";
+
+/** Streams that only watch; more are refused with REGISTRY_FULL. */
+export const WATCHERS_MAX = 256;
+/** Queries that wait for a change; more are refused with REGISTRY_FULL. */
+const WAITING_MAX = 256;
+/** What one that comes back costs the registry, two handshakes and a snapshot, rounded up. */
+const RETURN_MS = 4;
+
+export class Audience {
+  readonly #instances: () => Instance[];
+  readonly #history: History;
+  readonly #firstRevision: number;
+  /** Of watchers and of holders. */
+  readonly #streams = new Set<Watcher>();
+  readonly #waiting = new Set<(service: string) => void>();
+  /** The last revision of each service that ever was here. */
+  readonly #revisions = new Map<string, number>();
+  #snapshot: Change | undefined;
+  #watchers = 0;
+
+  /** Begins after a revision; `instances` are what a snapshot shows. */
+  constructor(revision: number, instances: () => Instance[]) {
+    this.#history = new History(revision);
+    this.#firstRevision = revision;
+    this.#instances = instances;
+  }
+
+  get watchers(): number {
+    return this.#watchers;
+  }
+
+  get revision(): number {
+    return this.#history.revision;
+  }
+
+  /** The last revision in which something of a service changed. */
+  revisionOf(service: string): number {
+    return this.#revisions.get(service) ?? this.#firstRevision;
+  }
+
+  /** All there is; the same value until something changes. */
+  get snapshot(): Change & { readonly instances: Instance[] } {
+    if (this.#snapshot) return this.#snapshot;
+    const instances = this.#instances();
+    instances.sort((a, b) => (a.service + "/" + a.instance < b.service + "/" + b.instance ? -1 : 1));
+    this.#snapshot = { revision: this.revision, kind: "snapshot", spreadMs: this.#spreadMs(), instances };
+    return this.#snapshot;
+  }
+
+  /** Gives a change its revision and tells everybody; answers the instance with it. */
+  tell(kind: "up" | "changed" | "down", instance: Instance): Instance {
+    const change = this.#history.add((revision) => ({ revision, kind, instances: [{ ...instance, revision }] }));
+    this.#snapshot = undefined;
+    this.#revisions.set(instance.service, change.revision);
+    for (const stream of this.#streams) stream.push(change);
+    for (const look of this.#waiting) look(instance.service);
+    return change.instances[0];
+  }
+
+  /** Refuses at once, so that it is an answer and not a broken stream. REGISTRY_FULL, REGISTRY_REVISION_GONE. */
+  watch(after: number | undefined, call: Call): AsyncIterable<Change> {
+    if (this.#watchers >= WATCHERS_MAX)
+      throw fail(REGISTRY_FULL, `the registry has ${WATCHERS_MAX} watchers, no room for another`, { retryAfterS: 1 });
+    if (after !== undefined && !this.#history.since(after))
+      throw fail(
+        REGISTRY_REVISION_GONE,
+        `what changed after revision ${after} is not known here; the present one is ${this.revision}`,
+      );
+    return this.#watched(after, call);
+  }
+
+  async *#watched(after: number | undefined, call: Call): AsyncGenerator<Change> {
+    if (call.signal.aborted) return;
+    const watcher = new Watcher();
+    const stop = whenOver(call, () => watcher.end());
+    this.#watchers++;
+    try {
+      yield* this.changes(watcher, after);
+    } finally {
+      stop();
+      this.#watchers--;
+    }
+  }
+
+  /** Streams what changed after a revision, where that is known, or all there is; then all changes, until the watcher's end. */
+  async *changes(watcher: Watcher, after: number | undefined): AsyncGenerator<Change> {
+    this.#streams.add(watcher);
+    try {
+      const missed = after === undefined ? undefined : this.#history.since(after);
+      if (missed) {
+        watcher.resume(missed);
+        yield { revision: after!, kind: "resumed", spreadMs: this.#spreadMs(), instances: [] };
+      }
+      yield* watcher.changes(() => this.snapshot);
+    } finally {
+      this.#streams.delete(watcher);
+    }
+  }
+
+  /** Resolves at the next change (of a service, or any), after `waitMs`, or when the call is over. REGISTRY_FULL. */
+  async wait(service: string | undefined, waitMs: number, call: Call): Promise<void> {
+    if (this.#waiting.size >= WAITING_MAX)
+      throw fail(REGISTRY_FULL, `${WAITING_MAX} queries wait already, no room for another`, { retryAfterS: 1 });
+    const done = Promise.withResolvers<void>();
+    const look = (changed: string) => {
+      if (service === undefined || changed === service) done.resolve();
+    };
+    this.#waiting.add(look);
+    const timer = setTimeout(done.resolve, waitMs).unref();
+    const stop = whenOver(call, () => done.resolve());
+    await done.promise;
+    stop();
+    clearTimeout(timer);
+    this.#waiting.delete(look);
+  }
+
+  /** Over how long those who are here should spread when they come back together. */
+  #spreadMs(): number {
+    return this.#streams.size * RETURN_MS;
+  }
+}
