@@ -1,6 +1,6 @@
 /** What each process is started with: its rights, its keys, its sockets, and the one-time secret it joins with. */
 import { createHash, randomBytes } from "node:crypto";
-import { chmodSync, chownSync, lstatSync, mkdirSync, readdirSync, statSync } from "node:fs";
+import { chmodSync, chownSync, lstatSync, mkdirSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import type { ConfigValues } from "../kernel/config.ts";
 import { type ConfigReach, reachOf, readNamedFiles } from "../kernel/config-reach.ts";
@@ -22,6 +22,8 @@ import type { Rights, RightsTable } from "./rights.ts";
 import type { ServiceSockets } from "./sockets.ts";
 import type { StateDirectory } from "./state.ts";
 import type { Birth } from "./unit.ts";
+
+const BOOT = readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
 
 export interface BirthOptions {
   readonly code: Code;
@@ -74,6 +76,7 @@ export class Births {
       kind: "hello",
       node: state.node.name,
       version,
+      boot: BOOT,
       logLevel: node.logLevel,
       addresses: this.#fixed(),
       parts,
@@ -121,7 +124,7 @@ export class Births {
       listen: { host: listen.host, port: listen.port, fd: pass(listen.fd) },
       doors: Object.fromEntries(Object.entries(own.doors).map(([door, { fd }]) => [door, pass(fd)])),
       ...(own.control ? { control: pass(own.control.fd) } : {}),
-      ...(own.openEdgex ? { openEdgex: pass(own.openEdgex.fd) } : {}),
+      ...(own.openEdgex ? { openEdgex: { fd: pass(own.openEdgex.fd), port: own.openEdgex.port } } : {}),
       standalone: manifest.ownIdentity && name !== "identity",
     };
   }

@@ -16,7 +16,7 @@ import { Health } from "./health.ts";
 import { Inbox, ServiceLines } from "./inbox.ts";
 import { join } from "./join.ts";
 import { type Line, openLine } from "./line.ts";
-import { contextOf, hold, Lookup, registryOf, type Running, serveAll, stopPart } from "./part.ts";
+import { contextOf, hold, Lookup, registryOf, rememberTable, type Running, serveAll, stopPart } from "./part.ts";
 import { shipSpans } from "./shipping.ts";
 
 /** A service that cannot reach the registry is still there for those who know its address; it says so, and is ready. */
@@ -86,6 +86,7 @@ export async function runService(main: ServiceMain, options: ProcessOptions): Pr
   const tracer = new Tracer(part.name, systemClock);
   const running: Running = { hello, part, main, log, tracer, health: new Health(systemClock), stopping };
   const lookup = new Lookup(hello);
+  rememberTable(running, lookup.table);
   const joined = main.ownIdentity ? undefined : await joinNode(options);
   if (joined) lookup.identity = joined;
   // The registry holds its own place, too, but only after it is there.

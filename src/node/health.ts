@@ -2,6 +2,7 @@
 import type { Clock } from "../kernel/clock.ts";
 import type { Contract } from "../kernel/contract.ts";
 import type { Started } from "../kernel/service.ts";
+import type { Needs } from "./needs.ts";
 
 export type HealthState = "passing" | "warning" | "critical" | "draining";
 
@@ -18,6 +19,8 @@ export class Health {
   #late = { ms: 0, untilMs: Number.NEGATIVE_INFINITY };
   #draining = false;
   #told = "";
+  /** What it needs, once it can tell whether that is there. */
+  needs: Needs | undefined;
   /** Called when what `now` says has changed. */
   onChange: (state: "passing" | "warning", reason?: string) => void = () => {};
 
@@ -49,7 +52,10 @@ export class Health {
     if (!this.#started) return { state: "critical", reason: "starting" };
     if (this.#draining) return { state: "draining" };
     const own = this.#started.health?.() ?? { state: "passing" };
-    if (own.state !== "passing" || this.#late.untilMs < this.#clock.monotonicMs()) return own;
-    return { state: "warning", reason: `its event loop was ${this.#late.ms} ms late` };
+    if (own.state !== "passing") return own;
+    if (this.#late.untilMs >= this.#clock.monotonicMs())
+      return { state: "warning", reason: `its event loop was ${this.#late.ms} ms late` };
+    const missing = this.needs?.missing() ?? [];
+    return missing.length === 0 ? own : { state: "warning", reason: `it needs ${missing.join(", ")}: not up` };
   }
 }

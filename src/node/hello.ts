@@ -26,7 +26,7 @@ export interface Part {
   /** A Unix socket to serve the contract on for the operator. */
   readonly control?: number;
   /** A plain loopback socket to serve the contract on for unmodified EdgeX software. */
-  readonly openEdgex?: number;
+  readonly openEdgex?: { readonly fd: number; readonly port: number };
   /** Knows nothing of the node around it: no registry, no trace (the cloud). */
   readonly standalone: boolean;
 }
@@ -36,6 +36,8 @@ export interface Hello {
   readonly kind: "hello";
   readonly node: string;
   readonly version: string;
+  /** The start of this machine. */
+  readonly boot: string;
   readonly logLevel: LogLevel;
   readonly addresses: Readonly<Record<string, Address>>;
   /** One; with `--compact` all of the node's services. */

@@ -1,5 +1,6 @@
 /** One service of a process: its context, its sockets, its place in the registry, its orderly end. */
-import { routesOf, type Contract } from "../kernel/contract.ts";
+import { join } from "node:path";
+import { type Contract, digestOf, routesOf } from "../kernel/contract.ts";
 import { type ConnectOptions, connect, type Resolver, type Target } from "../kernel/connect.ts";
 import { systemClock } from "../kernel/clock.ts";
 import { fail } from "../kernel/error.ts";
@@ -10,10 +11,11 @@ import { serve, type ListenAt, type Served } from "../kernel/serve.ts";
 import type { Context, ServiceMain, Started, SupervisorLine } from "../kernel/service.ts";
 import type { Tracer } from "../kernel/trace.ts";
 import { type Registry, registry as registryContract } from "../services/registry/api.ts";
-import { holdLease, type Lease, makeResolver, Table } from "../services/registry/client.ts";
+import { holdLease, keepTable, type Lease, makeResolver, Table } from "../services/registry/client.ts";
 import type { Hello, Part } from "./hello.ts";
 import type { Health } from "./health.ts";
 import { deriveKey } from "./local.ts";
+import { Needs } from "./needs.ts";
 
 /** Finds the other services; identity makes its own certificate only when it starts, so the way to others may come later. */
 export class Lookup implements Resolver {
@@ -105,7 +107,7 @@ export async function serveAll(
       : [serve({ ...shared, listen: { fd: part.control }, plainCaller: "cli" as const })]),
     ...(part.openEdgex === undefined
       ? []
-      : [serve({ ...shared, listen: { fd: part.openEdgex }, plainCaller: "open-edgex" as const })]),
+      : [serve({ ...shared, listen: { fd: part.openEdgex.fd }, plainCaller: "open-edgex" as const })]),
   ]);
 }
 
@@ -114,6 +116,8 @@ export function hold(running: Running, options: { registry: Registry; table: Tab
   const { hello, part, main, log, health } = running;
   const startedAtMs = Date.now();
   const { host, port } = part.listen;
+  const digest = digestOf(main.contract);
+  health.needs = new Needs(main.needs, options.table, systemClock);
   return holdLease({
     ...options,
     log,
@@ -125,13 +129,23 @@ export function hold(running: Running, options: { registry: Registry; table: Tab
       instance: part.instance,
       host,
       port,
+      boot: hello.boot,
       pid: process.pid,
       version: hello.version,
       startedAtMs,
+      digest,
+      ...(part.openEdgex ? { edgexPort: part.openEdgex.port } : {}),
       state: "critical" as const,
       routes: routesOf(main.contract),
     }),
   });
+}
+
+/** Keeps the table of a service that has a place on the disk for it over its restarts. */
+export function rememberTable({ hello, part, main, log }: Running, table: Table): void {
+  if (!main.stateful || part.standalone) return;
+  const key = deriveKey(Buffer.from(part.dataKey, "base64"), part.name, "registry-table");
+  keepTable(table, { path: join(part.directory, "registry-table"), key, boot: hello.boot, log });
 }
 
 /** Makes the client of the registry for a process. */

@@ -90,7 +90,7 @@ export function registryOf(options: Partial<RegistryOptions> = {}) {
 
 /** Serves a registry; a port of 0 is any. */
 export async function serveRegistry(papers: Papers, port: number, options: Partial<RegistryOptions> = {}) {
-  const running = registryOf(options);
+  const running = registryOf({ revision: Date.now(), ...options });
   const ticking = setInterval(() => running.tick(), 20);
   const served = await serve({
     contract: registryContract,

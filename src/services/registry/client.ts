@@ -8,6 +8,7 @@ import { Table } from "./table.ts";
 export type { FollowOptions } from "./follower.ts";
 export { makeResolver } from "./resolver.ts";
 export { Table } from "./table.ts";
+export { keepTable } from "./table-file.ts";
 
 const RELEASE_MS = 1_000;
 
@@ -42,13 +43,18 @@ export function followTable(options: FollowOptions): { readonly table: Table; re
   const table = options.table ?? new Table();
   const first = Promise.withResolvers<void>();
   const onChange = (change: Change) => {
-    if (change.kind === "snapshot") first.resolve();
+    if (isWhole(change)) first.resolve();
     options.onChange?.(change);
   };
-  const follower = new Follower({ ...options, table, onChange }, (call) => options.registry.watch({}, call));
+  const follower = new Follower({ ...options, table, onChange }, (after, call) =>
+    options.registry.watch(after === undefined ? {} : { after }, call),
+  );
   void follower.run();
   return { table, first: first.promise };
 }
+
+/** From here on the table is as whole as the registry's. */
+const isWhole = ({ kind }: Change): boolean => kind === "snapshot" || kind === "resumed";
 
 class Holder {
   readonly table: Table;
@@ -69,14 +75,17 @@ class Holder {
     this.held = held.promise;
     const onChange = (change: Change) => {
       if (change.lease) this.#begin(change.lease);
-      if (change.kind === "snapshot") held.resolve();
+      if (isWhole(change)) held.resolve();
       options.onChange?.(change);
     };
     const signal = AbortSignal.any([options.signal, this.#ended.signal]);
     const followed = { ...options, signal, table: this.table, onChange, caller: this.#service };
     this.#follower = new Follower(
       followed,
-      (call) => options.registry.hold({ instance: { ...options.instance(), ...this.#health() } }, call),
+      (after, call) => {
+        const instance = { ...options.instance(), ...this.#health() };
+        return options.registry.hold({ instance, ...(after === undefined ? {} : { after }) }, call);
+      },
       () => this.#end(),
     );
     void this.#follower.run();

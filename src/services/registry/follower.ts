@@ -6,7 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { type Call, makeCall } from "../../kernel/call.ts";
 import { asFailure, type Failure } from "../../kernel/error.ts";
 import type { Log } from "../../kernel/log.ts";
-import type { Change, Registry } from "./api.ts";
+import { type Change, REGISTRY_REVISION_GONE, type Registry } from "./api.ts";
 import { type Table, UNCONFIRMED_KEPT_MS } from "./table.ts";
 
 /** A stream that brings nothing in this time is given up: the registry takes the connection but is not there. */
@@ -17,6 +17,10 @@ const FIRST_CHANGE_MS = 10_000;
  */
 const RETRY_MS = 100;
 const RETRY_MS_MAX = 800;
+/** A registry that is full asks for seconds; half of each to all of it is waited. */
+const FULL_MS = 1_000;
+/** However large the herd: calls go on meanwhile, but what is new is not known. */
+const SPREAD_MS_MAX = 2_000;
 /**
  * A connection is cut when the certificate it was opened with ends (an hour after it was issued), which would be a death to
  * the registry: the stream moves to a younger connection well before.
@@ -48,16 +52,20 @@ interface Opened {
 /** Opens a stream of changes again and again, and feeds the table. */
 export class Follower {
   readonly #options: FollowOptions & { readonly table: Table };
-  readonly #open: (call: Call) => AsyncIterable<Change>;
+  readonly #open: (after: number | undefined, call: Call) => AsyncIterable<Change>;
   readonly #ended: () => void;
   #present: Opened | undefined;
   /** Takes over when the present stream ends. */
   #next: Opened | undefined;
+  /** Over how long the registry wants those spread that come back together. */
+  #spreadMs = 0;
 
-  /** `ended` is called at the end of each stream that was read. */
+  /**
+   * `open` gets the revision that the stream may go on after; `ended` is called at the end of each stream that was read.
+   */
   constructor(
     options: FollowOptions & { readonly table: Table },
-    open: (call: Call) => AsyncIterable<Change>,
+    open: (after: number | undefined, call: Call) => AsyncIterable<Change>,
     ended: () => void = () => {},
   ) {
     this.#options = options;
@@ -85,24 +93,35 @@ export class Follower {
       if (signal.aborted) break;
       if (changes > 0) failures = 0;
       if (this.#next) continue;
+      if (failure?.code === REGISTRY_REVISION_GONE.code) {
+        this.#options.table.revision = 0;
+        continue;
+      }
       // Once an outage: the tries after it would say the same for hours.
       if (failures === 0)
         log.warn(
           { code: failure?.code },
           `the registry went away, the last known table serves: ${failure?.message ?? "its stream ended"}`,
         );
-      const pauseMs = jittered(Math.min(RETRY_MS_MAX, RETRY_MS * 2 ** failures++));
+      const pauseMs = this.#pauseMs(failures++, failure);
       // Only the abort rejects; the loop's condition sees it.
       await sleep(pauseMs, undefined, { signal }).catch(() => undefined);
     }
     signal.removeEventListener("abort", cut);
   }
 
+  /** Longer from failure to failure, as long as a full registry says, and with chance over the spread that it asked for. */
+  #pauseMs(failures: number, failure: Failure | undefined): number {
+    const grown = Math.max(jittered(Math.min(RETRY_MS_MAX, RETRY_MS * 2 ** failures)), Math.random() * this.#spreadMs);
+    return Math.max(grown, (failure?.retryAfterS ?? 0) * jittered(FULL_MS));
+  }
+
   #opened(): Opened {
     const call = makeCall({ caller: this.#options.caller, timeoutMs: Number.POSITIVE_INFINITY });
     const open = this.#open;
+    const after = this.#options.table.revision;
     const items = (async function* () {
-      yield* open(call);
+      yield* open(after === 0 ? undefined : after, call);
     })();
     const patience = setTimeout(() => call.end(true), FIRST_CHANGE_MS);
     const first = items.next().finally(() => clearTimeout(patience));
@@ -152,6 +171,7 @@ export class Follower {
   #take(change: Change): void {
     const { table, log } = this.#options;
     table.apply(change);
+    this.#spreadMs = Math.min(SPREAD_MS_MAX, change.spreadMs ?? this.#spreadMs);
     try {
       this.#options.onChange?.(change);
     } catch (error) {

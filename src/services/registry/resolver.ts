@@ -3,6 +3,7 @@ import type { Agent } from "node:https";
 import { type Clock, systemClock } from "../../kernel/clock.ts";
 import type { Resolver, Target } from "../../kernel/connect.ts";
 import { type Failure, fail, UNAVAILABLE } from "../../kernel/error.ts";
+import { WEIGHT_DEFAULT } from "./instances.api.ts";
 import type { Entry, Table } from "./table.ts";
 
 /**
@@ -20,6 +21,8 @@ export const EJECT_MS = 1_000;
 export const EJECT_MS_MAX = 8_000;
 /** A target that did not fail for so long starts from EJECT_MS again. */
 const FORGIVE_MS = 20_000;
+/** Turns after which unequal shares begin again; finer ones are rounded. */
+const TURNS_MAX = 256;
 
 export interface ResolverOptions {
   readonly table: Table;
@@ -32,6 +35,7 @@ export interface ResolverOptions {
 
 interface Candidate {
   readonly target: Target;
+  weight: number;
   ejectedUntilMs: number;
   failedMs: number;
   strikes: number;
@@ -42,8 +46,8 @@ interface Pool {
   /** The table's array the ranks were made from. */
   source?: readonly Entry[];
   /**
-   * Best first: passing, warning, not confirmed since the registry's restart, draining. Never critical ones. No rank
-   * is empty.
+   * Best first: passing, warning, not verified, draining; never critical ones. Each in the order of its turns, where one of
+   * more weight may come several times. No rank is empty.
    */
   ranks: Candidate[][];
   next: number;
@@ -131,15 +135,14 @@ class RegistryResolver implements Resolver {
     for (const entry of source) {
       const rank = rankOf(entry);
       if (rank === undefined) continue;
-      const { instance, host, port } = entry.instance;
+      const { instance, host, port, weight = WEIGHT_DEFAULT } = entry.instance;
       const known = before.get(instance);
-      ranks[rank].push(
-        known?.target.host === host && known.target.port === port
-          ? known
-          : this.#candidate(service, instance, host, port),
-      );
+      const isSame = known?.target.host === host && known.target.port === port;
+      const candidate = isSame ? known : this.#candidate(service, instance, host, port);
+      candidate.weight = weight;
+      ranks[rank].push(candidate);
     }
-    pool.ranks = ranks.filter((r) => r.length > 0);
+    pool.ranks = ranks.filter((r) => r.length > 0).map(turnsOf);
     pool.ejections = pool.ranks.some((r) => r.some((c) => c.strikes > 0 || c.ejectedUntilMs > 0));
     if (pool.ranks.length > 0) pool.emptySinceMs = Number.POSITIVE_INFINITY;
     else if (pool.emptySinceMs === Number.POSITIVE_INFINITY) pool.emptySinceMs = this.#clock.monotonicMs();
@@ -148,7 +151,7 @@ class RegistryResolver implements Resolver {
 
   #candidate(service: string, instance: string, host: string, port: number): Candidate {
     const target = { instance, host, port, agent: this.#options.identity.agent(service), secure: true };
-    return { target, ejectedUntilMs: 0, failedMs: Number.NEGATIVE_INFINITY, strikes: 0 };
+    return { target, weight: WEIGHT_DEFAULT, ejectedUntilMs: 0, failedMs: Number.NEGATIVE_INFINITY, strikes: 0 };
   }
 
   /** One promise for all who wait for a service, so that a flood of calls holds no more than itself. */
@@ -186,10 +189,30 @@ class RegistryResolver implements Resolver {
 
 const emptyPool = (): Pool => ({ ranks: [], next: -1, ejections: false, emptySinceMs: Number.NEGATIVE_INFINITY });
 
-/** A draining instance still answers, so it is better than none; a critical one said that it cannot. */
+/**
+ * A draining instance still answers, so it is better than none; a critical one said that it cannot. Strangers have no
+ * certificate to prove their name with.
+ */
 function rankOf({ instance, confirmed }: Entry): number | undefined {
-  if (instance.state === "critical") return undefined;
-  if (instance.state === "draining") return 3;
-  if (!confirmed) return 2;
-  return instance.state === "passing" ? 0 : 1;
+  const { state, maintenance, check, weight } = instance;
+  if (state === "critical" || maintenance || check !== undefined) return undefined;
+  if (state === "draining" || weight === 0) return 3;
+  if (!confirmed || state === "unverified") return 2;
+  return state === "passing" ? 0 : 1;
 }
+
+/** Orders unequal shares so that none gets its turns in a row: each turn goes to the one that is furthest behind its share. */
+function turnsOf(rank: Candidate[]): Candidate[] {
+  if (rank.every(({ weight }) => weight === rank[0].weight)) return rank;
+  const total = rank.reduce((sum, { weight }) => sum + weight, 0);
+  const unit = rank.reduce((divisor, { weight }) => commonDivisor(divisor, weight), total);
+  const behind = rank.map(() => 0);
+  return Array.from({ length: Math.min(TURNS_MAX, total / unit) }, () => {
+    for (const [at, { weight }] of rank.entries()) behind[at] += weight;
+    const next = behind.indexOf(Math.max(...behind));
+    behind[next] -= total;
+    return rank[next];
+  });
+}
+
+const commonDivisor = (a: number, b: number): number => (b === 0 ? a : commonDivisor(b, a % b));

@@ -2,91 +2,16 @@ import assert from "node:assert/strict";
 import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { after, test } from "node:test";
-import { type Call, makeCall } from "../../kernel/call.ts";
-import type { Clock } from "../../kernel/clock.ts";
-import { Failure } from "../../kernel/error.ts";
-import { makeLog } from "../../kernel/log.ts";
+import { test } from "node:test";
+import { codeOf, Held, setUp, turn } from "../../../test/houses/leases.ts";
+import { instanceOf, quiet as log } from "../../../test/houses/registry.ts";
+import { makeCall } from "../../kernel/call.ts";
 import { makeLocalHouse } from "../../node/local.ts";
-import type { Change, Instance, State } from "./api.ts";
-import { main } from "./main.ts";
-import { registryOf } from "../../../test/houses/registry.ts";
+import type { Change } from "./api.ts";
 import { WATCHERS_MAX } from "./audience.ts";
+import { main } from "./main.ts";
 import { INSTANCES_BYTES_MAX } from "./roster.ts";
-import type { RegistryOptions, RunningRegistry } from "./service.ts";
 import { WATCHER_QUEUE_MAX } from "./watcher.ts";
-
-const log = makeLog("core-keeper", { to: { write: () => {} } });
-
-/** A clock whose hands the test turns. */
-class HandClock implements Clock {
-  nowMs = 1_000;
-  wall = Date.UTC(2026, 0, 1);
-  monotonicMs = () => this.nowMs;
-  wallMs = () => this.wall;
-  wallNs = () => BigInt(this.wall) * 1_000_000n;
-}
-
-const instanceOf = (service: string, instance: string, more: Partial<Instance> = {}): Instance => ({
-  service,
-  instance,
-  host: "127.0.0.1",
-  port: 7000,
-  pid: 1,
-  version: "0",
-  startedAtMs: 0,
-  state: "passing",
-  routes: [],
-  ...more,
-});
-
-/** Holds a lease and collects what the stream brings, until its call ends. */
-class Held {
-  readonly call: Call & { end(abort: boolean): void };
-  readonly changes: Change[] = [];
-  readonly done: Promise<void>;
-
-  constructor(running: RunningRegistry, instance?: Instance, caller = instance?.service ?? "node") {
-    const call = makeCall({ caller, timeoutMs: Number.POSITIVE_INFINITY });
-    this.call = call;
-    // The call's signal exists before anybody ends it.
-    assert.equal(call.signal.aborted, false);
-    const stream = instance ? running.service.hold({ instance }, call) : running.service.watch({}, call);
-    this.done = (async () => {
-      for await (const change of stream) this.changes.push(change);
-    })();
-  }
-
-  get lease(): string {
-    return this.changes[0].lease!.id;
-  }
-
-  words(): string[] {
-    return this.changes.map((c) => `${c.kind} ${c.instances.map((i) => `${i.instance}:${i.state}`).join(",")}`.trim());
-  }
-}
-
-const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
-
-function setUp(options: Partial<RegistryOptions> = {}) {
-  const clock = new HandClock();
-  const running = registryOf({ clock, ttlMs: 3_000, renewMs: 1_000, ...options });
-  after(running.remove);
-  const pass = (ms: number, stepMs = 250) => {
-    for (let left = ms; left > 0; left -= stepMs) {
-      clock.nowMs += Math.min(stepMs, left);
-      running.tick();
-    }
-  };
-  const renew = (held: Held, state: State = "passing", reason?: string) =>
-    running.service.renew(
-      { body: { lease: held.lease, state, ...(reason === undefined ? {} : { reason }) } },
-      held.call,
-    );
-  return { clock, running, pass, renew };
-}
-
-const codeOf = (code: string) => (error: unknown) => error instanceof Failure && error.code === code;
 
 test("a holder gets its lease, then all that is there, then what changes", async () => {
   const { running, renew } = setUp();
@@ -113,7 +38,7 @@ test("a holder gets its lease, then all that is there, then what changes", async
 test("a service registers under the name in its certificate only, and renews nobody else's lease", async () => {
   const { running, renew } = setUp();
   assert.throws(
-    () => new Held(running, instanceOf("core-data", "a"), "device-virtual"),
+    () => new Held(running, instanceOf("core-data", "a"), { caller: "device-virtual" }),
     codeOf("REGISTRY_NAME_REFUSED"),
   );
   const a = new Held(running, instanceOf("core-data", "a"));
@@ -181,7 +106,7 @@ test("an instance that registers again takes the place of its first registration
   const first = new Held(running, instanceOf("core-data", "a"));
   const watcher = new Held(running);
   await turn();
-  const second = new Held(running, instanceOf("core-data", "a", { port: 7001 }));
+  const second = new Held(running, instanceOf("core-data", "a", 7001));
   await first.done;
   await turn();
   assert.equal(running.counts().instances, 1);
@@ -249,7 +174,7 @@ test("registrations and watchers have limits, and say so", async () => {
   const held: Held[] = [];
   assert.throws(() => {
     for (let n = 0; n < INSTANCES_BYTES_MAX / 1_000_000 + 1; n++)
-      held.push(new Held(running, instanceOf("big", `big-${n}`, { routes: large })));
+      held.push(new Held(running, { ...instanceOf("big", `big-${n}`), routes: large }));
   }, codeOf("REGISTRY_FULL"));
   for (const h of held) h.call.end(true);
   await Promise.all(held.map((h) => h.done));

@@ -21,6 +21,7 @@ export class Table {
   readonly #byService = new Map<string, readonly Entry[]>();
   readonly #listeners = new Set<() => void>();
   #first = true;
+  /** That of the last change that is here; a stream may go on after it. 0: nobody has told anything yet. */
   revision = 0;
 
   /**
@@ -52,16 +53,28 @@ export class Table {
   }
 
   apply(change: Change): void {
-    this.revision = change.revision;
     if (change.kind === "lease") return;
+    // Nothing is missing between what is here and what follows.
+    if (change.kind === "resumed") return this.#confirm();
     const touched = new Set<string>();
     if (change.kind === "snapshot") this.#compare(change.instances, touched);
+    // The stream before told it already.
+    else if (change.revision <= this.revision) return;
+    this.revision = change.revision;
     for (const instance of change.instances) {
       if (change.kind === "down") this.#entries.delete(instance.instance);
       else this.#entries.set(instance.instance, { instance, confirmed: true });
       touched.add(instance.service);
     }
     this.#regroup(touched);
+  }
+
+  /** Takes what was kept from an earlier run, unconfirmed, where nobody has told anything yet. */
+  recall(revision: number, instances: readonly Instance[]): void {
+    if (this.revision !== 0) return;
+    this.revision = revision;
+    for (const instance of instances) this.#entries.set(instance.instance, { instance, confirmed: false });
+    this.#regroup(new Set(instances.map((i) => i.service)));
   }
 
   /** Drops what no snapshot or change has named since the stream began. */
@@ -72,6 +85,17 @@ export class Table {
       this.#entries.delete(id);
       touched.add(entry.instance.service);
     }
+    this.#regroup(touched);
+  }
+
+  #confirm(): void {
+    const touched = new Set<string>();
+    for (const [id, { instance, confirmed }] of this.#entries) {
+      if (confirmed) continue;
+      this.#entries.set(id, { instance, confirmed: true });
+      touched.add(instance.service);
+    }
+    this.#first = false;
     this.#regroup(touched);
   }
 

@@ -70,10 +70,10 @@ export class Balancer {
   }
 }
 
-/** A critical one said that it cannot; a draining one still answers. */
+/** A critical one said that it cannot, a stranger that the registry checks has no certificate; a draining one still answers. */
 function addressOf({ instance: i, confirmed }: Known): (Address & { rank: number })[] {
-  if (i.state === "critical") return [];
-  const rank = i.state === "draining" ? 3 : !confirmed ? 2 : i.state === "passing" ? 0 : 1;
+  if (i.state === "critical" || i.maintenance || i.check !== undefined) return [];
+  const rank = i.state === "draining" ? 3 : !confirmed || i.state === "unverified" ? 2 : i.state === "passing" ? 0 : 1;
   const { service, instance, host, port } = i;
   return [{ service, instance, host, port, security: "peer", rank }];
 }

@@ -1,0 +1,57 @@
+/** One that is lost is dead; when most are lost at once the registry doubts itself, with a deadline. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Held, setUp, turn } from "../../../test/houses/leases.ts";
+import { instanceOf } from "../../../test/houses/registry.ts";
+
+const PRESERVE_MS = 10_000;
+
+async function house(count: number) {
+  const set = setUp({ preserveMs: PRESERVE_MS });
+  const held = Array.from({ length: count }, (_, n) => new Held(set.running, instanceOf("s", `i${n}`, 7_000 + n)));
+  await turn();
+  const watcher = new Held(set.running);
+  await turn();
+  const states = async () => {
+    const { instances } = await set.running.service.instances({}, watcher.call);
+    return instances.map((i) => `${i.instance}:${i.state}`);
+  };
+  return { ...set, held, watcher, states };
+}
+
+test("some that die are gone at once", async () => {
+  const { held, states } = await house(10);
+  for (const one of held.slice(0, 4)) one.call.end(true);
+  await turn();
+  assert.equal((await states()).length, 6);
+});
+
+test("most that are lost at once are kept as unverified, come back, or are gone at the deadline", async () => {
+  const { running, held, states, pass, renew } = await house(8);
+  for (const one of held.slice(0, 6)) one.call.end(true);
+  await turn();
+  const unverified = (await states()).filter((s) => s.endsWith(":unverified"));
+  assert.equal(unverified.length, 6, "those that were lost before the registry began to doubt as well");
+  const back = new Held(running, instanceOf("s", "i0", 7_000));
+  const other = new Held(running, instanceOf("s", "new", 7_001));
+  await turn();
+  assert.deepEqual(
+    (await states()).filter((s) => /:(i0|i1|new)/.test(`:${s}`)),
+    ["i0:passing", "new:passing"],
+    "one came back, one's address is another's now",
+  );
+  const alive = [...held.slice(6), back, other];
+  for (let passed = 0; passed < PRESERVE_MS; passed += 1_000) {
+    assert.ok((await states()).includes("i5:unverified"));
+    pass(1_000);
+    await Promise.all(alive.map((one) => renew(one)));
+  }
+  assert.deepEqual(await states(), ["i0:passing", "i6:passing", "i7:passing", "new:passing"]);
+});
+
+test("those that deregister in order are not missed, however many", async () => {
+  const { running, held, states } = await house(8);
+  for (const one of held) await running.service.release({ body: { lease: one.lease } }, one.call);
+  await turn();
+  assert.deepEqual(await states(), []);
+});
