@@ -64,10 +64,10 @@ export interface Started<C extends Contract> {
 export interface Door {
   readonly name: string;
   readonly port: number;
-  /** `always`: open; `configured`: where `node.doors` has it; `open-edgex`: with that flag, on loopback, without TLS. */
+  /** `always`: open; `configured`: only where `node.doors` has it; `open-edgex`: with that flag; the last two on loopback, without TLS. */
   readonly when: "always" | "configured" | "open-edgex";
-  /** TCP unless said. */
-  readonly protocol?: "udp";
+  /** TCP unless said; of `both`, the socket for UDP is the door `<name>-udp` of the context. */
+  readonly protocol?: "udp" | "both";
 }
 
 export interface ServiceMain<C extends Contract = Contract, S extends TObject = TObject> {

@@ -86,16 +86,23 @@ const cell = (text: string): string => text.replaceAll("|", "\\|").replaceAll("\
 const value = (given: unknown): string => (given === undefined ? "" : `\`${cell(JSON.stringify(given))}\``);
 
 function doors(manifests: readonly Manifest[]): string {
-  const when = { always: "always", configured: "where `node.doors` has it", "open-edgex": "with `--open-edgex`" };
+  const when = {
+    always: "always",
+    configured: "where `node.doors` has it, even without host and port: `{}`",
+    "open-edgex": "with `--open-edgex`",
+  };
+  const spoken = { udp: " (UDP)", both: " (TCP and UDP)" };
   const rows = manifests.flatMap((m) =>
     allDoors(m).map(
-      (door) => `| \`${m.name}.${door.name}\` | ${door.port}${door.protocol ? " (UDP)" : ""} | ${when[door.when]} |`,
+      (door) =>
+        `| \`${m.name}.${door.name}\` | ${door.port}${door.protocol ? spoken[door.protocol] : ""} | ${when[door.when]} |`,
     ),
   );
   return [
     "## Doors",
     "",
-    "All listen on 127.0.0.1 unless `node.doors` says otherwise; those of `--open-edgex`, without TLS, on loopback only.",
+    "All listen on 127.0.0.1 unless `node.doors` says otherwise; those without TLS, of `--open-edgex` and those",
+    "that are open only where they are named, on loopback only.",
     "",
     "| door | port | open |",
     "|---|---|---|",

@@ -159,7 +159,7 @@ function checkDoors(file: string, manifests: readonly Manifest[], node: NodeConf
         CONFIG_KEY_UNKNOWN,
         `${file}: 'node.doors.${name}' is no door; there are: ${[...doors.keys()].join(", ")}`,
       );
-    if (door.when === "open-edgex" && host !== undefined && !LOOPBACK.test(host))
+    if (door.when !== "always" && host !== undefined && !LOOPBACK.test(host))
       throw fail(
         CONFIG_VALUE_INVALID,
         `${file}: 'node.doors.${name}.host' is '${host}', but a door without TLS opens on loopback only (127.0.0.1 or ::1)`,

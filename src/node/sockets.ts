@@ -73,13 +73,13 @@ function openOf(manifest: Manifest, options: SocketOptions, keep: Keep): Service
     if (door.when === "open-edgex" && !options.openEdgex) continue;
     const at = options.node.doors[`${name}.${door.name}`];
     if (door.when === "configured" && !at) continue;
+    const key = `node.doors.${name}.${door.name}.port`;
+    const host = at?.host ?? LOOPBACK;
     const open = door.protocol === "udp" ? listenUdp : listenTcp;
-    const opened = keep(
-      named(`node.doors.${name}.${door.name}.port`, () =>
-        open({ host: at?.host ?? LOOPBACK, port: at?.port ?? door.port }),
-      ),
-    );
+    const opened = keep(named(key, () => open({ host, port: at?.port ?? door.port })));
     doors[door.name] = opened;
+    if (door.protocol === "both")
+      doors[`${door.name}-udp`] = keep(named(key, () => listenUdp({ host, port: opened.port })));
     if (door.when === "open-edgex") withoutTls.push(opened);
   }
   // EdgeX's own port serves the contract, as `listen` does: the service need not know of it.

@@ -10,6 +10,7 @@ import { listenTcp } from "../../src/node/confine/listen.ts";
 
 /** EdgeX's ports, which its software has in its configuration. */
 export const EDGEX_PORTS = {
+  "core-keeper": 59_890,
   "core-data": 59_880,
   "core-metadata": 59_881,
   "core-command": 59_882,
@@ -39,6 +40,7 @@ export function edgexPorts(): EdgexPorts {
 
 /** Says them in the config's words, for `node.doors`. */
 export const doorsOf = (ports: EdgexPorts): Record<string, { port: number }> => ({
+  "core-keeper.edgex": { port: ports["core-keeper"] },
   "core-data.edgex": { port: ports["core-data"] },
   "core-metadata.edgex": { port: ports["core-metadata"] },
   "core-command.edgex": { port: ports["core-command"] },

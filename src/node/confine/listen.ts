@@ -37,8 +37,9 @@ export const NODE_SOCKET_UNUSABLE = code(
 const AF_UNIX = 1;
 const AF_INET = 2;
 const AF_INET6 = 10;
-const SOCK_STREAM_CLOEXEC_NONBLOCK = 1 | 0x8_0000 | 0x800;
-const SOCK_DGRAM_CLOEXEC_NONBLOCK = 2 | 0x8_0000 | 0x800;
+const CLOEXEC_NONBLOCK = 0x8_0000 | 0x800;
+const SOCK_STREAM_CLOEXEC_NONBLOCK = 1 | CLOEXEC_NONBLOCK;
+const SOCK_DGRAM_CLOEXEC_NONBLOCK = 2 | CLOEXEC_NONBLOCK;
 const SOL_SOCKET = 1;
 const SO_REUSEADDR = 2;
 const IPPROTO_IPV6 = 41;
@@ -61,52 +62,49 @@ export interface Listening {
  * Opens a TCP socket that listens on an IP address of this machine; port 0 picks a free one. The descriptor is
  * close-on-exec: only spawn's stdio hands it on. Fails with NODE_PORT_IN_USE, NODE_PORT_FORBIDDEN, NODE_ADDRESS_UNKNOWN.
  */
-export function listenTcp({
-  host,
-  port,
-  backlog = BACKLOG,
-}: {
-  host: string;
-  port: number;
-  backlog?: number;
-}): Listening {
+export function listenTcp({ host, port, backlog = BACKLOG }: At & { backlog?: number }): Listening {
+  return opened({ host, port }, SOCK_STREAM_CLOEXEC_NONBLOCK, (fd, where) => {
+    const listening = attempt("listen", fd, backlog);
+    if (listening < 0) throw refused(where, "listen", -listening);
+  });
+}
+
+/**
+ * Opens a UDP socket at an IPv4 address of this machine, as `listenTcp` does (dgram has to be told of which version a
+ * descriptor is): what comes meanwhile waits in its buffer.
+ */
+export function listenUdp(at: At): Listening {
+  if (isIPv6(at.host.split("%")[0] ?? ""))
+    throw fail(NODE_ADDRESS_UNKNOWN, `cannot listen on ${at.host}, port ${at.port}: a door of UDP has an IPv4 address`);
+  return opened(at, SOCK_DGRAM_CLOEXEC_NONBLOCK);
+}
+
+interface At {
+  readonly host: string;
+  readonly port: number;
+}
+
+function opened({ host, port }: At, type: number, then?: (fd: number, where: string) => void): Listening {
   const where = isIPv6(host.split("%")[0] ?? "") ? `[${host}]:${port}` : `${host}:${port}`;
   if (!Number.isInteger(port) || port < 0 || port > PORT_MAX)
     throw fail(NODE_ADDRESS_UNKNOWN, `${where}: a port is a number from 0 to ${PORT_MAX}`);
   const address = socketAddress(host, port, where);
   const family = address.readUInt16LE(0);
-  const fd = attempt("socket", family, SOCK_STREAM_CLOEXEC_NONBLOCK, 0);
+  const fd = attempt("socket", family, type, 0);
   if (fd < 0) throw refused(where, "socket", -fd);
   try {
-    setOption(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+    // Of UDP it would let another program of this user share the port.
+    if (type === SOCK_STREAM_CLOEXEC_NONBLOCK) setOption(fd, SOL_SOCKET, SO_REUSEADDR, 1);
     // '::' means all addresses of both versions, whatever net.ipv6.bindv6only says.
     if (family === AF_INET6) setOption(fd, IPPROTO_IPV6, IPV6_V6ONLY, host === "::" ? 0 : 1);
     const bound = attempt("bind", fd, address, address.length);
     if (bound < 0) throw refused(where, "bind", -bound);
-    const listening = attempt("listen", fd, backlog);
-    if (listening < 0) throw refused(where, "listen", -listening);
+    then?.(fd, where);
     return { fd, host, port: portOf(fd) };
   } catch (error) {
     closeSync(fd);
     throw error;
   }
-}
-
-/**
- * Opens a UDP socket at an IPv4 address of this machine (dgram has to be told of which version a descriptor is); port 0 picks
- * a free one. Fails with NODE_PORT_IN_USE, NODE_PORT_FORBIDDEN, NODE_ADDRESS_UNKNOWN.
- */
-export function listenUdp({ host, port }: { host: string; port: number }): Listening {
-  const where = `${host}:${port} (UDP)`;
-  if (isIPv6(host.split("%")[0] ?? ""))
-    throw fail(NODE_ADDRESS_UNKNOWN, `cannot listen on ${where}: a door of UDP has an IPv4 address`);
-  const address = socketAddress(host, port, where);
-  const fd = attempt("socket", AF_INET, SOCK_DGRAM_CLOEXEC_NONBLOCK, 0);
-  if (fd < 0) throw refused(where, "socket", -fd);
-  const bound = attempt("bind", fd, address, address.length);
-  if (bound >= 0) return { fd, host, port: portOf(fd) };
-  closeSync(fd);
-  throw refused(where, "bind", -bound);
 }
 
 /** Lays out struct sockaddr_in or sockaddr_in6 for an IP address (a name only for the one that every machine has). */

@@ -162,7 +162,8 @@ export const instanceOperations = {
   }),
   maintain: post("/registry/maintenance", {
     bare: true,
-    summary: "Takes a service or one instance of it out of use, or back; it stays registered, and nobody is sent to it.",
+    summary:
+      "Takes a service or one instance of it out of use, or back; it stays registered, and nobody is sent to it.",
     input: { body: Type.Object({ name: Name, on: Type.Boolean() }) },
     /** The instances that it concerns. */
     output: Type.Object({ instances: Type.Array(Type.String()) }),

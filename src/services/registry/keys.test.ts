@@ -98,7 +98,13 @@ test("what is written outlives the registry, and keeps when it was created", asy
 
 test("a change is told on edgex/configs/<key>, and waits for a bus that is not up yet", async (t) => {
   const directory = mkdtempSync(join(tmpdir(), "keys-"));
-  const house = makeLocalHouse({ node: "e", directory, version: "0", log: quiet, dataKey: async () => Buffer.alloc(32) });
+  const house = makeLocalHouse({
+    node: "e",
+    directory,
+    version: "0",
+    log: quiet,
+    dataKey: async () => Buffer.alloc(32),
+  });
   t.after(() => house.stop());
   await house.start(main);
   const call = makeCall({ caller: "gateway", timeoutMs: 5_000 });

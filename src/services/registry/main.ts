@@ -7,6 +7,7 @@ import { defineService, field } from "../../kernel/service.ts";
 import { bus } from "../bus/api.ts";
 import { Announcer } from "./announcer.ts";
 import { registry } from "./api.ts";
+import { DnsServer } from "./dns/server.ts";
 import { probe } from "./probe.ts";
 import { makeRegistry } from "./service.ts";
 import { openRegistryStore } from "./store.ts";
@@ -38,12 +39,18 @@ export const main = defineService({
         default: 15_000,
         example: 60_000,
       }),
+      dnsZone: field(Type.String({ pattern: "^[a-z0-9]([a-z0-9.-]{0,98}[a-z0-9])?$" }), {
+        description: "The zone that the door 'dns' answers for: core-data is core-data.<dnsZone>.",
+        default: "holdfast.internal",
+        example: "pump-house.internal",
+      }),
     },
     { additionalProperties: false },
   ),
   // The bus: for the messages of changed keys. Device services: those of others are asked whether they are well.
   needs: ["bus", "device-*"],
   stateful: true,
+  doors: [{ name: "dns", port: 8_653, when: "configured", protocol: "both" }],
   async start(context) {
     const { config, clock, log, stopping } = context;
     if (config.renewMs * 2 > config.ttlMs)
@@ -62,10 +69,17 @@ export const main = defineService({
     });
     const ticking = setInterval(() => running.tick(), Math.min(TICK_MS_MAX, Math.ceil(config.ttlMs / TICKS_PER_TTL)));
     stopping.addEventListener("abort", () => clearInterval(ticking), { once: true });
+    const { roster, service } = running;
+    const dns = new DnsServer({ zone: config.dnsZone, listed: (name) => roster.list(name), log });
+    const { dns: tcp, "dns-udp": udp } = context.doors;
+    if (tcp && udp) log.info({ zone: config.dnsZone, ...(await dns.listen({ tcp, udp })) }, "DNS is answered");
     return {
-      service: running.service,
+      service,
       health: () => healthAfterDamage(store.replaced, "EdgeX's services are to be registered and configured again"),
-      stop: async () => store.close(),
+      async stop() {
+        await dns.close();
+        store.close();
+      },
     };
   },
 });

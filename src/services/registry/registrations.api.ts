@@ -1,12 +1,7 @@
 /** EdgeX's registry: one registration a service id, looked after by checks (core-keeper.yaml). */
 import { type Static, Type } from "typebox";
 import { del, get, post, put } from "../../kernel/contract.ts";
-import {
-  REGISTRY_FULL,
-  REGISTRY_NAME_REFUSED,
-  REGISTRY_SERVICE_EXISTS,
-  REGISTRY_SERVICE_UNKNOWN,
-} from "./codes.ts";
+import { REGISTRY_FULL, REGISTRY_NAME_REFUSED, REGISTRY_SERVICE_EXISTS, REGISTRY_SERVICE_UNKNOWN } from "./codes.ts";
 
 const Text = Type.Optional(Type.String({ maxLength: 200 }));
 const ServiceId = Type.String({ minLength: 1, maxLength: 200 });
