@@ -44,7 +44,7 @@ async function run(line: string): Promise<string> {
   assert.equal(url.port, "59890");
   const body = option("-d");
   const answered = await keeper(option("-X") ?? (body === undefined ? "GET" : "POST"), url.pathname + url.search, {
-    ...(body === undefined ? {} : { body }),
+    body,
   });
   assert.ok(answered.status < 300, `${line}: ${answered.status} ${answered.text}`);
   return answered.text;
@@ -84,12 +84,14 @@ test("a service of EdgeX is checked from within the sandbox, listed, and out of 
 test("a written key is told to MQTT clients; keys and registrations survive the registry's death by kill -9", async () => {
   const client = await mqtt.connectAsync(`mqtt://127.0.0.1:${ports.mqtt}`, { protocolVersion: 4, reconnectPeriod: 0 });
   await client.subscribeAsync("edgex/configs/edgex/v4/device-pump/Writable/#");
-  const told = new Promise<[string, Buffer]>((resolve) => client.once("message", (...got) => resolve([got[0], got[1]])));
+  const told = new Promise<[string, Buffer]>((resolve) =>
+    client.once("message", (...got) => resolve([got[0], got[1]])),
+  );
   const path = "/api/v3/kvs/key/edgex%2Fv4%2Fdevice%2Dpump%2FWritable%2FLogLevel";
   await keeper("PUT", path, { body: { value: "DEBUG" } });
   const [topic, payload] = await told;
   assert.equal(topic, "edgex/configs/edgex/v4/device-pump/Writable/LogLevel");
-  assert.equal(JSON.parse(payload.toString()).payload.value, "DEBUG");
+  assert.equal((JSON.parse(payload.toString()) as { payload: { value: string } }).payload.value, "DEBUG");
   await client.endAsync();
   const pid = (await house.pids()).get("core-keeper")!;
   process.kill(pid, "SIGKILL");

@@ -44,7 +44,8 @@ export const command: Command = {
       if (isMaintenance) {
         const { instances } = await service.maintain({ body: { name, on: first === "out" } }, link.call());
         if (values.json) page.json({ instances });
-        else page.line(`${first === "out" ? "out of use" : "in use"}: ${instances.map(plain).join(", ") || "none now"}`);
+        else
+          page.line(`${first === "out" ? "out of use" : "in use"}: ${instances.map(plain).join(", ") || "none now"}`);
         return EXIT.fine;
       }
       const listed = await service.instances(first === undefined ? {} : { service: first }, link.call());

@@ -1,21 +1,23 @@
 /** EdgeX's key-value store over plain HTTP, and what is told on the bus. */
 import assert from "node:assert/strict";
-import { mkdtempSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { openEdgex } from "../../../test/houses/keeper.ts";
 import { quiet, registryOf } from "../../../test/houses/registry.ts";
 import { makeCall } from "../../kernel/call.ts";
+import type { Envelope } from "../../kernel/edgex.ts";
 import { makeLocalHouse } from "../../node/local.ts";
 import { bus } from "../bus/api.ts";
 import { main as busMain } from "../bus/main.ts";
 import { registry } from "./api.ts";
+import type { KeyValue } from "./kvs.api.ts";
 import { main } from "./main.ts";
 
 /** Every character but letters and digits escaped, as EdgeX's client does. */
 const escaped = (key: string): string =>
-  [...key].map((c) => (/[A-Za-z0-9]/.test(c) ? c : `%${c.charCodeAt(0).toString(16).toUpperCase()}`)).join("");
+  key.replaceAll(/[^A-Za-z0-9]/g, (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`);
 const at = (key: string, query = ""): string => `/api/v3/kvs/key/${escaped(key)}${query}`;
 
 const KEY = "edgex/v4/device-virtual";
@@ -43,7 +45,7 @@ test("a value is flattened to its leaves, lists by their places; below a key is 
   assert.deepEqual(body.response, keys);
   await ask("PUT", at("x/yy"), { value: "beside" });
   await ask("PUT", at("x/y-z"), { value: "beside" });
-  const values = (await ask("GET", at("x/y", "?plaintext=true"))).body.response as { key: string; value: string }[];
+  const values: KeyValue[] = (await ask("GET", at("x/y", "?plaintext=true"))).body.response;
   assert.deepEqual(Object.fromEntries(values.map((p) => [p.key, p.value])), {
     "x/y/Hosts/0": "a",
     "x/y/Hosts/1": "b",
@@ -105,7 +107,10 @@ test("a change is told on edgex/configs/<key>, and waits for a bus that is not u
     log: quiet,
     dataKey: async () => Buffer.alloc(32),
   });
-  t.after(() => house.stop());
+  t.after(async () => {
+    await house.stop();
+    rmSync(directory, { recursive: true });
+  });
   await house.start(main);
   const call = makeCall({ caller: "gateway", timeoutMs: 5_000 });
   const keys = house.connect(registry, "gateway");
@@ -118,7 +123,8 @@ test("a change is told on edgex/configs/<key>, and waits for a bus that is not u
   const topics = ["edgex/configs/edgex/v4/x/Writable/#"];
   for await (const { topic, payload } of house.connect(bus, "device-x").listen({ topics }, listened)) {
     assert.equal(topic, "edgex/configs/edgex/v4/x/Writable/LogLevel");
-    const { payload: pair, errorCode, contentType } = JSON.parse(Buffer.from(payload).toString());
+    const told = JSON.parse(Buffer.from(payload).toString()) as Envelope & { payload: KeyValue };
+    const { payload: pair, errorCode, contentType } = told;
     assert.deepEqual([errorCode, contentType, pair.key, pair.value], [0, "application/json", topic.slice(14), "DEBUG"]);
     assert.ok(pair.Modified >= pair.Created);
     listened.end(true);

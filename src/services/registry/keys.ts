@@ -27,7 +27,7 @@ export interface KeysOptions {
   readonly store: RegistryStore;
   readonly clock: Clock;
   /** Tells of a key that was written. */
-  announce(pair: KeyValue, call: Call): void;
+  readonly announce: (pair: KeyValue, call: Call) => void;
 }
 
 export class Keys {

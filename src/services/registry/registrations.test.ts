@@ -53,7 +53,7 @@ test("a service of EdgeX registers as EdgeX's SDK does, is looked after, found, 
   assert.equal((await ask("GET", "/api/v3/registry/all")).body.totalCount, 0);
   const all = (await ask("GET", "/api/v3/registry/all?deregistered=true")).body;
   assert.deepEqual(
-    all.registrations.map((r: { status: string }) => r.status),
+    all.registrations.map((r) => r.status),
     ["HALT"],
   );
   assert.equal((await ask("DELETE", one)).status, 204);

@@ -34,7 +34,7 @@ export interface RosterOptions {
   /** The revision that it begins after. */
   readonly revision: number;
   /** Whether an operator took a service, or an instance, out of use. */
-  isMaintained(name: string): boolean;
+  readonly isMaintained: (name: string) => boolean;
 }
 
 interface Lease {

@@ -46,7 +46,7 @@ export function keepTable(table: Table, options: TableFileOptions): () => void {
       await replaceFile(path, sealed).catch((error: unknown) => log.debug({ err: error }, "the table was not kept"));
   };
   const stop = table.onChange(() => {
-    timer ??= setTimeout(() => (writing = writing.then(write)), WRITE_EVERY_MS).unref();
+    timer ??= setTimeout(() => void (writing = writing.then(write)), WRITE_EVERY_MS).unref();
   });
   return () => {
     clearTimeout(timer);

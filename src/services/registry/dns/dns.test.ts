@@ -6,7 +6,7 @@ import { once } from "node:events";
 import { connect } from "node:net";
 import { type TestContext, test } from "node:test";
 import fc from "fast-check";
-import { quiet } from "../../../../test/houses/registry.ts";
+import { instanceOf, quiet } from "../../../../test/houses/registry.ts";
 import type { Instance, Listed } from "../api.ts";
 import { readQuery, TYPE, writeName } from "./message.ts";
 import { DnsServer } from "./server.ts";
@@ -16,8 +16,7 @@ const ZONE = "holdfast.internal";
 const LOOPBACK = { host: "127.0.0.1", port: 0 };
 
 const one = (service: string, instance: string, more: Partial<Instance> = {}): Instance => ({
-  ...{ service, instance, host: "127.0.0.1", port: 7_000, pid: 1, version: "0", startedAtMs: 0 },
-  ...{ state: "passing", routes: [] },
+  ...instanceOf(service, instance),
   ...more,
 });
 

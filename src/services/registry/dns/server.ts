@@ -88,7 +88,10 @@ export class DnsServer {
         if (held.length < 2 + length) break;
         const answer = this.#answer(held.subarray(2, 2 + length), "tcp");
         held = held.subarray(2 + length);
-        if (!answer) return end();
+        if (!answer) {
+          end();
+          return;
+        }
         const size = Buffer.alloc(2);
         size.writeUInt16BE(answer.length);
         socket.write(Buffer.concat([size, answer]));
