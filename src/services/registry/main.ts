@@ -39,7 +39,7 @@ export const main = defineService({
         default: 15_000,
         example: 60_000,
       }),
-      dnsZone: field(Type.String({ pattern: "^[a-z0-9]([a-z0-9.-]{0,98}[a-z0-9])?$" }), {
+      dnsZone: field(Type.String({ pattern: "^[a-z0-9.-]{1,100}$" }), {
         description: "The zone that the door 'dns' answers for: core-data is core-data.<dnsZone>.",
         default: "holdfast.internal",
         example: "pump-house.internal",

@@ -160,3 +160,35 @@ test("a pick costs less than a microsecond", (t) => {
   t.diagnostic(`${best.toFixed(0)} ns a pick`);
   assert.ok(best < 1_000, `${best} ns`);
 });
+
+test("calls are shared by weight, never all of one's in a row; one of none gets what nobody else can take", () => {
+  const { tell, picks } = setUp();
+  tell(
+    "snapshot",
+    { ...instanceOf("a"), weight: 300 },
+    instanceOf("b"),
+    { ...instanceOf("c"), weight: 200 },
+    { ...instanceOf("none"), weight: 0 },
+  );
+  const turns = picks("core-data", 600);
+  const count = (name: string) => turns.filter((turn) => turn === name).length;
+  assert.deepEqual([count("a"), count("b"), count("c"), count("none")], [300, 100, 200, 0]);
+  assert.ok(!/a,a,a/.test(turns.join(",")), turns.slice(0, 12).join(","));
+  tell("down", instanceOf("a"), instanceOf("b"), instanceOf("c"));
+  assert.deepEqual(picks("core-data", 2), ["none", "none"]);
+});
+
+test("nobody is sent to what an operator took out of use, or to a stranger without certificate; what is unverified comes late", () => {
+  const { tell, picks, resolver } = setUp();
+  const stranger = { ...instanceOf("~x"), check: "http" as const };
+  tell("snapshot", { ...instanceOf("out"), maintenance: true }, stranger, {
+    ...instanceOf("unverified"),
+    state: "unverified",
+  });
+  assert.deepEqual(picks("core-data", 2), ["unverified", "unverified"]);
+  tell("up", instanceOf("slow", "warning"));
+  assert.deepEqual(picks("core-data", 2), ["slow", "slow"]);
+  tell("down", instanceOf("slow"));
+  tell("down", instanceOf("unverified"));
+  assert.ok(resolver.pick("core-data") instanceof Promise, "it is waited for, not sent to the others");
+});
