@@ -3,7 +3,7 @@ import { spawnSync } from "node:child_process";
 import { readdirSync } from "node:fs";
 import path from "node:path";
 
-const OWN = ["asker.ts", "run.ts", "table.ts"];
+const OWN = ["asker.ts", "etcd.ts", "run.ts", "table.ts"];
 const names = readdirSync(import.meta.dirname)
   .filter((name) => name.endsWith(".ts") && !OWN.includes(name))
   .map((name) => name.slice(0, -3));

@@ -76,7 +76,7 @@ export async function answerStream(
   const ping = setInterval(() => raw.writableLength === 0 && raw.write(Buffer.alloc(4)), STREAM_PING_MS).unref();
   try {
     for await (const item of items) {
-      if (!raw.write(encodeFrame(item))) await drained(raw, call.signal);
+      if (!raw.write(frameOf(item))) await drained(raw, call.signal);
       if (call.signal.aborted) break;
     }
   } catch (error) {
@@ -89,6 +89,16 @@ export async function answerStream(
     streams.delete(closing);
     raw.end();
   }
+}
+
+const frames = new WeakMap<object, Buffer>();
+
+/** A frozen item goes to many, and is encoded once for all of them. */
+function frameOf(item: unknown): Buffer {
+  if (typeof item !== "object" || item === null || !Object.isFrozen(item)) return encodeFrame(item);
+  let made = frames.get(item);
+  if (!made) frames.set(item, (made = encodeFrame(item)));
+  return made;
 }
 
 function drained(raw: ServerResponse, signal: AbortSignal): Promise<void> {

@@ -34,6 +34,8 @@ export interface Order {
   readonly papers: Papers;
   readonly registryPort: number;
   readonly instance: string;
+  /** Of `serve`; LEASE unless said. */
+  readonly lease?: typeof LEASE;
 }
 
 export const NODE = "edge-1";
@@ -189,7 +191,8 @@ export async function observe(papers: Papers, port: number) {
 
 if (import.meta.main) {
   process.once("message", (order: Order) => {
-    const work = process.argv[2] === "hold" ? holdEcho(order) : serveRegistry(order.papers, order.registryPort);
+    const work =
+      process.argv[2] === "hold" ? holdEcho(order) : serveRegistry(order.papers, order.registryPort, order.lease);
     void work.then(({ port }) => process.send?.({ port }));
   });
   process.once("disconnect", () => process.exit());

@@ -10,8 +10,17 @@ import { Watcher } from "./watcher.ts";
 export const WATCHERS_MAX = 256;
 /** Queries that wait for a change; more are refused with REGISTRY_FULL. */
 const WAITING_MAX = 256;
+/** So many changes are told one by one within PACE_MS; those after them wait for its end and go out together. */
+const BURST_MAX = 32;
+const PACE_MS = 50;
 /** What one that comes back costs the registry, two handshakes and a snapshot, rounded up. */
 const RETURN_MS = 4;
+
+interface Joined {
+  revision: number;
+  readonly kind: Change["kind"];
+  readonly instances: Map<string, Instance>;
+}
 
 export class Audience {
   readonly #instances: () => Instance[];
@@ -24,6 +33,10 @@ export class Audience {
   readonly #revisions = new Map<string, number>();
   #snapshot: Change | undefined;
   #watchers = 0;
+  /** Changes that were told since the pace began, and those that wait for its end. */
+  #told = 0;
+  #later: Joined[] = [];
+  #pace: NodeJS.Timeout | undefined;
 
   /** Begins after a revision; `instances` are what a snapshot shows. */
   constructor(revision: number, instances: () => Instance[]) {
@@ -50,7 +63,8 @@ export class Audience {
     if (this.#snapshot) return this.#snapshot;
     const instances = this.#instances();
     instances.sort((a, b) => (a.service + "/" + a.instance < b.service + "/" + b.instance ? -1 : 1));
-    this.#snapshot = { revision: this.revision, kind: "snapshot", spreadMs: this.#spreadMs(), instances };
+    const spreadMs = this.#spreadMs();
+    this.#snapshot = Object.freeze({ revision: this.revision, kind: "snapshot" as const, spreadMs, instances });
     return this.#snapshot;
   }
 
@@ -59,9 +73,35 @@ export class Audience {
     const change = this.#history.add((revision) => ({ revision, kind, instances: [{ ...instance, revision }] }));
     this.#snapshot = undefined;
     this.#revisions.set(instance.service, change.revision);
-    for (const stream of this.#streams) stream.push(change);
+    this.#send(change);
     for (const look of this.#waiting) look(instance.service);
     return change.instances[0];
+  }
+
+  /**
+   * A change by itself goes out at once. When a herd comes back, each of its changes would go to each of it: they are told
+   * together, and written once (a frozen item of a stream is encoded once, for all who get it).
+   */
+  #send(change: Change): void {
+    this.#pace ??= setTimeout(() => this.#sendLater(), PACE_MS).unref();
+    if (this.#told++ < BURST_MAX) this.#push(change);
+    else join(this.#later, change);
+  }
+
+  #sendLater(): void {
+    const later = this.#later;
+    this.#later = [];
+    this.#pace = undefined;
+    // A storm that goes on is told of at each pace, until one brings nothing.
+    this.#told = later.length === 0 ? 0 : BURST_MAX;
+    if (later.length > 0) this.#pace = setTimeout(() => this.#sendLater(), PACE_MS).unref();
+    for (const { revision, kind, instances } of later)
+      this.#push({ revision, kind, instances: [...instances.values()] });
+  }
+
+  #push(change: Change): void {
+    Object.freeze(change);
+    for (const stream of this.#streams) stream.push(change);
   }
 
   /** Refuses at once, so that it is an answer and not a broken stream. REGISTRY_FULL, REGISTRY_REVISION_GONE. */
@@ -95,7 +135,7 @@ export class Audience {
     try {
       const missed = after === undefined ? undefined : this.#history.since(after);
       if (missed) {
-        watcher.resume(missed);
+        watcher.resume(this.revision, missed);
         yield { revision: after!, kind: "resumed", spreadMs: this.#spreadMs(), instances: [] };
       }
       yield* watcher.changes(() => this.snapshot);
@@ -125,4 +165,12 @@ export class Audience {
   #spreadMs(): number {
     return this.#streams.size * RETURN_MS;
   }
+}
+
+/** Adds a change to others: to the last of them where it is of the same kind. The revision of several is that of the last. */
+function join(changes: Joined[], { revision, kind, instances: [instance] }: Change): void {
+  let last = changes.at(-1);
+  if (last?.kind !== kind) changes.push((last = { revision, kind, instances: new Map() }));
+  last.revision = revision;
+  last.instances.set(instance.instance, instance);
 }

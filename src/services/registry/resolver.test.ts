@@ -179,7 +179,7 @@ test("calls are shared by weight, never all of one's in a row; one of none gets 
 });
 
 test("nobody is sent to what an operator took out of use, or to a stranger without certificate; what is unverified comes late", () => {
-  const { tell, picks, resolver } = setUp();
+  const { tell, picks, resolver, clock } = setUp();
   const stranger = { ...instanceOf("~x"), check: "http" as const };
   tell("snapshot", { ...instanceOf("out"), maintenance: true }, stranger, {
     ...instanceOf("unverified"),
@@ -190,5 +190,6 @@ test("nobody is sent to what an operator took out of use, or to a stranger witho
   assert.deepEqual(picks("core-data", 2), ["slow", "slow"]);
   tell("down", instanceOf("slow"));
   tell("down", instanceOf("unverified"));
-  assert.ok(resolver.pick("core-data") instanceof Promise, "it is waited for, not sent to the others");
+  clock.nowMs += START_WAIT_MS + GONE_WAIT_MS;
+  assert.throws(() => resolver.pick("core-data"), isUnavailable);
 });

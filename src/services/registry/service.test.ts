@@ -11,7 +11,7 @@ import type { Change } from "./api.ts";
 import { WATCHERS_MAX } from "./audience.ts";
 import { main } from "./main.ts";
 import { INSTANCES_BYTES_MAX } from "./roster.ts";
-import { WATCHER_QUEUE_MAX } from "./watcher.ts";
+import { Watcher, WATCHER_QUEUE_MAX } from "./watcher.ts";
 
 test("a holder gets its lease, then all that is there, then what changes", async () => {
   const { running, renew } = setUp();
@@ -144,21 +144,42 @@ test("releasing ends a lease at once, and twice is no error", async () => {
 });
 
 test("a watcher that falls behind gets a fresh snapshot instead of an endless queue", async () => {
+  const watcher = new Watcher();
+  const change = (revision: number, kind: Change["kind"]): Change => ({ revision, kind, instances: [] });
+  let revision = 1;
+  const slow = watcher.changes(() => change(revision, "snapshot"));
+  const next = async () => {
+    const { value } = await slow.next();
+    return value && `${value.kind} ${value.revision}`;
+  };
+  assert.equal(await next(), "snapshot 1");
+  for (let n = 0; n <= WATCHER_QUEUE_MAX; n++) watcher.push(change(++revision, "changed"));
+  assert.equal(await next(), `snapshot ${revision}`);
+  watcher.push(change(revision, "changed"));
+  watcher.push(change(++revision, "up"));
+  assert.equal(await next(), `up ${revision}`, "what the snapshot has is not told again");
+  watcher.end();
+  assert.equal(await next(), undefined);
+});
+
+test("a storm of changes is told together, in order, each instance as it is in the end; one by itself at once", async () => {
   const { running, renew } = setUp();
   const a = new Held(running, instanceOf("core-data", "a"));
+  const watcher = new Held(running);
   await turn();
-  const call = makeCall({ caller: "node", timeoutMs: Number.POSITIVE_INFINITY });
-  const slow = running.service.watch({}, call)[Symbol.asyncIterator]();
-  const next = async () => (await slow.next()).value as Change;
-  assert.equal((await next()).kind, "snapshot");
-  for (let n = 0; n <= WATCHER_QUEUE_MAX; n++) await renew(a, "warning", `reason ${n}`);
-  const again = await next();
-  assert.equal(again.kind, "snapshot");
-  assert.equal(again.instances[0]?.reason, `reason ${WATCHER_QUEUE_MAX}`);
-  await renew(a, "passing");
-  assert.equal((await next()).kind, "changed");
-  await slow.return?.();
-  assert.equal(running.counts().watchers, 0);
+  watcher.changes.length = 0;
+  const storm = Array.from({ length: 100 }, (_, n) => new Held(running, instanceOf("s", `s${n}`)));
+  await turn();
+  for (let n = 0; n < 10; n++) await renew(a, "warning", `reason ${n}`);
+  const told = watcher.changes.length;
+  assert.ok(told < 50, `${told} changes`);
+  while (watcher.changes.at(-1)?.revision !== running.counts().revision) await new Promise((r) => setTimeout(r, 5));
+  const [ups, changed] = watcher.changes.slice(told);
+  assert.deepEqual([ups.kind, changed.kind, changed.instances.length], ["up", "changed", 1]);
+  assert.equal(changed.instances[0].reason, "reason 9");
+  const names = watcher.changes.flatMap((c) => c.instances.map((i) => i.instance));
+  assert.deepEqual(names, [...storm.map((_, n) => `s${n}`), "a"]);
+  for (const one of [a, ...storm]) one.call.end(true);
 });
 
 test("registrations and watchers have limits, and say so", async () => {

@@ -13,16 +13,19 @@ export class Watcher {
   #queue: Change[] = [];
   #behind = true;
   #ended = false;
+  /** What changed until then is in what it was given. */
+  #revision = -1;
   #wake: (() => void) | undefined;
 
   /** Begins with what was missed instead of a snapshot; to be called before anything is pushed. */
-  resume(missed: readonly Change[]): void {
+  resume(revision: number, missed: readonly Change[]): void {
     this.#behind = false;
     for (const change of missed) this.push(change);
+    this.#revision = revision;
   }
 
   push(change: Change): void {
-    if (this.#behind || this.#ended) return;
+    if (this.#behind || this.#ended || change.revision <= this.#revision) return;
     if (this.#queue.length >= WATCHER_QUEUE_MAX) {
       this.#queue = [];
       this.#behind = true;
@@ -42,7 +45,9 @@ export class Watcher {
     while (!this.#ended) {
       if (this.#behind) {
         this.#behind = false;
-        yield snapshot();
+        const all = snapshot();
+        this.#revision = all.revision;
+        yield all;
         continue;
       }
       const next = this.#queue.shift();
