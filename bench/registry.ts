@@ -32,7 +32,7 @@ const TRIES = 10_000;
 const LOOKUPS = 2_000;
 const OUTAGE_MS = 5_000;
 /** Those of the service's config, not of the tests. */
-const LEASE = { ttlMs: 3_000, renewMs: 1_000 };
+const LEASE = { ttlMs: 3_000, renewMs: 1_000, preserveMs: 15_000 };
 
 interface Bench {
   readonly authority: Authority;

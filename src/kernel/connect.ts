@@ -123,6 +123,8 @@ async function* openStream(
       : fail(UNAVAILABLE, `the stream from ${contract.name} broke`, { cause: error });
   } finally {
     stop();
+    // A stream that the server ended leaves its connection to the next call, which is no stream.
+    response.socket.off("timeout", hangUp).setTimeout(0);
     response.destroy();
   }
 }

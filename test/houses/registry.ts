@@ -35,7 +35,7 @@ export interface Order {
   readonly registryPort: number;
   readonly instance: string;
   /** Of `serve`; LEASE unless said. */
-  readonly lease?: typeof LEASE;
+  readonly lease?: Partial<RegistryOptions>;
 }
 
 export const NODE = "edge-1";

@@ -55,3 +55,29 @@ test("those that deregister in order are not missed, however many", async () => 
   await turn();
   assert.deepEqual(await states(), []);
 });
+
+test("when most are late at once their leases are kept until the deadline: a crowd that registers anew is slower still", async () => {
+  const { held, states, pass, renew } = await house(8);
+  const late = held.slice(3);
+  const pace = async (ms: number, alive: readonly Held[]) => {
+    for (let passed = 0; passed < ms; passed += 500) {
+      pass(500);
+      await Promise.all(alive.map((one) => renew(one)));
+    }
+  };
+  await pace(3_500, held.slice(0, 3));
+  assert.equal((await states()).filter((s) => s.endsWith(":unverified")).length, 5);
+  await renew(late[0]);
+  await renew(late[1]);
+  assert.deepEqual((await states()).slice(3, 5), ["i3:passing", "i4:passing"], "they kept their leases");
+  await pace(500, held.slice(0, 5));
+  assert.deepEqual(
+    (await states()).map((s) => s.slice(0, 2)),
+    ["i0", "i1", "i2", "i3", "i4"],
+    "those that are few are dead",
+  );
+  await pace(3_500, []);
+  assert.equal((await states()).filter((s) => s.endsWith(":unverified")).length, 5);
+  await pace(PRESERVE_MS, []);
+  assert.deepEqual(await states(), []);
+});

@@ -6,7 +6,7 @@ import type { Log } from "../../kernel/log.ts";
 import { Audience } from "./audience.ts";
 import { REGISTRY_FULL, REGISTRY_LEASE_UNKNOWN, REGISTRY_NAME_REFUSED } from "./codes.ts";
 import type { Change, Instance, Listed, State } from "./instances.api.ts";
-import { Losses } from "./losses.ts";
+import { Crowd, Losses } from "./losses.ts";
 import { Watcher } from "./watcher.ts";
 
 /** More are refused with REGISTRY_FULL: a node runs tens. */
@@ -20,6 +20,7 @@ export const INSTANCES_BYTES_MAX = 6 * 1024 * 1024;
 const STALL_MS = 500;
 
 const LATE = "does not renew its lease: busy, or hung";
+const CROWDED = "does not renew its lease, like most others: the machine is overloaded, or the registry is";
 const UNSEEN = "was lost together with many others: the registry doubts what it sees";
 
 export interface RosterOptions {
@@ -63,6 +64,7 @@ export class Roster {
   readonly #members = new Map<string, Member>();
   readonly #byLease = new Map<string, Held>();
   readonly #losses = new Losses();
+  readonly #crowd = new Crowd();
   readonly audience: Audience;
   #sizeBytes = 0;
   #tickedMs: number;
@@ -143,7 +145,7 @@ export class Roster {
   }
 
   tick(): void {
-    const { clock, log } = this.#options;
+    const { clock, log, ttlMs, preserveMs } = this.#options;
     const nowMs = clock.monotonicMs();
     const asleepMs = nowMs - this.#tickedMs;
     this.#tickedMs = nowMs;
@@ -153,7 +155,10 @@ export class Roster {
       log.warn({ asleepMs: Math.round(asleepMs) }, "the registry itself was held up; no lease ends for that");
       return;
     }
-    for (const member of this.#members.values()) this.#judge(member, nowMs);
+    const isOverdue = ({ lease }: Held) => nowMs - lease.renewedMs >= ttlMs;
+    const overdue = [...this.#byLease.values()].filter(isOverdue).length;
+    const fate = this.#crowd.judge(overdue, this.#byLease.size - overdue, nowMs, preserveMs);
+    for (const member of this.#members.values()) this.#judge(member, nowMs, fate);
   }
 
   counts() {
@@ -161,15 +166,19 @@ export class Roster {
     return { instances: this.#members.size, watchers, revision };
   }
 
-  #judge(member: Member, nowMs: number): void {
+  #judge(member: Member, nowMs: number, fate: ReturnType<Crowd["judge"]>): void {
     const { ttlMs, renewMs } = this.#options;
     const { lease, untilMs } = member;
     if (untilMs !== undefined && nowMs >= untilMs) this.#drop(member, "it did not come back");
     if (!lease) return;
     const sinceMs = nowMs - lease.renewedMs;
-    if (sinceMs >= ttlMs) this.#lose(member, `it did not renew for ${Math.round(sinceMs)} ms`);
-    // Callers turn to other instances before a hung one is given up; the holder's next renewal takes this back.
-    else if (sinceMs >= renewMs * 2 && lease.told.state === "passing")
+    const why = `it did not renew for ${Math.round(sinceMs)} ms`;
+    if (sinceMs >= ttlMs) {
+      if (fate === "kept") this.#appear(member, { state: "unverified", reason: CROWDED });
+      else if (fate === "lost") this.#lose(member, why);
+      else this.#drop(member, why);
+    } else if (sinceMs >= renewMs * 2 && lease.told.state === "passing")
+      // Callers turn to others before a hung one is given up; the holder's next renewal takes this back.
       this.#appear(member, { state: "warning", reason: LATE });
   }
 

