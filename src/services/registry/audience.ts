@@ -10,9 +10,13 @@ import { Watcher } from "./watcher.ts";
 export const WATCHERS_MAX = 256;
 /** Queries that wait for a change; more are refused with REGISTRY_FULL. */
 const WAITING_MAX = 256;
-/** So many changes are told one by one within PACE_MS; those after them wait for its end and go out together. */
-const BURST_MAX = 32;
-const PACE_MS = 50;
+/**
+ * So much is written within PACE_MS for changes one by one, each to each stream, but BURST_MIN changes at least; those after
+ * them wait for its end and go out together.
+ */
+const WRITES_MAX = 1_600;
+const BURST_MIN = 4;
+const PACE_MS = 100;
 /** What one that comes back costs the registry, two handshakes and a snapshot, rounded up. */
 const RETURN_MS = 4;
 
@@ -84,7 +88,7 @@ export class Audience {
    */
   #send(change: Change): void {
     this.#pace ??= setTimeout(() => this.#sendLater(), PACE_MS).unref();
-    if (this.#told++ < BURST_MAX) this.#push(change);
+    if (this.#told++ < Math.max(BURST_MIN, WRITES_MAX / this.#streams.size)) this.#push(change);
     else join(this.#later, change);
   }
 
@@ -93,7 +97,7 @@ export class Audience {
     this.#later = [];
     this.#pace = undefined;
     // A storm that goes on is told of at each pace, until one brings nothing.
-    this.#told = later.length === 0 ? 0 : BURST_MAX;
+    this.#told = later.length === 0 ? 0 : WRITES_MAX;
     if (later.length > 0) this.#pace = setTimeout(() => this.#sendLater(), PACE_MS).unref();
     for (const { revision, kind, instances } of later)
       this.#push({ revision, kind, instances: [...instances.values()] });

@@ -17,8 +17,8 @@ const NONE: readonly Entry[] = [];
 
 export class Table {
   readonly #entries = new Map<string, Entry>();
-  /** By service, in order of instance; a service that ever was here stays a key. */
-  readonly #byService = new Map<string, readonly Entry[]>();
+  /** By service, in order of instance, made when asked for; a service that ever was here stays a key. */
+  readonly #byService = new Map<string, readonly Entry[] | undefined>();
   readonly #listeners = new Set<() => void>();
   #first = true;
   /** That of the last change that is here; a stream may go on after it. 0: nobody has told anything yet. */
@@ -29,7 +29,12 @@ export class Table {
    * by identity.
    */
   of(service: string): readonly Entry[] {
-    return this.#byService.get(service) ?? NONE;
+    const known = this.#byService.get(service);
+    if (known || !this.#byService.has(service)) return known ?? NONE;
+    const list = [...this.#entries.values()].filter((entry) => entry.instance.service === service);
+    list.sort((a, b) => (a.instance.instance < b.instance.instance ? -1 : 1));
+    this.#byService.set(service, list);
+    return list;
   }
 
   /** True where an instance of the service was ever here. */
@@ -113,12 +118,7 @@ export class Table {
 
   #regroup(services: ReadonlySet<string>): void {
     if (services.size === 0) return;
-    const lists = new Map<string, Entry[]>([...services].map((s) => [s, []]));
-    for (const entry of this.#entries.values()) lists.get(entry.instance.service)?.push(entry);
-    for (const [service, list] of lists) {
-      list.sort((a, b) => (a.instance.instance < b.instance.instance ? -1 : 1));
-      this.#byService.set(service, list);
-    }
+    for (const service of services) this.#byService.set(service, undefined);
     for (const listener of this.#listeners) listener();
   }
 }
