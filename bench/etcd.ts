@@ -30,9 +30,14 @@ export async function startEtcd(ports: readonly [client: number, peer: number]):
   const child = spawn(
     command,
     [
-      ...["--name", "one", "--data-dir", directory, "--log-level", "error"],
-      ...["--listen-client-urls", clients, "--advertise-client-urls", clients],
-      ...["--listen-peer-urls", peers, "--initial-advertise-peer-urls", peers, "--initial-cluster", `one=${peers}`],
+      "--name=one",
+      `--data-dir=${directory}`,
+      "--log-level=error",
+      `--listen-client-urls=${clients}`,
+      `--advertise-client-urls=${clients}`,
+      `--listen-peer-urls=${peers}`,
+      `--initial-advertise-peer-urls=${peers}`,
+      `--initial-cluster=one=${peers}`,
     ],
     { stdio: "ignore" },
   );

@@ -115,9 +115,9 @@ async function lookups(bench: Bench, etcd: Etcd | undefined): Promise<void> {
   const held = await holdEcho({ papers: await bench.papers("core-data"), registryPort, instance: "one" });
   const { resolver, registry, stop } = await observe(await bench.papers("node"), registryPort);
   const picks = 2_000_000;
-  for (let n = 0; n < picks / 10; n++) resolver.pick("core-data");
+  for (let n = 0; n < picks / 10; n++) void resolver.pick("core-data");
   const cpu = process.cpuUsage();
-  for (let n = 0; n < picks; n++) resolver.pick("core-data");
+  for (let n = 0; n < picks; n++) void resolver.pick("core-data");
   const { user, system } = process.cpuUsage(cpu);
   rows.push(rowOf("cached pick, CPU", (user + system) / picks, "us", 0.3));
   const spent = { ours: 0, etcd: 0 };

@@ -40,7 +40,7 @@ export class Audience {
   /** Changes that were told since the pace began, and those that wait for its end. */
   #told = 0;
   #later: Joined[] = [];
-  #pace: NodeJS.Timeout | undefined;
+  #isPaced = false;
 
   /** Begins after a revision; `instances` are what a snapshot shows. */
   constructor(revision: number, instances: () => Instance[]) {
@@ -87,18 +87,23 @@ export class Audience {
    * together, and written once (a frozen item of a stream is encoded once, for all who get it).
    */
   #send(change: Change): void {
-    this.#pace ??= setTimeout(() => this.#sendLater(), PACE_MS).unref();
+    if (!this.#isPaced) this.#pace();
     if (this.#told++ < Math.max(BURST_MIN, WRITES_MAX / this.#streams.size)) this.#push(change);
     else join(this.#later, change);
+  }
+
+  #pace(): void {
+    this.#isPaced = true;
+    setTimeout(() => this.#sendLater(), PACE_MS).unref();
   }
 
   #sendLater(): void {
     const later = this.#later;
     this.#later = [];
-    this.#pace = undefined;
+    this.#isPaced = false;
     // A storm that goes on is told of at each pace, until one brings nothing.
     this.#told = later.length === 0 ? 0 : WRITES_MAX;
-    if (later.length > 0) this.#pace = setTimeout(() => this.#sendLater(), PACE_MS).unref();
+    if (later.length > 0) this.#pace();
     for (const { revision, kind, instances } of later)
       this.#push({ revision, kind, instances: [...instances.values()] });
   }

@@ -149,7 +149,7 @@ test("a watcher that falls behind gets a fresh snapshot instead of an endless qu
   let revision = 1;
   const slow = watcher.changes(() => change(revision, "snapshot"));
   const next = async () => {
-    const { value } = await slow.next();
+    const value = (await slow.next()).value as Change | undefined;
     return value && `${value.kind} ${value.revision}`;
   };
   assert.equal(await next(), "snapshot 1");
