@@ -112,7 +112,8 @@ class Holder {
   }
 
   async #renewOnce(lease: NonNullable<Change["lease"]>): Promise<void> {
-    const call = makeCall({ caller: this.#service, timeoutMs: lease.ttlMs / 2 });
+    // A call that is given up costs its connection, and the next one a handshake: too dear while all is slow.
+    const call = makeCall({ caller: this.#service, timeoutMs: lease.ttlMs });
     try {
       await this.#options.registry.renew({ body: { lease: lease.id, ...this.#health() } }, call);
     } catch (error) {
