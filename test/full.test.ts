@@ -12,7 +12,7 @@ import { need } from "./need.ts";
 const TIMES = Math.max(1, Math.round(ROUNDS / 25));
 const TIMEOUT_MS = 120_000 + TIMES * 120_000;
 const DISK_BYTES = 24 * 2 ** 20;
-const FULL_MS_MAX = 60_000;
+const FULL_MS_MAX = 150_000;
 /** Eight random readings an event, so that a disk fills soon. */
 const WRITER = { pad: 8, pauseMs: 2 };
 

@@ -2,10 +2,11 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdirSync, writeFileSync } from "node:fs";
-import { connect, createServer, type AddressInfo } from "node:net";
+import { connect } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { findCommand } from "../need.ts";
+import { freePort } from "./ports.ts";
 
 const READY_MS_MAX = 10_000;
 /** What a broker said last, for when it does not come up. */
@@ -31,16 +32,6 @@ interface After {
   after(work: () => unknown): void;
 }
 
-/** Finds a port that is free now. */
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, "close");
-  return port;
-}
-
 async function answers(port: number, process: ChildProcess): Promise<void> {
   const endMs = performance.now() + READY_MS_MAX;
   for (;;) {
@@ -63,7 +54,7 @@ async function answers(port: number, process: ChildProcess): Promise<void> {
 async function run(t: After, command: string, args: (port: number) => string[]): Promise<Broker> {
   const path = findCommand(command);
   if (path === undefined) throw new Error(`${command} is not here`);
-  const port = await freePort();
+  const port = freePort();
   let child: ChildProcess;
   const start = async () => {
     child = spawn(path, args(port), { stdio: ["ignore", "pipe", "pipe"] });

@@ -6,6 +6,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from "node:net";
 import mqtt, { type MqttClient } from "mqtt";
 import { parseJson, stringifyJson } from "../../src/kernel/json.ts";
+import { freePort } from "./ports.ts";
 import { listenTcp } from "../../src/node/confine/listen.ts";
 
 /** EdgeX's ports, which its software has in its configuration. */
@@ -26,7 +27,7 @@ const portOf = (port: number): number => {
 
 /** Ports for `--open-edgex` that are free now. */
 export const freePorts = (): EdgexPorts =>
-  Object.fromEntries(Object.keys(EDGEX_PORTS).map((name) => [name, portOf(0)])) as unknown as EdgexPorts;
+  Object.fromEntries(Object.keys(EDGEX_PORTS).map((name) => [name, freePort()])) as unknown as EdgexPorts;
 
 /** EdgeX's own ports where all are free, others where a program of this machine has one of them. */
 export function edgexPorts(): EdgexPorts {

@@ -2,24 +2,17 @@
 import assert from "node:assert/strict";
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-import { chmodSync, closeSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
-import { listenTcp } from "../../src/node/confine/listen.ts";
+import { freePort } from "./ports.ts";
 
 const ROOT = join(import.meta.dirname, "../..");
 const COMMAND = join(ROOT, "bin", "holdfast");
 const START_MS_MAX = 90_000;
 const run = promisify(execFile);
-
-/** Ports that nobody listens on. */
-function freePort(): number {
-  const { fd, port } = listenTcp({ host: "127.0.0.1", port: 0 });
-  closeSync(fd);
-  return port;
-}
 
 /** The bundle is made once for all tests of a run. */
 const cache = join(tmpdir(), `holdfast-test-cache-${process.getuid?.() ?? 0}`);

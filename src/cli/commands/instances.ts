@@ -16,7 +16,7 @@ const help = `Usage: holdfast instances [SERVICE]
 
 Lists what the registry knows: every instance of every service (or of one) with
 its address, state and version; those that it looks after by checks as well.
-'out' takes a service, or one instance of it, out of use: it goes on running, and
+'out' takes a service, or one instance of it, out of use: it goes on running and
 nobody is sent to it until 'back', not even after a restart of the registry.
 ${COMMON_HELP}
 

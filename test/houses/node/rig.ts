@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { chmodSync, closeSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { Agent } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -11,8 +11,8 @@ import { makeCall } from "../../../src/kernel/call.ts";
 import { connect, type Target } from "../../../src/kernel/connect.ts";
 import { type Node, node as nodeContract } from "../../../src/node/api.ts";
 import { type Code, prepareCode } from "../../../src/node/code.ts";
-import { listenTcp } from "../../../src/node/confine/listen.ts";
 import { NODE_FLAGS } from "../../../src/node/flags.ts";
+import { freePort } from "../ports.ts";
 import { type TestService, testService } from "./api.ts";
 
 const ROOT = join(import.meta.dirname, "../../..");
@@ -30,8 +30,7 @@ export interface Place {
 /** Makes a place for a node: a free port for the door, a key file beside the state. `more` are further lines of the config. */
 export function makePlace(more = ""): Place {
   const directory = openTo(mkdtempSync(join(tmpdir(), "holdfast-node-")));
-  const { fd, port } = listenTcp({ host: "127.0.0.1", port: 0 });
-  closeSync(fd);
+  const port = freePort();
   const keyFile = join(directory, "key", "node.key");
   const config = join(directory, "holdfast.yaml");
   writeFileSync(config, `node:\n  keyFile: ${keyFile}\n  doors: { test-service.plain: { port: ${port} } }\n${more}`);
