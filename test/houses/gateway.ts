@@ -18,7 +18,7 @@ import { type Contract, contract, get, post, put, routesOf, type Service } from 
 import { code, fail } from "../../src/kernel/error.ts";
 import { makeKeyAndRequest } from "../../src/kernel/identity/request.ts";
 import { TlsIdentity } from "../../src/kernel/identity/tls.ts";
-import { makeLog } from "../../src/kernel/log.ts";
+import { type Log, makeLog } from "../../src/kernel/log.ts";
 import { serve } from "../../src/kernel/serve.ts";
 import type { Upgrades } from "../../src/kernel/serve-upgrade.ts";
 import { Tracer } from "../../src/kernel/trace.ts";
@@ -214,9 +214,9 @@ function tlsOf(service: string, { caPem, certPem, keyPem }: Papers): TlsIdentity
 export type Echo = Awaited<ReturnType<typeof startEcho>>;
 export type GatewayHouse = Awaited<ReturnType<typeof startGateway>>;
 
-/** Starts the house: identity, registry, gateway. `config` is the gateway's. */
-export async function startGateway(config: Parameters<typeof startHouse>[0] = {}, clock: Clock = systemClock) {
-  const house = await startHouse(config, clock);
+/** Starts the house: identity, registry, gateway. `config` is the gateway's; `parts` are other ones than a test has. */
+export async function startGateway(config: Parameters<typeof startHouse>[0] = {}, clock: Clock = systemClock, parts: Parts = {}) {
+  const house = await startHouse(config, clock, parts);
   const echoes: { stop(): Promise<void> }[] = [];
   let number = 0;
   const order = async (): Promise<EchoOrder> => ({
@@ -248,17 +248,21 @@ export async function startGateway(config: Parameters<typeof startHouse>[0] = {}
   };
 }
 
+interface Parts {
+  readonly main?: typeof gatewayMain;
+  readonly log?: Log;
+}
+
 async function startHouse(
   config: NonNullable<Parameters<ReturnType<typeof makeLocalHouse>["start"]>[1]>,
   clock: Clock,
+  parts: Parts,
 ) {
   const directory = mkdtempSync(join(tmpdir(), "gateway-"));
   const key = randomBytes(32);
   const lines: Record<string, unknown>[] = [];
-  const log = makeLog("house", {
-    level: "debug",
-    to: { write: (line: string) => void lines.push(JSON.parse(line) as Record<string, unknown>) },
-  });
+  const written = { write: (line: string) => void lines.push(JSON.parse(line) as Record<string, unknown>) };
+  const log = parts.log ?? makeLog("house", { level: "debug", to: written });
   const door = listenTcp({ host: "127.0.0.1", port: 0 });
   const coap = listenUdp({ host: "127.0.0.1", port: 0 });
   const identities = new Map<string, TlsIdentity>();
@@ -304,7 +308,7 @@ async function startHouse(
   const registryPort = registry.port;
   const own = tlsOf("gateway", await papers("gateway"));
   identities.set("gateway", own);
-  const gateway = await house.start(gatewayMain, config);
+  const gateway = await house.start(parts.main ?? gatewayMain, config);
   return {
     house,
     identities,

@@ -137,7 +137,9 @@ export class Door {
       if (socket.alpnProtocol === "h2") void this.#serveHttp2(socket);
       else http1.call(this.#server, socket);
     });
+    this.serve = (socket) => http1.call(this.#server, socket as TLSSocket);
   }
+  serve: (socket: Socket) => void = () => undefined;
 
   async #serveHttp2(socket: TLSSocket): Promise<void> {
     const { limits, passage } = this.#options;

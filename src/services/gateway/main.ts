@@ -5,7 +5,7 @@ import { forever } from "../../kernel/forever.ts";
 import type { TlsIdentity } from "../../kernel/identity/tls.ts";
 import type { ListenAt } from "../../kernel/serve.ts";
 import { IDENTITY_NOT_READY } from "../../kernel/identity/codes.ts";
-import { type Context, defineService } from "../../kernel/service.ts";
+import { type Context, defineService, type Started } from "../../kernel/service.ts";
 import { identity as identityContract, ROLES } from "../identity/api.ts";
 import { bus as busContract } from "../bus/api.ts";
 import { registry as registryContract } from "../registry/api.ts";
@@ -51,36 +51,40 @@ export const main = defineService({
     { name: "https", port: 8_443, when: "always" },
     { name: "coap", port: 5_683, when: "configured", protocol: "udp" },
   ],
-  async start(context) {
-    const { log, stopping, config: c } = context;
-    const believed = believedOf(context);
-    const { tokens } = believed;
-    const instances = new Instances();
-    const { door, passage, rules, connections, checks, shedder, missing } = build(context, { ...believed, instances });
-    const watching = follow(context, instances);
-    const refreshing = setInterval(() => void tokens.refresh(), KEYS_LOOK_MS).unref();
-    await Promise.all([tokens.begin(), heard(instances)]);
-    const port = await door.listen();
-    log.info({ port }, "the door is open");
-    const coap = await openCoap(context, { ...passage, handle: rules.handleCoap });
-    return {
-      service: rules.service,
-      health() {
-        const reason = stopping.aborted ? undefined : missing();
-        return reason === undefined ? { state: "passing" } : { state: "warning", reason };
-      },
-      async stop() {
-        clearInterval(refreshing);
-        coap?.close();
-        await door.close(c.drainMs);
-        checks.stop();
-        connections.close();
-        shedder.stop();
-        await watching;
-      },
-    };
-  },
+  start: async (context) => (await openDoor(context)).started,
 });
+
+/** Starts the gateway; the door is for who hands it connections that did not come by its socket. */
+export async function openDoor(context: GatewayContext): Promise<{ started: Started<typeof gateway>; door: Door }> {
+  const { log, stopping, config: c } = context;
+  const believed = believedOf(context);
+  const { tokens } = believed;
+  const instances = new Instances();
+  const { door, passage, rules, connections, checks, shedder, missing } = build(context, { ...believed, instances });
+  const watching = follow(context, instances);
+  const refreshing = setInterval(() => void tokens.refresh(), KEYS_LOOK_MS).unref();
+  await Promise.all([tokens.begin(), heard(instances)]);
+  const port = await door.listen();
+  log.info({ port }, "the door is open");
+  const coap = await openCoap(context, { ...passage, handle: rules.handleCoap });
+  const started: Started<typeof gateway> = {
+    service: rules.service,
+    health() {
+      const reason = stopping.aborted ? undefined : missing();
+      return reason === undefined ? { state: "passing" } : { state: "warning", reason };
+    },
+    async stop() {
+      clearInterval(refreshing);
+      coap?.close();
+      await door.close(c.drainMs);
+      checks.stop();
+      connections.close();
+      shedder.stop();
+      await watching;
+    },
+  };
+  return { started, door };
+}
 
 /** Opens the door for devices, where the config has one. */
 async function openCoap({ doors, log }: GatewayContext, options: PassageOptions): Promise<CoapDoor | undefined> {
