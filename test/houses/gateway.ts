@@ -215,7 +215,11 @@ export type Echo = Awaited<ReturnType<typeof startEcho>>;
 export type GatewayHouse = Awaited<ReturnType<typeof startGateway>>;
 
 /** Starts the house: identity, registry, gateway. `config` is the gateway's; `parts` are other ones than a test has. */
-export async function startGateway(config: Parameters<typeof startHouse>[0] = {}, clock: Clock = systemClock, parts: Parts = {}) {
+export async function startGateway(
+  config: Parameters<typeof startHouse>[0] = {},
+  clock: Clock = systemClock,
+  parts: Parts = {},
+) {
   const house = await startHouse(config, clock, parts);
   const echoes: { stop(): Promise<void> }[] = [];
   let number = 0;

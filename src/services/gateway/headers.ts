@@ -13,6 +13,12 @@ export interface Head {
   /** What a stranger calls this request: noted and answered, never our own id. */
   readonly correlationId: string | undefined;
   readonly traceId: string | undefined;
+  /** The client waits for 100 Continue before it sends the body. */
+  readonly expects: boolean;
+  /** The client wants its connection closed after the answer. */
+  readonly closes: boolean;
+  /** The client asks to go on as a WebSocket. */
+  readonly upgrades: boolean;
   /** The lines that go on to the service, each with its CRLF. */
   readonly passed: string;
 }
@@ -91,6 +97,9 @@ const SINGLE = new Set([
   "traceparent",
 ]);
 
+/** Tells whether a header, by its name in lower case, may be there once only. */
+export const isSingle = (name: string): boolean => SINGLE.has(name);
+
 /** Reads a request's raw headers, once; GATEWAY_REQUEST_REFUSED where they are ambiguous, GATEWAY_HEADERS_TOO_LARGE above HEADERS_MAX. */
 export function readHead(raw: readonly string[], version: string): Head {
   if (raw.length > HEADERS_MAX * 2)
@@ -100,11 +109,13 @@ export function readHead(raw: readonly string[], version: string): Head {
   const single = new Single();
   let passed = "";
   let options: string | undefined;
+  let upgrade: string | undefined;
   for (let i = 0; i < raw.length; i += 2) {
     const name = raw[i].toLowerCase();
     const value = raw[i + 1];
     if (SINGLE.has(name)) single.take(name, value);
     if (name === "connection") options = options === undefined ? value : `${options},${value}`;
+    if (name === "upgrade") upgrade = value.toLowerCase();
     if (name === "cookie" && value.includes(OWN_COOKIES)) passed += withoutOwnCookies(value);
     else if (!endsHere(name)) passed += `${name}: ${value}\r\n`;
   }
@@ -118,7 +129,8 @@ export function readHead(raw: readonly string[], version: string): Head {
     ...framing(values, version),
     correlationId: readRequestId(values.get("x-correlation-id")),
     traceId: readTraceparent(values.get("traceparent"))?.requestId,
-    passed: options === undefined || options === "keep-alive" ? passed : withoutNamed(passed, options),
+    expects: version === "1.1" && values.get("expect")?.toLowerCase() === "100-continue",
+    ...connection(options, version, upgrade, passed),
   };
 }
 
@@ -147,19 +159,27 @@ function framing(
   return { hasBody: length > 0, length };
 }
 
-/** RFC 9110 7.6.1: what Connection names is of this hop, too. */
-function withoutNamed(passed: string, options: string): string {
-  const named = options
+/** RFC 9110 7.6.1: what Connection says, and what it names is of this hop, too. */
+function connection(options: string | undefined, version: string, upgrade: string | undefined, passed: string) {
+  if (options === undefined || options === "keep-alive") return { closes: version === "1.0", upgrades: false, passed };
+  const said = options
     .toLowerCase()
     .split(",")
-    .map((o) => o.trim())
-    .filter((o) => o !== "" && o !== "close" && o !== "keep-alive");
-  if (named.length === 0) return passed;
-  return passed
+    .map((option) => option.trim());
+  const named = said.filter((option) => option !== "" && option !== "close" && option !== "keep-alive");
+  return {
+    closes: version === "1.0" || said.includes("close"),
+    // RFC 9110 7.8: what else a client would rather speak may be ignored.
+    upgrades: version === "1.1" && upgrade === "websocket" && said.includes("upgrade"),
+    passed: named.length === 0 ? passed : without(passed, named),
+  };
+}
+
+const without = (passed: string, named: readonly string[]): string =>
+  passed
     .split("\r\n")
     .filter((line) => !named.includes(line.slice(0, line.indexOf(":"))))
     .join("\r\n");
-}
 
 /** On every answer, unless the service says otherwise for itself: answers of an API, kept by nobody and shown nowhere. */
 const DEFAULTS: readonly (readonly [name: string, value: string])[] = [

@@ -1,6 +1,4 @@
 /** One request's time at the door: handed to the steps, its answer given, whatever goes wrong told, written down at the end. */
-import type { IncomingMessage, ServerResponse } from "node:http";
-import type { Socket } from "node:net";
 import type { Clock } from "../../kernel/clock.ts";
 import { asFailure, type Failure, fail } from "../../kernel/error.ts";
 import type { Log } from "../../kernel/log.ts";
@@ -11,11 +9,12 @@ import { GATEWAY_BUSY, GATEWAY_CLIENT_GONE, GATEWAY_HEADERS_TOO_LARGE, GATEWAY_R
 import { deliver } from "./delivery.ts";
 import { GATEWAY_CONDITION_FAILED } from "./static.api.ts";
 import { GATEWAY_UPGRADE_REQUIRED } from "./websocket.api.ts";
-import { answerHeaders, readHead, switchingHead } from "./headers.ts";
+import { answerHeaders, switchingHead } from "./headers.ts";
 import { JSON_MEDIA } from "./media/media.ts";
 import type { Metrics } from "./metrics.ts";
 import { Answer } from "./upstream/answer.ts";
-import { drop, gone, type Handler, type Reply, Visit, type Upgrade } from "./visit.ts";
+import type { Exchange, Switched } from "./front/exchange.ts";
+import { drop, gone, type Handler, type Reply, Visit } from "./visit.ts";
 
 export interface PassageOptions {
   /** All steps, from the first limit to the answer. */
@@ -29,8 +28,6 @@ export interface PassageOptions {
   readonly load: { running: number; draining: boolean };
 }
 
-/** What still comes of a refused body is thrown away for so long, so that the client reads its answer before it meets a reset. */
-const LINGER_MS = 500;
 /** Statuses that no kind of failure stands for. */
 const STATUSES: Readonly<Record<string, number>> = {
   [GATEWAY_HEADERS_TOO_LARGE.code]: 431,
@@ -43,46 +40,26 @@ const STATUSES: Readonly<Record<string, number>> = {
 
 export class Passage {
   readonly #o: PassageOptions;
+  readonly #exchange: Exchange;
   readonly #visit: Visit;
   #failure: Failure | undefined;
   #status = 0;
   #bytes = 0;
-  #endLinger: (() => void) | undefined;
-  #switched = false;
+  #done: (() => void) | undefined;
 
-  /** `expects`: the client waits for 100 Continue before it sends the body. */
-  constructor(
-    options: PassageOptions,
-    request: IncomingMessage,
-    response: ServerResponse,
-    { expects = false, upgrade }: { readonly expects?: boolean; readonly upgrade?: Upgrade } = {},
-  ) {
+  constructor(options: PassageOptions, exchange: Exchange) {
     this.#o = options;
-    this.#visit = new Visit(request, response, { expects, upgrade, clock: options.clock });
+    this.#exchange = exchange;
+    this.#visit = new Visit(exchange, options.clock);
     options.load.running++;
-    response.once("close", () => this.#over());
-  }
-
-  /** True as long as an answer may still be given. */
-  get open(): boolean {
-    return this.#visit.open;
-  }
-
-  /** True until the answer has been given to its end. */
-  get running(): boolean {
-    const { response } = this.#visit;
-    return !response.writableFinished && !response.destroyed;
-  }
-
-  /** True where the whole request has come: what follows on the connection is another one. */
-  get received(): boolean {
-    return this.#visit.received;
+    exchange.onClose = () => this.#over();
+    exchange.onFault = (failure) => this.refuse(failure);
   }
 
   async run(): Promise<void> {
     const visit = this.#visit;
     try {
-      visit.head = readHead(visit.request.rawHeaders, visit.request.httpVersion);
+      visit.head = this.#exchange.head();
       visit.passed = visit.head.passed;
       const { load, runningMax } = this.#o;
       if (load.running > runningMax)
@@ -98,9 +75,10 @@ export class Passage {
   refuse(failure: Failure, cause: unknown = failure): void {
     if (this.#failure) return;
     this.#failure = failure;
-    const { requestId, response, media = JSON_MEDIA } = this.#visit;
+    const exchange = this.#exchange;
+    const { requestId, media = JSON_MEDIA } = this.#visit;
     if (failure.kind === "internal") this.#o.log.error({ requestId, err: cause }, failure.message);
-    if (!this.open) return void response.destroy();
+    if (!exchange.open) return exchange.destroy();
     const status = statusOf(failure);
     const extra = failure.retryAfterS === undefined ? [] : ["Retry-After", String(failure.retryAfterS)];
     const body = Buffer.from(media.encode({ ...errorBody(failure, requestId), statusCode: status }));
@@ -108,60 +86,31 @@ export class Passage {
     this.#give({ status, headers: [...extra, "Content-Type", media.type, ...length], body });
   }
 
-  /** Told that what follows on the connection is of no use. False where the answer is not all there, and is to be cut. */
-  settle(): boolean {
-    this.#endLinger?.();
-    return this.#visit.response.writableEnded;
-  }
-
-  /** Gives the answer. Where part of the request is still to come, the connection is not used again. */
+  /** Gives the answer. */
   #give(reply: Reply): void {
-    const visit = this.#visit;
-    const { response, head } = visit;
+    const exchange = this.#exchange;
+    const { ticket } = this.#visit;
     // Meanwhile more has come, and it was malformed; or the client has gone.
-    if (!this.open) return drop(reply);
-    if (reply.done) response.once("close", reply.done);
+    if (!exchange.open) return drop(reply);
     this.#status = reply.status;
     if (reply.switched) return this.#switch(reply, reply.switched);
-    const unread = !this.received && (head === undefined || head.hasBody);
-    if (unread || this.#o.load.draining) response.shouldKeepAlive = false;
-    response.writeHead(reply.status, answerHeaders(this.#ours(), reply.headers, reply.kept));
+    this.#done = reply.done;
+    exchange.begin(reply.status, answerHeaders(this.#ours(), reply.headers, reply.kept), this.#o.load.draining);
     const { body } = reply;
     if (body instanceof Answer) {
       return deliver(body, {
-        response,
-        ticket: visit.ticket,
+        exchange,
+        ticket,
         sent: (bytes) => (this.#bytes += bytes),
         broken: (failure) => this.refuse(failure),
       });
     }
     this.#bytes = body?.length ?? 0;
-    if (!unread || visit.expects || visit.method === "HEAD") response.end(body);
-    else this.#linger(body);
+    exchange.end(body);
   }
 
-  /** Written past the response, which knows no answer that goes on as something else (RFC 9110 15.2.2). */
-  #switch(reply: Reply, switched: (client: Socket) => void): void {
-    const { response, upgrade } = this.#visit;
-    const { socket } = upgrade!;
-    response.detachSocket(socket);
-    socket.write(switchingHead([...this.#ours(), ...reply.headers]), "latin1");
-    switched(socket);
-    this.#switched = true;
-    this.#over();
-  }
-
-  #linger(body: Buffer | undefined): void {
-    const { request, response } = this.#visit;
-    if (body) response.write(body);
-    else response.flushHeaders();
-    const end = () => {
-      clearTimeout(timer);
-      response.end();
-    };
-    const timer = setTimeout(end, LINGER_MS);
-    this.#endLinger = end;
-    request.once("end", end).once("close", end).resume();
+  #switch(reply: Reply, switched: (client: Switched) => void): void {
+    switched(this.#exchange.switch(switchingHead([...this.#ours(), ...reply.headers])));
   }
 
   /** What every answer carries: the ids, how much more may come, and what the steps added. */
@@ -177,11 +126,13 @@ export class Passage {
   /** The answer has been given, or the client has gone. */
   #over(): void {
     const visit = this.#visit;
+    const { ticket } = visit;
     this.#o.load.running--;
-    const finished = this.#switched || visit.response.writableFinished;
+    const { finished } = this.#exchange;
+    this.#done?.();
     this.#failure ??= finished ? undefined : gone();
-    if (!finished) visit.ticket?.end(gone());
-    visit.ticket?.stop();
+    if (!finished) ticket?.end(gone());
+    ticket?.stop();
     const status = finished || !this.#failure ? this.#status : statusOf(this.#failure);
     noteRequest(this.#o, { visit, failure: this.#failure, status, bytes: this.#bytes });
   }

@@ -1,8 +1,9 @@
 /** Answers that say no: those of the parser, which come before there is a request, and those of services, which may pass. */
+import { STATUS_CODES } from "node:http";
 import { decodeBody, errorBody, JSON_TYPE } from "../../kernel/wire.ts";
 import { type Failure, fail } from "../../kernel/error.ts";
 import { newRequestId } from "../../kernel/call.ts";
-import { GATEWAY_HEADERS_TOO_LARGE, GATEWAY_REQUEST_REFUSED, GATEWAY_REQUEST_SLOW } from "./api.ts";
+import { GATEWAY_REQUEST_SLOW } from "./api.ts";
 import { SECURITY_HEADERS } from "./headers.ts";
 
 /** An error has a message and a code; what is larger is something else. */
@@ -25,30 +26,9 @@ export function isOurs(body: Buffer, headers: readonly string[]): boolean {
   }
 }
 
-/** Says what was wrong with bytes that the parser refused, or that did not come in time. */
-export function failureOfParser(
-  code: string | undefined,
-  limits: { headerBytesMax: number; requestMs: number },
-): Failure {
-  if (code === "HPE_HEADER_OVERFLOW")
-    return fail(
-      GATEWAY_HEADERS_TOO_LARGE,
-      `the URL and the headers have more than ${limits.headerBytesMax} bytes together`,
-    );
-  if (code === "ERR_HTTP_REQUEST_TIMEOUT") return tooSlow(limits);
-  return fail(GATEWAY_REQUEST_REFUSED, `the request is not well-formed HTTP/1.1 (${code ?? "unknown"})`);
-}
-
 /** Says that a request did not come in time. */
 export const tooSlow = ({ requestMs }: { requestMs: number }): Failure =>
   fail(GATEWAY_REQUEST_SLOW, `the request did not come within ${requestMs} ms`);
-
-const REASONS: Readonly<Record<number, string>> = {
-  400: "Bad Request",
-  405: "Method Not Allowed",
-  408: "Request Timeout",
-  431: "Request Header Fields Too Large",
-};
 
 /** Writes a whole answer, for a connection that has no request to answer. */
 export function rawRefusal(failure: Failure, status: number): { requestId: string; text: string } {
@@ -67,7 +47,7 @@ export function rawRefusal(failure: Failure, status: number): { requestId: strin
     "Connection",
     "close",
   ];
-  let text = `HTTP/1.1 ${status} ${REASONS[status] ?? "Refused"}\r\n`;
+  let text = `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ""}\r\n`;
   for (let i = 0; i < headers.length; i += 2) text += `${headers[i]}: ${headers[i + 1]}\r\n`;
   return { requestId, text: `${text}\r\n${body}` };
 }

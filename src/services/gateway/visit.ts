@@ -1,11 +1,10 @@
 /** One request on its way through the steps, what has been found out about it so far, and what is answered to it. */
-import type { IncomingMessage, ServerResponse } from "node:http";
-import type { Socket } from "node:net";
 import { newRequestId, newSpanId } from "../../kernel/call.ts";
 import type { Clock } from "../../kernel/clock.ts";
 import { type Failure, fail } from "../../kernel/error.ts";
 import type { Verdict } from "./access/verdicts.ts";
 import { GATEWAY_CLIENT_GONE } from "./api.ts";
+import type { Incoming, Switched } from "./front/exchange.ts";
 import type { Head } from "./headers.ts";
 import type { Media } from "./media/media.ts";
 import type { Target } from "./routes/target.ts";
@@ -25,13 +24,7 @@ export interface Reply {
   /** Called once, when the answer is over, however it ends. */
   readonly done?: () => void;
   /** Takes the client's connection over, once it has been told (101). */
-  readonly switched?: (client: Socket) => void;
-}
-
-/** A client that asks to switch to WebSocket, and what it has sent behind its request. */
-export interface Upgrade {
-  readonly socket: Socket;
-  readonly head: Buffer;
+  readonly switched?: (client: Switched) => void;
 }
 
 /** Answers a visit; throws the Failure that it is refused with. */
@@ -52,18 +45,8 @@ export function lazily(load: () => Promise<Handler>): Handler {
   return async (visit) => (await loading)(visit);
 }
 
-export interface VisitOptions {
-  readonly expects: boolean;
-  readonly upgrade?: Upgrade | undefined;
-  readonly clock: Clock;
-}
-
 export class Visit {
-  readonly request: IncomingMessage;
-  readonly response: ServerResponse;
-  /** The client waits for 100 Continue before it sends the body. */
-  readonly expects: boolean;
-  readonly upgrade: Upgrade | undefined;
+  readonly exchange: Incoming;
   readonly requestId = newRequestId();
   readonly spanId = newSpanId();
   readonly startMs: number;
@@ -75,6 +58,8 @@ export class Visit {
   /** Undefined until it has been read, and where it could not be. */
   head: Head | undefined;
   target: Target | undefined;
+  /** Name, value, name, value: as they came, or as a step has them; those of the exchange are shared, and never changed. */
+  rawHeaders: readonly string[];
   /** The header lines that go on, each with its CRLF. */
   passed = "";
   /** For the log and the metrics. */
@@ -93,15 +78,13 @@ export class Visit {
   /** Headers the answer needs, whatever it is: name, value, ... */
   readonly extra: string[] = [];
 
-  constructor(request: IncomingMessage, response: ServerResponse, options: VisitOptions) {
-    this.request = request;
-    this.response = response;
-    this.expects = options.expects;
-    this.upgrade = options.upgrade;
-    this.startMs = options.clock.monotonicMs();
-    this.method = request.method ?? "";
-    this.url = request.url ?? "";
-    this.address = request.socket.remoteAddress ?? "";
+  constructor(exchange: Incoming, clock: Clock) {
+    this.exchange = exchange;
+    this.startMs = clock.monotonicMs();
+    this.rawHeaders = exchange.rawHeaders;
+    this.method = exchange.method;
+    this.url = exchange.url;
+    this.address = exchange.address;
     this.client = clientOf(this.address);
   }
 
@@ -127,7 +110,7 @@ export class Visit {
 
   /** The value of a header by its name in lower case; several lines are one list (RFC 9110 5.3). */
   header(name: string): string | undefined {
-    const { rawHeaders } = this.request;
+    const { rawHeaders } = this;
     let value: string | undefined;
     for (let i = 0; i < rawHeaders.length; i += 2) {
       const each = rawHeaders[i];
@@ -135,16 +118,6 @@ export class Visit {
         value = value === undefined ? rawHeaders[i + 1] : `${value}, ${rawHeaders[i + 1]}`;
     }
     return value;
-  }
-
-  /** True as long as an answer may still be given. */
-  get open(): boolean {
-    return !this.response.headersSent && !this.response.destroyed;
-  }
-
-  /** True where the whole request has come: what follows on the connection is another one. */
-  get received(): boolean {
-    return this.request.complete;
   }
 }
 

@@ -1,5 +1,4 @@
 /** Who somebody is, by what they came with: a token, a key, a session of the browser, or their certificate. */
-import type { TLSSocket } from "node:tls";
 import { type Failure, fail, UNAVAILABLE } from "../../../kernel/error.ts";
 import type { Log } from "../../../kernel/log.ts";
 import { GATEWAY_CROSS_SITE } from "../access.api.ts";
@@ -62,7 +61,9 @@ export class Access {
   isNamed(visit: Visit): boolean {
     const { certificates, sessions } = this.#o;
     if (visit.head?.authorization !== undefined || this.#keyIn(visit) !== undefined) return true;
-    return sessions?.in(visit) !== undefined || (certificates.asked && certificates.of(socketOf(visit)) !== undefined);
+    return (
+      sessions?.in(visit) !== undefined || (certificates.asked && certificates.of(visit.exchange.tls) !== undefined)
+    );
   }
 
   /**
@@ -77,7 +78,7 @@ export class Access {
       if (key !== undefined) return this.#keyHolder(visit, key);
       const session = sessions?.in(visit);
       if (session) return ofOwnPage(visit, session, sessions!.origin, true);
-      const certificate = certificates.asked ? certificates.of(socketOf(visit)) : undefined;
+      const certificate = certificates.asked ? certificates.of(visit.exchange.tls) : undefined;
       if (certificate) return ofOwnPage(visit, certificate, `https://${visit.host.toLowerCase()}`, false);
     }
     const token = Tokens.of(authorization);
@@ -137,8 +138,6 @@ export class Access {
     }
   }
 }
-
-const socketOf = ({ request }: Visit): TLSSocket => request.socket as TLSSocket;
 
 /** Who a token says it is of: nothing to believe, only what its failures are counted by. GATEWAY_TOKEN_INVALID. */
 function claimedBy(token: string): string {

@@ -50,8 +50,8 @@ export class Certificates {
   }
 
   /** Tells whom a connection's certificate names; undefined where it has none. GATEWAY_CERTIFICATE_INVALID. */
-  of(socket: TLSSocket): Verdict | undefined {
-    if (!this.asked) return undefined;
+  of(socket: TLSSocket | undefined): Verdict | undefined {
+    if (!this.asked || !socket) return undefined;
     const verdict = this.#verdicts.get(socket) ?? this.#read(socket);
     // An open connection is never verified again: its certificate ends all the same.
     if (verdict && !counts(verdict, this.#o.clock.wallMs())) throw refused("it is not valid at this time");
@@ -64,7 +64,7 @@ export class Certificates {
   }
 
   #read(socket: TLSSocket): Verdict | undefined {
-    const certificate = socket.getPeerX509Certificate?.();
+    const certificate = socket.getPeerX509Certificate();
     if (!certificate) return undefined;
     if (!socket.authorized) throw refused(`it was not believed (${String(socket.authorizationError)})`);
     // All authorities share one handshake: which of them signed decides what the name in it means.

@@ -25,7 +25,7 @@ export const NOTHING_ASKED: Asked = {
 
 /** Reads it. */
 export function readAsked(visit: Visit): Asked {
-  const { rawHeaders } = visit.request;
+  const { rawHeaders } = visit;
   const found: Record<string, string> = {};
   for (let i = 0; i < rawHeaders.length; i += 2) {
     const { length } = rawHeaders[i];

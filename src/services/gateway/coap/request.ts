@@ -1,7 +1,6 @@
 /** A request of a device as a visit like any other: what CoAP says in options, HTTP says in a URL and headers. */
-import { IncomingMessage, ServerResponse } from "node:http";
-import { Socket } from "node:net";
 import type { Clock } from "../../../kernel/clock.ts";
+import type { Incoming } from "../front/exchange.ts";
 import { readHead } from "../headers.ts";
 import { Visit } from "../visit.ts";
 import type { Peer } from "./exchanges.ts";
@@ -50,18 +49,34 @@ export function keyOf({ code, options }: Packet, { address, port }: Peer): strin
 
 /** Makes the visit; Refused where a format is not known, or what `readHead` refuses with. */
 export function visitOf(packet: Packet, body: Buffer, { address }: Peer, clock: Clock): Visit {
-  const socket = Object.defineProperty(new Socket(), "remoteAddress", { value: address });
-  const request = new IncomingMessage(socket);
-  request.method = methodOf(packet)!;
-  request.url = urlOf(packet);
-  request.rawHeaders = headersOf(packet, body);
-  request.push(body);
-  request.push(null);
-  request.complete = true;
-  const visit = new Visit(request, new ServerResponse(request), { expects: false, clock });
-  visit.head = readHead(request.rawHeaders, "1.1");
+  const visit = new Visit(incoming(packet, body, address), clock);
+  visit.head = visit.exchange.head();
   visit.passed = visit.head.passed;
   return visit;
+}
+
+/** The door writes the answer by itself, and knows nothing that would come before it. */
+function incoming(packet: Packet, body: Buffer, address: string): Incoming {
+  const rawHeaders = headersOf(packet, body);
+  return {
+    method: methodOf(packet)!,
+    url: urlOf(packet),
+    rawHeaders,
+    address,
+    tls: undefined,
+    expects: false,
+    upgrades: false,
+    received: true,
+    open: true,
+    gone: false,
+    head: () => readHead(rawHeaders, "1.1"),
+    read(reader) {
+      if (body.length > 0) reader.data(body);
+      reader.end();
+    },
+    proceed() {},
+    inform() {},
+  };
 }
 
 /** RFC 7252 6.5. */

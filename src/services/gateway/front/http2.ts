@@ -1,5 +1,4 @@
 /** HTTP/2 at the door (RFC 9113): the same requests and answers, many at once on one connection. */
-import type { IncomingMessage, ServerResponse } from "node:http";
 import {
   constants,
   Http2ServerRequest,
@@ -12,7 +11,9 @@ import {
 import type { TLSSocket } from "node:tls";
 import type { Clock } from "../../../kernel/clock.ts";
 import { HEADERS_MAX } from "../api.ts";
+import type { Exchange } from "./exchange.ts";
 import { GuardedSocket } from "./guarded-socket.ts";
+import { Http2Exchange } from "./http2-exchange.ts";
 
 /** Requests under way on one connection; a further stream is refused with REFUSED_STREAM, and may be sent again. */
 const STREAMS_MAX = 128;
@@ -34,22 +35,7 @@ export interface FrontOptions {
     readonly stallMs: number;
   };
   /** Takes a request; `slow` is called where its body did not come in time. */
-  readonly pass: (request: IncomingMessage, response: ServerResponse, expects: boolean) => { slow(): void };
-}
-
-/** A request as its reader knows those of HTTP/1.1: the host and the framing are headers. */
-function requestOf(
-  stream: ServerHttp2Stream,
-  headers: IncomingHttpHeaders,
-  raw: readonly string[],
-  socket: TLSSocket,
-): Http2ServerRequest {
-  const request = new Http2ServerRequest(stream, headers, {}, asOne(raw, stream.endAfterHeaders));
-  return Object.defineProperties(request, {
-    socket: { value: socket },
-    httpVersion: { value: "1.1" },
-    complete: { get: () => stream.endAfterHeaders || request.readableEnded || stream.destroyed },
-  });
+  readonly pass: (exchange: Exchange) => { slow(): void };
 }
 
 /** Writes the headers of a stream as those of a request of HTTP/1.1. */
@@ -75,10 +61,6 @@ function asOne(given: readonly string[], ended: boolean): string[] {
   // What comes without a length ends where its stream does, as a chunked body ends where it says.
   if (!length && !ended) raw.push("transfer-encoding", "chunked");
   return raw;
-}
-
-function responseOf(stream: ServerHttp2Stream): Http2ServerResponse {
-  return Object.defineProperty(new Http2ServerResponse(stream), "destroyed", { get: () => stream.destroyed });
 }
 
 interface Connection {
@@ -140,25 +122,22 @@ export class Http2Front {
   }
 
   #pass(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, raw: readonly string[], socket: TLSSocket): void {
-    const request = requestOf(stream, headers, raw, socket);
-    const response = responseOf(stream);
+    const rawHeaders = asOne(raw, stream.endAfterHeaders);
+    const request = new Http2ServerRequest(stream, headers, {}, rawHeaders);
+    const response = new Http2ServerResponse(stream);
     // What the client breaks is told by the answer's close.
     stream.on("error", () => undefined);
     const { stallMs } = this.#options.limits;
     // Told again and again: it may be a service that is waited for.
     stream.setTimeout(stallMs);
     stream.on("timeout", () => stream.writableLength > 0 && stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM));
-    const { expect } = headers;
-    const expects = expect?.toLowerCase() === "100-continue";
-    const passed = this.#options.pass(
-      request as unknown as IncomingMessage,
-      response as unknown as ServerResponse,
-      expects,
-    );
+    const expects = headers.expect?.toLowerCase() === "100-continue";
+    const exchange = new Http2Exchange({ request, response, rawHeaders, socket, expects });
+    const passed = this.#options.pass(exchange);
     if (stream.endAfterHeaders) return;
-    const timer = setTimeout(() => !request.complete && passed.slow(), this.#options.limits.requestMs);
+    const timer = setTimeout(() => !exchange.received && passed.slow(), this.#options.limits.requestMs);
     stream.once("close", () => clearTimeout(timer));
     // RFC 9113 8.1: who has its whole answer is asked to send no more of its request.
-    response.once("finish", () => !request.complete && stream.close(constants.NGHTTP2_NO_ERROR));
+    response.once("finish", () => !exchange.received && stream.close(constants.NGHTTP2_NO_ERROR));
   }
 }

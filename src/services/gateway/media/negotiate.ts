@@ -133,11 +133,15 @@ function named(reply: Reply): Reply {
 
 /** Puts a header of the request in the place of what was there, for all who read it from here on; undefined takes it away. */
 function setHeader(visit: Visit, name: string, value: string | undefined): void {
-  const { rawHeaders } = visit.request;
-  for (let i = rawHeaders.length - 2; i >= 0; i -= 2) if (rawHeaders[i].toLowerCase() === name) rawHeaders.splice(i, 2);
+  const { rawHeaders } = visit;
+  const own: string[] = [];
+  for (let i = 0; i < rawHeaders.length; i += 2)
+    if (rawHeaders[i].toLowerCase() !== name) own.push(rawHeaders[i], rawHeaders[i + 1]);
   const lines = visit.passed.split("\r\n").filter((line) => !line.startsWith(`${name}: `));
   visit.passed = lines.join("\r\n");
-  if (value === undefined) return;
-  rawHeaders.push(name, value);
-  visit.passed += `${name}: ${value}\r\n`;
+  if (value !== undefined) {
+    own.push(name, value);
+    visit.passed += `${name}: ${value}\r\n`;
+  }
+  visit.rawHeaders = own;
 }

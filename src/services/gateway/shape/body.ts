@@ -1,7 +1,7 @@
 /** Takes in a request's whole body before anything goes on: a service never waits for a slow client, and a retry has it again. */
-import type { IncomingMessage } from "node:http";
 import { fail, INPUT_TOO_LARGE } from "../../../kernel/error.ts";
 import { GATEWAY_BUSY, GATEWAY_CLIENT_GONE, GATEWAY_ENCODING_REFUSED, GATEWAY_REQUEST_REFUSED } from "../api.ts";
+import type { Incoming } from "../front/exchange.ts";
 import type { Handler, Reply, Step, Visit } from "../visit.ts";
 
 /** The memory that all bodies under way share; a request that finds no room is refused with GATEWAY_BUSY. */
@@ -58,8 +58,8 @@ export const takePlain: Step = (next) => (visit) => {
 async function withBody(options: TakeInOptions, next: Handler, visit: Visit): Promise<Reply> {
   const { length } = visit.head!;
   if (length !== undefined && length > options.bytesMax) throw tooLarge(options.bytesMax);
-  if (visit.expects) visit.response.writeContinue();
-  const taken = await takeBody(visit.request, options);
+  if (visit.exchange.expects) visit.exchange.proceed();
+  const taken = await takeBody(visit.exchange, options);
   visit.body = taken.body;
   try {
     return await next(visit);
@@ -72,33 +72,35 @@ async function withBody(options: TakeInOptions, next: Handler, visit: Visit): Pr
 const tooLarge = (bytesMax: number) => fail(INPUT_TOO_LARGE, `the body is larger than ${bytesMax} bytes`);
 
 /** Reads a body of at most `bytesMax`; INPUT_TOO_LARGE, GATEWAY_BUSY, GATEWAY_CLIENT_GONE where it breaks off. */
-function takeBody(request: IncomingMessage, options: TakeInOptions): Promise<Taken> {
-  const { bytesMax, budget } = options;
+function takeBody(exchange: Incoming, { bytesMax, budget }: TakeInOptions): Promise<Taken> {
   const chunks: Buffer[] = [];
   let size = 0;
+  let refused = false;
   return new Promise((resolve, reject) => {
-    const stop = () => request.off("data", onData).off("end", onEnd).off("close", onClose);
     const refuse = (error: Error) => {
-      stop();
+      if (refused) return;
+      refused = true;
       budget.give(size);
       reject(error);
     };
-    const onData = (chunk: Buffer) => {
-      try {
-        if (size + chunk.length > bytesMax) throw tooLarge(bytesMax);
-        budget.take(chunk.length);
-      } catch (error) {
-        return refuse(error as Error);
-      }
-      size += chunk.length;
-      chunks.push(chunk);
-    };
-    const onEnd = () => {
-      stop();
-      const body = chunks.length === 1 ? chunks[0] : Buffer.concat(chunks, size);
-      resolve({ body: size === 0 ? undefined : body, done: () => budget.give(size) });
-    };
-    const onClose = () => refuse(fail(GATEWAY_CLIENT_GONE, "the request's body broke off"));
-    request.on("data", onData).on("end", onEnd).on("close", onClose);
+    exchange.read({
+      data(chunk) {
+        if (refused) return;
+        try {
+          if (size + chunk.length > bytesMax) throw tooLarge(bytesMax);
+          budget.take(chunk.length);
+        } catch (error) {
+          return refuse(error as Error);
+        }
+        size += chunk.length;
+        chunks.push(chunk);
+      },
+      end() {
+        if (refused) return;
+        const body = chunks.length === 1 ? chunks[0] : Buffer.concat(chunks, size);
+        resolve({ body: size === 0 ? undefined : body, done: () => budget.give(size) });
+      },
+      broken: () => refuse(fail(GATEWAY_CLIENT_GONE, "the request's body broke off")),
+    });
   });
 }

@@ -1,7 +1,7 @@
 /** Messages of the bus as frames of a WebSocket, one JSON object each; who is too slow for the bus is told to come again. */
-import type { Socket } from "node:net";
 import { asFailure } from "../../../kernel/error.ts";
 import { BUS_LISTENER_SLOW } from "../../bus/api.ts";
+import type { Switched } from "../front/exchange.ts";
 import { switching } from "../upstream/handshake.ts";
 import type { Reply, Visit } from "../visit.ts";
 import { CLOSE } from "../websocket/frames.ts";
@@ -14,7 +14,7 @@ const MESSAGE_BYTES_MAX = 1_024;
 
 /** Answers with a WebSocket that gives what is heard. */
 export function framesOf({ messages, stop }: Heard, visit: Visit, key: string, { idleMs }: WebSocketSettings): Reply {
-  const take = (socket: Socket) => {
+  const take = ({ socket, rest }: Switched) => {
     visit.ticket!.stop();
     const session: Session = new Session(
       {
@@ -24,7 +24,7 @@ export function framesOf({ messages, stop }: Heard, visit: Visit, key: string, {
         message: () => session.close(CLOSE.policy, "this WebSocket only tells"),
         over: stop,
       },
-      visit.upgrade!.head,
+      rest,
     );
     give(messages, session).then(
       () => session.close(CLOSE.goingAway, "the bus has ended the stream"),

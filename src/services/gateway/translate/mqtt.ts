@@ -5,6 +5,7 @@ import type { Clock } from "../../../kernel/clock.ts";
 import { fail } from "../../../kernel/error.ts";
 import { HEADER } from "../../../kernel/wire.ts";
 import { GATEWAY_REQUEST_REFUSED } from "../api.ts";
+import type { Switched } from "../front/exchange.ts";
 import type { Balancer } from "../upstream/balancer.ts";
 import type { Connections } from "../upstream/connections.ts";
 import type { Endpoint } from "../upstream/endpoint.ts";
@@ -44,7 +45,7 @@ export const mqtt =
       // [MQTT-6.0.0-4]
       const reply = switching(key, PROTOCOL, (client) => {
         ticket.stop();
-        join({ client, head: visit.upgrade!.head, bus: socket, rest, idleMs: settings.idleMs });
+        join({ client, bus: socket, rest, idleMs: settings.idleMs });
       });
       return { ...reply, done: () => void socket.destroy() };
     } catch (error) {
@@ -59,19 +60,18 @@ const headOf = (visit: Visit, { instance }: Endpoint): string =>
   `${visit.verdict ? `${HEADER.subject}: ${visit.verdict.header}\r\n` : ""}\r\n`;
 
 interface Ends {
-  readonly client: Socket;
-  /** What has come of the client behind its handshake, and of the bus behind its. */
-  readonly head: Buffer;
+  readonly client: Switched;
   readonly bus: Socket;
+  /** What has come of the bus behind its handshake. */
   readonly rest: Buffer;
   readonly idleMs: number;
 }
 
 /** Passes what the one says to the other, at the pace of the slower; the end of one is the other's. */
-function join({ client, head, bus, rest, idleMs }: Ends): void {
+function join({ client, bus, rest, idleMs }: Ends): void {
   const session: Session = new Session(
     {
-      socket: client,
+      socket: client.socket,
       messageBytesMax: FRAME_BYTES_MAX,
       idleMs,
       message(data, isText) {
@@ -81,7 +81,7 @@ function join({ client, head, bus, rest, idleMs }: Ends): void {
       },
       over: () => bus.destroySoon(),
     },
-    head,
+    client.rest,
   );
   const give = (data: Buffer) => {
     if (session.send(data, false)) return;

@@ -55,7 +55,7 @@ export function topics(options: TopicsOptions): Handler {
       throw fail(GATEWAY_BUSY, "as many clients listen here as may", { retryAfterS: 5 });
     const filled = filters.map((topicOf) => topicOf(visit));
     if (visit.method === "HEAD") return { status: 200, headers: EVENTS, body: undefined };
-    if (visit.upgrade && websocket) {
+    if (visit.exchange.upgrades && websocket) {
       const key = readKey(visit, websocket);
       return listen(bus, filled, load, visit, (heard) => framesOf(heard, visit, key, websocket));
     }

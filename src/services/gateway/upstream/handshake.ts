@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import type { Socket } from "node:net";
 import { fail } from "../../../kernel/error.ts";
 import { GATEWAY_UPSTREAM_FAILED } from "../api.ts";
+import type { Switched } from "../front/exchange.ts";
 import { GATEWAY_ORIGIN_REFUSED, GATEWAY_UPGRADE_REQUIRED, type WebSocketSettings } from "../websocket.api.ts";
 import type { Reply, Visit } from "../visit.ts";
 
@@ -17,7 +18,7 @@ const GOES_OUT = new Set(["sec-websocket-accept", "sec-websocket-protocol", "sec
 export function readKey(visit: Visit, { origins }: WebSocketSettings): string {
   const key = visit.header("sec-websocket-key");
   const strict = key !== undefined && /^[A-Za-z0-9+/]{22}==$/.test(key);
-  if (!visit.upgrade || !strict || visit.header("sec-websocket-version") !== "13") {
+  if (!visit.exchange.upgrades || !strict || visit.header("sec-websocket-version") !== "13") {
     // RFC 6455 4.4
     visit.extra.push("Upgrade", "websocket", "Sec-WebSocket-Version", "13");
     throw fail(GATEWAY_UPGRADE_REQUIRED, "this route is a WebSocket of version 13, with a key of 16 bytes");
@@ -36,7 +37,7 @@ const acceptOf = (key: string): string =>
     .digest("base64");
 
 /** Answers a client's handshake: `take` is given the connection once the client knows that it is a WebSocket. */
-export const switching = (key: string, protocol: string | undefined, take: (client: Socket) => void): Reply => ({
+export const switching = (key: string, protocol: string | undefined, take: (client: Switched) => void): Reply => ({
   status: 101,
   headers: [
     "Upgrade",
@@ -51,7 +52,7 @@ export const switching = (key: string, protocol: string | undefined, take: (clie
   switched: take,
 });
 
-export interface Switched {
+export interface Opened {
   /** Name, value, ... */
   readonly headers: string[];
   /** What has come after the head. */
@@ -59,7 +60,7 @@ export interface Switched {
 }
 
 /** Waits for a service's 101 and checks it (RFC 6455 4.1; without a key, RFC 9110 7.8 alone); GATEWAY_UPSTREAM_FAILED. */
-export function readSwitch(socket: Socket, protocol: string, key?: string): Promise<Switched> {
+export function readSwitch(socket: Socket, protocol: string, key?: string): Promise<Opened> {
   let held = Buffer.alloc(0);
   return new Promise((resolve, reject) => {
     const stop = () => socket.off("data", onData).off("error", onEnd).off("close", onEnd);

@@ -12,6 +12,6 @@ export const timed =
     const late = () => fail(DEADLINE, `${visit.service} did not answer ${visit.operation} within ${timeoutMs} ms`);
     visit.ticket = new Ticket({ timeoutMs, clock, late });
     // The client may have gone while its body was read or its token verified.
-    if (visit.response.destroyed && !visit.detached) visit.ticket.end(gone());
+    if (visit.exchange.gone && !visit.detached) visit.ticket.end(gone());
     return next(visit);
   };

@@ -42,7 +42,7 @@ export const websocket =
         switched: (client) => {
           ticket.stop();
           socket.once("close", () => endpoint.running--);
-          join(client, visit.upgrade!.head, socket, rest, settings.idleMs);
+          join(client.socket, client.rest, socket, rest, settings.idleMs);
         },
       };
     } catch (error) {

@@ -44,13 +44,14 @@ export class Session {
     });
     this.#idle = setInterval(() => this.#look(), idleMs / 2).unref();
     socket.setNoDelay(true);
-    if (head.length > 0) socket.unshift(head);
     socket
       .on("data", (chunk: Buffer) => this.#feed(chunk))
       .on("drain", () => this.#drain())
       .on("end", () => socket.destroy())
       .on("error", () => socket.destroy())
       .once("close", () => this.#over());
+    // Before anything else comes, and after whoever made the session has it.
+    if (head.length > 0) queueMicrotask(() => this.#feed(head));
   }
 
   get open(): boolean {

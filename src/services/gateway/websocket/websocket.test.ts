@@ -180,22 +180,22 @@ const sessions = new Set<Session>();
 before(async () => {
   server.on("upgrade", (request, socket: Socket, head: Buffer) => {
     const key = String(request.headers["sec-websocket-key"]);
-    const { headers, switched } = switching(key, undefined, (client) => {
+    const { headers, switched } = switching(key, undefined, ({ rest }) => {
       const session: Session = new Session(
         {
-          socket: client,
+          socket,
           messageBytesMax: BYTES_MAX,
           idleMs: request.url === "/idle" ? 200 : 60_000,
           message: (data, isText) => void session.send(data, isText),
           over: () => sessions.delete(session),
         },
-        head,
+        rest,
       );
       sessions.add(session);
     });
     const lines = headers.map((value, i) => value + (i % 2 === 0 ? ": " : "\r\n")).join("");
     socket.write(`HTTP/1.1 101 Switching Protocols\r\n${lines}\r\n`);
-    switched!(socket);
+    switched!({ socket, rest: head });
   });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
