@@ -40,7 +40,7 @@ const CONFIG = {
 export async function startOurs(options: OursOptions, core = MEASURED_CORE): Promise<Ours> {
   const child = fork(import.meta.filename, [], {
     execPath: "/usr/bin/taskset",
-    execArgv: ["-c", String(core), process.execPath, "--no-function-context-cells"],
+    execArgv: ["-c", String(core), process.execPath, "--no-function-context-cells", ...(process.env["PERFMAP"] ? ["--perf-basic-prof"] : [])],
   });
   child.send(options);
   const [said] = (await once(child, "message")) as [Omit<Ours, keyof Running>];

@@ -8,7 +8,7 @@ import type { Incoming, Switched } from "./front/exchange.ts";
 import type { Head } from "./headers.ts";
 import type { Media } from "./media/media.ts";
 import type { Target } from "./routes/target.ts";
-import { clientOf, type Taken } from "./shape/limiter.ts";
+import type { Taken } from "./shape/limiter.ts";
 import type { Ticket } from "./ticket.ts";
 import { Answer } from "./upstream/answer.ts";
 
@@ -85,7 +85,7 @@ export class Visit {
     this.method = exchange.method;
     this.url = exchange.url;
     this.address = exchange.address;
-    this.client = clientOf(this.address);
+    this.client = exchange.client;
   }
 
   /** The same request with what has been found out so far, for somebody else who works on it too. */

@@ -2,6 +2,7 @@
 import type { Clock } from "../../../kernel/clock.ts";
 import type { Incoming } from "../front/exchange.ts";
 import { readHead } from "../headers.ts";
+import { clientOf } from "../shape/limiter.ts";
 import { Visit } from "../visit.ts";
 import type { Peer } from "./exchanges.ts";
 import { type Packet, uintOf } from "./packet.ts";
@@ -63,6 +64,7 @@ function incoming(packet: Packet, body: Buffer, address: string): Incoming {
     url: urlOf(packet),
     rawHeaders,
     address,
+    client: clientOf(address),
     tls: undefined,
     expects: false,
     upgrades: false,

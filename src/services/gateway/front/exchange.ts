@@ -26,6 +26,8 @@ export interface Incoming {
   readonly rawHeaders: readonly string[];
   /** Of the client. */
   readonly address: string;
+  /** What the limits count by. */
+  readonly client: string;
   /** The connection it came by, which may have a certificate; undefined where that is not TLS. */
   readonly tls: TLSSocket | undefined;
   /** The client waits for 100 Continue before it sends the body. */

@@ -54,7 +54,11 @@ export class Http1Exchange implements Exchange {
   }
 
   get address(): string {
-    return this.#connection.socket.remoteAddress ?? "";
+    return this.#connection.address;
+  }
+
+  get client(): string {
+    return this.#connection.client;
   }
 
   get tls(): TLSSocket | undefined {

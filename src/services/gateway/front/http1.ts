@@ -3,6 +3,7 @@ import type { Socket } from "node:net";
 import type { Clock } from "../../../kernel/clock.ts";
 import type { Failure } from "../../../kernel/error.ts";
 import { tooSlow } from "../refusals.ts";
+import { clientOf } from "../shape/limiter.ts";
 import { AnswerWriter } from "./answer-writer.ts";
 import type { Exchange, Switched } from "./exchange.ts";
 import { Http1Exchange } from "./http1-exchange.ts";
@@ -81,6 +82,8 @@ export class Http1Front {
 export class Http1Connection {
   readonly socket: Socket;
   readonly front: Http1Front;
+  readonly address: string;
+  readonly client: string;
   readonly #parser: RequestParser;
   #exchange: Http1Exchange | undefined;
   #held: Buffer | undefined;
@@ -94,6 +97,8 @@ export class Http1Connection {
   constructor(front: Http1Front, socket: Socket) {
     this.front = front;
     this.socket = socket;
+    this.address = socket.remoteAddress ?? "";
+    this.client = clientOf(this.address);
     this.#sinceMs = front.options.clock.monotonicMs();
     this.#parser = new RequestParser(this, front.options.limits.headerBytesMax);
     socket.on("data", this.#onData).on("end", this.#onEnd).on("drain", this.#onDrain);

@@ -3,6 +3,7 @@ import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
 import type { TLSSocket } from "node:tls";
 import type { Failure } from "../../../kernel/error.ts";
 import { type Head, readHead } from "../headers.ts";
+import { clientOf } from "../shape/limiter.ts";
 import type { BodyReader, Exchange, Switched } from "./exchange.ts";
 
 export interface Http2ExchangeOptions {
@@ -21,6 +22,7 @@ export class Http2Exchange implements Exchange {
   readonly url: string;
   readonly rawHeaders: readonly string[];
   readonly address: string;
+  readonly client: string;
   readonly tls: TLSSocket;
   readonly expects: boolean;
   /** RFC 9113 8.6: there is no upgrade. */
@@ -36,6 +38,7 @@ export class Http2Exchange implements Exchange {
     this.url = request.url;
     this.rawHeaders = rawHeaders;
     this.address = socket.remoteAddress ?? "";
+    this.client = clientOf(this.address);
     this.tls = socket;
     this.expects = expects;
     response.on("drain", () => this.#drained());

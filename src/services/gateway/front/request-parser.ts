@@ -5,6 +5,7 @@
 import { METHODS } from "node:http";
 import { fail } from "../../../kernel/error.ts";
 import { GATEWAY_HEADERS_TOO_LARGE, GATEWAY_METHOD_REFUSED, GATEWAY_REQUEST_REFUSED } from "../api.ts";
+import { splitFields } from "../fields.ts";
 import { type Head, isSingle, readHead } from "../headers.ts";
 
 export interface RequestHead {
@@ -131,14 +132,7 @@ export class RequestParser {
   #read(text: string, version: string): Fields {
     if (this.#fields && text === this.#text && version === this.#version) return this.#fields;
     if (!FIELDS.test(text)) throw malformed("a header line is none");
-    const raw: string[] = [];
-    for (let at = 0; at < text.length;) {
-      const end = text.indexOf("\r\n", at);
-      const colon = text.indexOf(":", at);
-      // RFC 9110 5.5: white space around a value is no part of it.
-      raw.push(text.slice(at, colon), trimmed(text, colon + 1, end));
-      at = end + 2;
-    }
+    const raw = splitFields(text);
     const fields = { raw, head: readHead(raw, version) };
     this.#text = text;
     this.#version = version;
@@ -194,13 +188,4 @@ export class RequestParser {
     this.#state = "done";
     this.#events.end();
   }
-}
-
-const isBlank = (code: number): boolean => code === 32 || code === 9;
-
-function trimmed(text: string, from: number, to: number): string {
-  let [start, end] = [from, to];
-  while (start < end && isBlank(text.charCodeAt(start))) start++;
-  while (end > start && isBlank(text.charCodeAt(end - 1))) end--;
-  return text.slice(start, end);
 }

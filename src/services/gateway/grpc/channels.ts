@@ -49,7 +49,7 @@ class Channels {
   }
 
   async #connect(endpoint: Endpoint): Promise<ClientHttp2Session> {
-    const socket = await this.#connections.dial(endpoint, ["h2"]);
+    const socket = await this.#connections.dial(endpoint, { ALPNProtocols: ["h2"] });
     const scheme = endpoint.security === "plain" ? "http" : "https";
     const session = connect(`${scheme}://${endpoint.instance}`, {
       createConnection: () => socket,

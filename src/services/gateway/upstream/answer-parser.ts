@@ -3,11 +3,13 @@
  * raw header arrays. What is not exactly framed is an error, and the connection's end.
  */
 
+import { splitFields } from "../fields.ts";
+
 export interface AnswerEvents {
   /** RFC 9110 15.2: comes before the answer, any number of times. */
-  interim(status: number, headers: string[]): void;
+  interim(status: number, headers: readonly string[]): void;
   /** `length` is that of Content-Length; undefined where the framing is another one. */
-  head(status: number, headers: string[], length: number | undefined): void;
+  head(status: number, headers: readonly string[], length: number | undefined): void;
   data(chunk: Buffer): void;
   end(): void;
 }
@@ -18,13 +20,23 @@ const LINE_BYTES_MAX = 4_096;
 /** Interim answers before one that counts. */
 const INTERIM_MAX = 16;
 const STATUS_LINE = /^HTTP\/1\.([01]) ([1-5][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*)?$/;
-const FIELD = /^([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[\t ]*([\t\x20-\x7e\x80-\xff]*?)[\t ]*$/;
+const FIELDS = /^(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*\r\n)*$/;
 const HEX_SIZE = /^([0-9A-Fa-f]{1,8})[\t ]*(?:;[\t\x20-\x7e\x80-\xff]*)?$/;
 const END_OF_HEAD = Buffer.from("\r\n\r\n");
 const CR = 13;
 const LF = 10;
 
 type State = "idle" | "head" | "length" | "close" | "size" | "chunk" | "chunk-end" | "trailers";
+
+/** What the head of an answer says. */
+interface Head {
+  readonly text: string;
+  readonly status: number;
+  readonly headers: readonly string[];
+  readonly length: number | undefined;
+  readonly chunked: boolean;
+  readonly keepAlive: boolean;
+}
 
 export class AnswerError extends Error {}
 
@@ -36,6 +48,8 @@ export class AnswerParser {
   #left = 0;
   #keepAlive = true;
   #interim = 0;
+  /** The head before this one: services say the same again and again. */
+  #former: Head | undefined;
 
   constructor(events: AnswerEvents) {
     this.#events = events;
@@ -53,7 +67,7 @@ export class AnswerParser {
     return this.#state === "idle" && this.#keepAlive && this.#held === undefined;
   }
 
-  /** Takes what came; throws AnswerError at what is no answer. */
+  /** Takes what came, and keeps nothing of the buffer it came in; throws AnswerError at what is no answer. */
   feed(chunk: Buffer): void {
     let rest: Buffer | undefined = this.#held ? Buffer.concat([this.#held, chunk]) : chunk;
     this.#held = undefined;
@@ -77,7 +91,7 @@ export class AnswerParser {
       case "chunk":
         return this.#body(bytes, "chunk-end");
       case "close":
-        this.#events.data(bytes);
+        this.#events.data(Buffer.from(bytes));
         return undefined;
       default:
         return this.#line(bytes);
@@ -88,60 +102,26 @@ export class AnswerParser {
     const at = bytes.indexOf(END_OF_HEAD);
     if (at < 0) {
       if (bytes.length > HEAD_BYTES_MAX) throw new AnswerError("the head is too large");
-      this.#held = bytes;
+      this.#held = Buffer.from(bytes);
       return undefined;
     }
-    const lines = bytes.toString("latin1", 0, at).split("\r\n");
-    const start = STATUS_LINE.exec(lines[0]);
-    if (!start) throw new AnswerError("the status line is malformed");
-    const status = Number(start[2]);
-    const headers: string[] = [];
-    for (let i = 1; i < lines.length; i++) {
-      const field = FIELD.exec(lines[i]);
-      if (!field) throw new AnswerError("a header line is malformed");
-      headers.push(field[1], field[2]);
-    }
-    const rest = bytes.subarray(at + END_OF_HEAD.length);
-    if (status === 101) throw new AnswerError("nobody asked to switch protocols");
-    if (status < 200) {
+    const text = bytes.toString("latin1", 0, at + 2);
+    const head = this.#former?.text === text ? this.#former : (this.#former = readHead(text));
+    const rest = bytes.length > at + 4 ? bytes.subarray(at + 4) : undefined;
+    if (head.status === 101) throw new AnswerError("nobody asked to switch protocols");
+    if (head.status < 200) {
       if (++this.#interim > INTERIM_MAX) throw new AnswerError("more interim answers came than anybody needs");
-      this.#events.interim(status, headers);
+      this.#events.interim(head.status, head.headers);
       return rest;
     }
-    this.#frame(status, headers, start[1] === "1");
+    this.#begin(head);
     return rest;
   }
 
   /** RFC 9112 6.3: how the body's end is told. */
-  #frame(status: number, headers: string[], persistent: boolean): void {
-    let length: number | undefined;
-    let chunked = false;
-    this.#keepAlive = persistent;
-    for (let i = 0; i < headers.length; i += 2) {
-      switch (headers[i].toLowerCase()) {
-        case "content-length":
-          if (length !== undefined || !/^[0-9]{1,15}$/.test(headers[i + 1]))
-            throw new AnswerError("Content-Length is malformed or there twice");
-          length = Number(headers[i + 1]);
-          break;
-        case "transfer-encoding":
-          if (chunked || headers[i + 1].toLowerCase() !== "chunked")
-            throw new AnswerError("Transfer-Encoding is not 'chunked'");
-          chunked = true;
-          break;
-        case "connection":
-          if (
-            headers[i + 1]
-              .toLowerCase()
-              .split(",")
-              .some((option) => option.trim() === "close")
-          )
-            this.#keepAlive = false;
-          break;
-      }
-    }
-    if (chunked && length !== undefined) throw new AnswerError("both Content-Length and Transfer-Encoding are there");
+  #begin({ status, headers, length, chunked, keepAlive }: Head): void {
     const none = this.#bodyless || status === 204 || status === 304;
+    this.#keepAlive = keepAlive;
     this.#left = length ?? 0;
     this.#state = chunked ? "size" : length === undefined ? "close" : "length";
     if (this.#state === "close") this.#keepAlive &&= none;
@@ -152,7 +132,7 @@ export class AnswerParser {
   #body(bytes: Buffer, then: "idle" | "chunk-end"): Buffer | undefined {
     const part = bytes.length > this.#left ? bytes.subarray(0, this.#left) : bytes;
     this.#left -= part.length;
-    this.#events.data(part);
+    this.#events.data(Buffer.from(part));
     if (this.#left === 0) {
       if (then === "idle") this.#finish();
       else this.#state = then;
@@ -165,7 +145,7 @@ export class AnswerParser {
     const at = bytes.indexOf(LF);
     if (at < 0) {
       if (bytes.length > LINE_BYTES_MAX) throw new AnswerError("a line between chunks is too long");
-      this.#held = bytes;
+      this.#held = Buffer.from(bytes);
       return undefined;
     }
     if (at === 0 || bytes[at - 1] !== CR) throw new AnswerError("a line between chunks does not end in CRLF");
@@ -186,4 +166,39 @@ export class AnswerParser {
     this.#state = "idle";
     this.#events.end();
   }
+}
+
+function readHead(text: string): Head {
+  const end = text.indexOf("\r\n");
+  const start = STATUS_LINE.exec(text.slice(0, end));
+  if (!start) throw new AnswerError("the status line is malformed");
+  const fields = text.slice(end + 2);
+  if (!FIELDS.test(fields)) throw new AnswerError("a header line is malformed");
+  const headers = splitFields(fields);
+  return { text, status: Number(start[2]), headers, ...framing(headers, start[1] === "1") };
+}
+
+function framing(headers: readonly string[], persistent: boolean) {
+  let length: number | undefined;
+  let chunked = false;
+  let keepAlive = persistent;
+  for (let i = 0; i < headers.length; i += 2) {
+    const value = headers[i + 1];
+    switch (headers[i].toLowerCase()) {
+      case "content-length":
+        if (length !== undefined || !/^[0-9]{1,15}$/.test(value))
+          throw new AnswerError("Content-Length is malformed or there twice");
+        length = Number(value);
+        break;
+      case "transfer-encoding":
+        if (chunked || value.toLowerCase() !== "chunked") throw new AnswerError("Transfer-Encoding is not 'chunked'");
+        chunked = true;
+        break;
+      case "connection":
+        if (/(?:^|,)[\t ]*close[\t ]*(?:,|$)/i.test(value)) keepAlive = false;
+        break;
+    }
+  }
+  if (chunked && length !== undefined) throw new AnswerError("both Content-Length and Transfer-Encoding are there");
+  return { length, chunked, keepAlive };
 }

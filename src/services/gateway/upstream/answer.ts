@@ -19,14 +19,14 @@ export interface Flow {
 export class Answer {
   readonly status: number;
   /** Name, value, name, value, as they came. */
-  readonly headers: string[];
+  readonly headers: readonly string[];
   readonly length: number | undefined;
   readonly #flow: Flow;
   #reader: Reader | undefined;
   #held: Buffer[] = [];
   #state: "open" | "ended" | Error = "open";
 
-  constructor(status: number, headers: string[], length: number | undefined, flow: Flow) {
+  constructor(status: number, headers: readonly string[], length: number | undefined, flow: Flow) {
     this.status = status;
     this.headers = headers;
     this.length = length;

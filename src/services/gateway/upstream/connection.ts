@@ -19,8 +19,14 @@ export class Unanswered extends Error {
   }
 }
 
+/** What is read from a socket; `take` may keep nothing of it. */
+export interface Wire {
+  take: ((chunk: Buffer) => void) | undefined;
+}
+
 export interface ConnectionOptions {
   readonly socket: Socket;
+  readonly wire: Wire;
   /** When it is used for no further request, on the monotonic clock. */
   readonly endMs: number;
   /** The answer has ended and the connection is good for another request. */
@@ -65,8 +71,8 @@ export class Connection implements Flow {
       data: (chunk) => this.#answer!.push(chunk),
       end: () => this.#end(),
     });
-    const { socket } = options;
-    socket.on("data", (chunk: Buffer) => this.#feed(chunk));
+    const { socket, wire } = options;
+    wire.take = (chunk) => this.#feed(chunk);
     socket.on("end", () => this.#parser.close());
     socket.on("error", (error) => this.#fail(error));
     socket.on("close", () => this.#fail(new Error("the connection ended")));
@@ -122,7 +128,7 @@ export class Connection implements Flow {
     else this.#fail(new Error("the answer was the connection's last"));
   }
 
-  #head(status: number, headers: string[], length: number | undefined): void {
+  #head(status: number, headers: readonly string[], length: number | undefined): void {
     this.#answer = new Answer(status, headers, length, this);
     this.#waiting!.resolve(this.#answer);
     this.#waiting = undefined;

@@ -1,12 +1,12 @@
 /** Keeps connections to the upstreams' instances, young ones first, and lends each to one request at a time. */
 import { once } from "node:events";
-import { connect as connectPlain, isIP, type Socket } from "node:net";
+import { connect as connectPlain, isIP, type OnReadOpts, type Socket } from "node:net";
 import { connect as connectTls } from "node:tls";
 import type { Clock } from "../../../kernel/clock.ts";
 import { fail, UNAVAILABLE } from "../../../kernel/error.ts";
 import type { TlsIdentity } from "../../../kernel/identity/tls.ts";
 import { GATEWAY_BUSY } from "../api.ts";
-import { Connection } from "./connection.ts";
+import { Connection, type Wire } from "./connection.ts";
 import type { Endpoint } from "./endpoint.ts";
 import type { Ticket } from "../ticket.ts";
 
@@ -23,6 +23,15 @@ const CONNECT_MS = 2_000;
 const AGE_MS_MAX = 3_600_000;
 /** The other side cuts a connection when the certificate ends that it began with: longer than any request lasts before. */
 const MARGIN_MS = 65_000;
+
+/** What comes is read here, and read out of here before anything else comes: a buffer for each read costs more than its copy. */
+const READ_BUFFER = Buffer.allocUnsafeSlow(65_536);
+
+/** How a connection is read, and the protocols that it is for (ALPN). */
+interface Dialing {
+  readonly onread?: OnReadOpts;
+  readonly ALPNProtocols?: string[];
+}
 
 interface Waiter {
   resolve(connection: Connection): void;
@@ -77,9 +86,9 @@ export class Connections {
     });
   }
 
-  /** Makes a connection that is nobody else's, for one of these protocols (ALPN); UNAVAILABLE where none can be made. */
-  async dial(endpoint: Endpoint, protocols?: string[]): Promise<Socket> {
-    const socket = this.#open(endpoint, protocols);
+  /** Makes a connection that is nobody else's; UNAVAILABLE where none can be made. */
+  async dial(endpoint: Endpoint, more: Dialing = {}): Promise<Socket> {
+    const socket = this.#open(endpoint, more);
     const timer = setTimeout(() => socket.destroy(new Error(`no handshake within ${CONNECT_MS} ms`)), CONNECT_MS);
     try {
       await once(socket, endpoint.security === "plain" ? "connect" : "secureConnect");
@@ -88,7 +97,7 @@ export class Connections {
     } finally {
       clearTimeout(timer);
     }
-    return socket.setNoDelay(true);
+    return socket;
   }
 
   /** Closes what is kept for an instance: the other side has ended it, or is about to. */
@@ -128,7 +137,15 @@ export class Connections {
   #connect(pool: Pool): void {
     pool.count++;
     const startMs = this.#clock.monotonicMs();
-    const socket = this.#open(pool.endpoint);
+    const wire: Wire = { take: undefined };
+    const onread: OnReadOpts = {
+      buffer: READ_BUFFER,
+      callback(length, buffer) {
+        wire.take?.((buffer as Buffer).subarray(0, length));
+        return true;
+      },
+    };
+    const socket = this.#open(pool.endpoint, { onread });
     pool.connecting.add(socket);
     const timer = setTimeout(() => socket.destroy(new Error(`no handshake within ${CONNECT_MS} ms`)), CONNECT_MS);
     const settled = () => {
@@ -148,9 +165,9 @@ export class Connections {
     socket.on("error", failed).on("close", closed);
     socket.once(pool.endpoint.security === "plain" ? "connect" : "secureConnect", () => {
       settled();
-      socket.setNoDelay(true);
       const connection = new Connection({
         socket,
+        wire,
         endMs: this.#endOf(startMs),
         onFree: (free) => this.#give(pool, free),
         onClosed: (ended) => this.#closed(pool, ended),
@@ -159,12 +176,12 @@ export class Connections {
     });
   }
 
-  #open({ service, host, port, security }: Endpoint, protocols?: string[]): Socket {
-    if (security === "plain") return connectPlain({ host, port });
-    const alpn = protocols ? { ALPNProtocols: protocols } : {};
-    if (security === "peer") return connectTls({ ...this.#identity.clientOptions(service), ...alpn, host, port });
+  #open({ service, host, port, security }: Endpoint, more: Dialing): Socket {
+    const to = { host, port, noDelay: true, ...more };
+    if (security === "peer") return connectTls({ ...this.#identity.clientOptions(service), ...to });
+    if (security === "plain") return connectPlain(to);
     // RFC 6066 3: an address is no server name.
-    return connectTls({ ...alpn, host, port, minVersion: "TLSv1.2", ...(isIP(host) ? {} : { servername: host }) });
+    return connectTls({ ...to, minVersion: "TLSv1.2", ...(isIP(host) ? {} : { servername: host }) });
   }
 
   #endOf(startMs: number): number {
