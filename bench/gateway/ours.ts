@@ -40,7 +40,7 @@ const CONFIG = {
 export async function startOurs(options: OursOptions, core = MEASURED_CORE): Promise<Ours> {
   const child = fork(import.meta.filename, [], {
     execPath: "/usr/bin/taskset",
-    execArgv: ["-c", String(core), process.execPath, "--no-function-context-cells", ...(process.env["PERFMAP"] ? ["--perf-basic-prof"] : [])],
+    execArgv: ["-c", String(core), process.execPath, "--no-function-context-cells"],
   });
   child.send(options);
   const [said] = (await once(child, "message")) as [Omit<Ours, keyof Running>];
@@ -76,23 +76,6 @@ async function run({ routes, logFile, logLevel }: OursOptions): Promise<void> {
   // Traces are shipped by the process that holds a service.
   setInterval(() => house.gateway.tracer.take(), 1_000);
   const { port, caPem } = house;
-  if (process.env["PROF"]) {
-    const { Session } = await import("node:inspector/promises");
-    const s = new Session();
-    s.connect();
-    await s.post("Profiler.enable");
-    await s.post("Profiler.setSamplingInterval", { interval: 200 });
-    setTimeout(async () => {
-      await s.post("Profiler.start");
-      setTimeout(async () => {
-        const { profile } = await s.post("Profiler.stop");
-        (await import("node:fs")).writeFileSync(
-          `${process.env["PROF"]}-${logLevel}.cpuprofile`,
-          JSON.stringify(profile),
-        );
-      }, 4000);
-    }, 3000);
-  }
   process.send?.({ pid: process.pid, port, plainPort, caPem, token: await house.token() });
 }
 

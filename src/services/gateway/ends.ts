@@ -104,11 +104,12 @@ export function sending({ balancer, upstream, metrics }: Parts, settings: RouteS
   return { upstream, metrics, tries: triesOf(settings), keyOf: keyReader(group.settings) };
 }
 
-function triesOf({ retry, tryTimeoutMs, hedge }: RouteSettings): Tries {
-  if (!retry && tryTimeoutMs === undefined && !hedge) return TRIES;
+function triesOf({ retry, tryTimeoutMs, hedge, coalesce = false }: RouteSettings): Tries {
+  if (!retry && tryTimeoutMs === undefined && !hedge && !coalesce) return TRIES;
   return {
     ...TRIES,
     ...retry,
+    coalesce,
     ...(tryTimeoutMs === undefined ? {} : { tryTimeoutMs }),
     ...(hedge ? { hedge: { quantile: hedge.quantile, budget: new Budget(hedge.share, HEDGE_RESERVE) } } : {}),
   };

@@ -92,6 +92,11 @@ export const TrySettings = {
   tryTimeoutMs: Type.Optional(ms(1, 3_600_000)),
   /** May be repeated where it is not known whether it was done; GET, HEAD and OPTIONS may unless said. */
   safe: Type.Optional(Type.Boolean()),
+  /**
+   * What only reads, and comes in one turn of the event loop, shares a connection and goes out in one write. Answers come
+   * one after the other: for quick services on this machine that are trusted as much as the gateway itself.
+   */
+  coalesce: Type.Optional(Type.Boolean()),
   retry: Type.Optional(
     Type.Object(
       {

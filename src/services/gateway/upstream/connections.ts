@@ -8,6 +8,7 @@ import type { TlsIdentity } from "../../../kernel/identity/tls.ts";
 import { GATEWAY_BUSY } from "../api.ts";
 import { Connection, type Wire } from "./connection.ts";
 import type { Endpoint } from "./endpoint.ts";
+import { Pipeline } from "./pipeline.ts";
 import type { Ticket } from "../ticket.ts";
 
 /** Connections to one instance; more requests at once wait for one of them to be free. */
@@ -27,6 +28,17 @@ const MARGIN_MS = 65_000;
 /** What comes is read here, and read out of here before anything else comes: a buffer for each read costs more than its copy. */
 const READ_BUFFER = Buffer.allocUnsafeSlow(65_536);
 
+const readInto = (wire: Wire): OnReadOpts => ({
+  buffer: READ_BUFFER,
+  callback(length, buffer) {
+    wire.take?.((buffer as Buffer).subarray(0, length));
+    return true;
+  },
+});
+
+/** Sends a request and waits for the head of its answer. */
+export type Sender = Pick<Connection, "send">;
+
 /** How a connection is read, and the protocols that it is for (ALPN). */
 interface Dialing {
   readonly onread?: OnReadOpts;
@@ -45,6 +57,8 @@ interface Pool {
   readonly connecting: Set<Socket>;
   count: number;
   gone: boolean;
+  /** The connection that requests of one turn share. */
+  shared: Pipeline | Promise<Pipeline> | undefined;
 }
 
 export class Connections {
@@ -86,6 +100,33 @@ export class Connections {
     });
   }
 
+  /** Lends the connection that is shared, as long as it has room, else one of its own. */
+  share(endpoint: Endpoint, ticket: Ticket): Sender | Promise<Sender> {
+    const pool = this.#poolOf(endpoint);
+    const { shared } = pool;
+    if (shared instanceof Promise) return ticket.wait(shared);
+    if (shared?.usable && this.#clock.monotonicMs() < shared.endMs)
+      return shared.hasRoom ? shared : this.take(endpoint, ticket);
+    shared?.retire();
+    const opening = this.#openShared(pool);
+    pool.shared = opening;
+    return ticket.wait(opening);
+  }
+
+  async #openShared(pool: Pool): Promise<Pipeline> {
+    const wire: Wire = { take: undefined };
+    const endMs = this.#endOf(this.#clock.monotonicMs());
+    try {
+      const socket = await this.dial(pool.endpoint, { onread: readInto(wire) });
+      const pipeline = new Pipeline({ socket, wire, endMs });
+      if (pool.gone) pipeline.retire();
+      return (pool.shared = pipeline);
+    } catch (error) {
+      pool.shared = undefined;
+      throw error;
+    }
+  }
+
   /** Makes a connection that is nobody else's; UNAVAILABLE where none can be made. */
   async dial(endpoint: Endpoint, more: Dialing = {}): Promise<Socket> {
     const socket = this.#open(endpoint, more);
@@ -102,7 +143,9 @@ export class Connections {
 
   /** Closes what is kept for an instance: the other side has ended it, or is about to. */
   dropIdle(endpoint: Endpoint): void {
-    for (const connection of this.#pools.get(endpoint)?.idle.splice(0) ?? []) connection.cut();
+    const pool = this.#pools.get(endpoint);
+    for (const connection of pool?.idle.splice(0) ?? []) connection.cut();
+    if (pool?.shared instanceof Pipeline) pool.shared.retire();
   }
 
   /** Forgets an instance that is there no more: who waits for it is told, requests under way may end. */
@@ -112,6 +155,7 @@ export class Connections {
     this.#pools.delete(endpoint);
     pool.gone = true;
     for (const connection of pool.idle.splice(0)) connection.cut();
+    if (pool.shared instanceof Pipeline) pool.shared.retire();
     for (const socket of pool.connecting) socket.destroy(new Error("the instance has gone"));
   }
 
@@ -129,7 +173,15 @@ export class Connections {
   #poolOf(endpoint: Endpoint): Pool {
     const known = this.#pools.get(endpoint);
     if (known) return known;
-    const pool: Pool = { endpoint, idle: [], waiting: [], connecting: new Set(), count: 0, gone: false };
+    const pool: Pool = {
+      endpoint,
+      idle: [],
+      waiting: [],
+      connecting: new Set(),
+      count: 0,
+      gone: false,
+      shared: undefined,
+    };
     this.#pools.set(endpoint, pool);
     return pool;
   }
@@ -138,14 +190,7 @@ export class Connections {
     pool.count++;
     const startMs = this.#clock.monotonicMs();
     const wire: Wire = { take: undefined };
-    const onread: OnReadOpts = {
-      buffer: READ_BUFFER,
-      callback(length, buffer) {
-        wire.take?.((buffer as Buffer).subarray(0, length));
-        return true;
-      },
-    };
-    const socket = this.#open(pool.endpoint, { onread });
+    const socket = this.#open(pool.endpoint, { onread: readInto(wire) });
     pool.connecting.add(socket);
     const timer = setTimeout(() => socket.destroy(new Error(`no handshake within ${CONNECT_MS} ms`)), CONNECT_MS);
     const settled = () => {

@@ -21,10 +21,12 @@ export interface Tries {
   readonly statuses: readonly number[];
   readonly tryTimeoutMs?: number;
   readonly hedge?: Hedge;
+  /** Shares a connection with others of its turn, where it only reads. */
+  readonly coalesce: boolean;
 }
 
 /** What a request gets unless its route says otherwise. */
-export const TRIES: Tries = { triesMax: 3, statuses: [] };
+export const TRIES: Tries = { triesMax: 3, statuses: [], coalesce: false };
 
 export interface Order {
   readonly service: string;
@@ -153,12 +155,13 @@ export class Upstream {
   /** Sends once, and waits for the head no longer than a try may take. */
   async #once(group: Group, order: Order, endpoint: Endpoint, ticket: Ticket): Promise<Answer> {
     const { connections, clock } = this.#options;
-    const { tryTimeoutMs } = order.tries;
+    const { tryTimeoutMs, coalesce } = order.tries;
     const own =
       tryTimeoutMs === undefined
         ? ticket
         : ticket.child(tryTimeoutMs, () => new TryLate(DEADLINE, `a try took longer than ${tryTimeoutMs} ms`));
-    const taken = connections.take(endpoint, own);
+    const shares = coalesce && order.safe && !order.body;
+    const taken = shares ? connections.share(endpoint, own) : connections.take(endpoint, own);
     const connection = taken instanceof Promise ? await taken : taken;
     const startMs = group.measured ? clock.monotonicMs() : 0;
     const { body, bodyless = false, interim } = order;
