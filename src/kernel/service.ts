@@ -78,6 +78,8 @@ export interface ServiceMain<C extends Contract = Contract, S extends TObject = 
   readonly needs: readonly string[];
   /** Owns state in its directory (then it runs as one instance). */
   readonly stateful: boolean;
+  /** Runs as several processes on a machine that has the cores and the memory, unless the config says how many. */
+  readonly spreads?: boolean;
   readonly doors?: readonly Door[];
   /** Files and folders of the machine that it reads (device-host: /proc/stat); the sandbox opens these beside its own. */
   readonly reads?: readonly string[];

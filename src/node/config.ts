@@ -97,7 +97,7 @@ export const NodeConfig = Type.Object(
     }),
     instances: field(Type.Record(ServiceKey, Type.Integer({ minimum: 1, maximum: 16 })), {
       description:
-        "How many processes of a service run; one unless said, and always one of a service that owns a store.",
+        "How many processes of a service run; one unless said, and always one of a service that owns a store. The gateway: half the cores, at most 4, and one below 4 GiB of memory.",
       default: {},
       example: { gateway: 2 },
     }),

@@ -6,6 +6,7 @@ export interface Manifest {
   readonly name: string;
   readonly needs: readonly string[];
   readonly stateful: boolean;
+  readonly spreads: boolean;
   readonly ownIdentity: boolean;
   readonly doors: readonly Door[];
   /** Paths of the machine that it reads. */
@@ -36,6 +37,7 @@ export const manifestOf = (main: ServiceMain): Manifest => ({
   name: main.contract.name,
   needs: main.needs,
   stateful: main.stateful,
+  spreads: main.spreads ?? false,
   ownIdentity: main.ownIdentity ?? false,
   doors: main.doors ?? [],
   reads: main.reads ?? [],

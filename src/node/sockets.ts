@@ -1,5 +1,6 @@
 /** Every listening socket of the node, opened before any service starts: a service's restart refuses no connection. */
 import { closeSync } from "node:fs";
+import { availableParallelism, totalmem } from "node:os";
 import { join } from "node:path";
 import { Failure, fail } from "../kernel/error.ts";
 import type { NodeConfig } from "./config.ts";
@@ -55,9 +56,20 @@ export function closeSockets(sockets: ReadonlyMap<string, ServiceSockets>): void
   }
 }
 
+/** Half the cores are for those behind it; more than so many processes of one service gain nothing on one machine. */
+const SPREAD_MAX = 4;
+/** Below this each process of 30 MB is dear: the node keeps within 400 MB. */
+const SPREAD_MEMORY_BYTES_MIN = 4 * 1024 ** 3;
+
+/** How many processes a service runs as that spreads over a machine's cores. */
+export const spreadOver = (cores: number, memoryBytes: number): number =>
+  memoryBytes < SPREAD_MEMORY_BYTES_MIN ? 1 : Math.max(1, Math.min(SPREAD_MAX, Math.floor(cores / 2)));
+
 /** How many processes of a service run. */
-export const instancesOf = (manifest: Manifest, node: NodeConfig): number =>
-  manifest.stateful ? 1 : (node.instances[manifest.name] ?? 1);
+export function instancesOf({ name, stateful, spreads }: Manifest, node: NodeConfig): number {
+  if (stateful) return 1;
+  return node.instances[name] ?? (spreads ? spreadOver(availableParallelism(), totalmem()) : 1);
+}
 
 type Keep = <T extends { fd: number }>(socket: T) => T;
 

@@ -47,6 +47,7 @@ export const main = defineService({
   // Whoever registers with routes is behind this door.
   needs: ["*"],
   stateful: false,
+  spreads: true,
   doors: [
     { name: "https", port: 8_443, when: "always" },
     { name: "coap", port: 5_683, when: "configured", protocol: "udp" },

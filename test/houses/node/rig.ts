@@ -46,10 +46,10 @@ export function makePlace(more = ""): Place {
 let made: Promise<Code> | undefined;
 let cache: string | undefined;
 
-/** The tests' bundle, made once for a test file; `removeCode` removes it. */
-export function testCode(): Promise<Code> {
+/** The tests' bundle, made once for a test file; `removeCode` removes it. `house` is its composition root. */
+export function testCode(house = "house.ts"): Promise<Code> {
   cache ??= openTo(mkdtempSync(join(tmpdir(), "holdfast-code-")));
-  made ??= prepareCode({ root: ROOT, entry: join(import.meta.dirname, "house.ts"), cache });
+  made ??= prepareCode({ root: ROOT, entry: join(import.meta.dirname, house), cache });
   return made;
 }
 export function removeCode(): void {

@@ -1,0 +1,155 @@
+/** The gateway as two processes on one port: what happens to one of them, or to anybody behind, is no client's affair. */
+import assert from "node:assert/strict";
+import { closeSync, writeFileSync } from "node:fs";
+import { Agent, request } from "node:https";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { listenTcp } from "../src/node/confine/listen.ts";
+import { spreadOver } from "../src/node/sockets.ts";
+import {
+  call,
+  isAlive,
+  makePlace,
+  type Place,
+  removeCode,
+  type RunningNode,
+  startNode,
+  testCode,
+  until,
+} from "./houses/node/rig.ts";
+
+let place: Place;
+let node: RunningNode;
+let port = 0;
+let token = "";
+const kept = new Agent({ keepAlive: true, rejectUnauthorized: false });
+
+before(async () => {
+  await testCode("door-house.ts");
+  const free = listenTcp({ host: "127.0.0.1", port: 0 });
+  closeSync(free.fd);
+  port = free.port;
+  const doors = `doors: { gateway.https: { port: ${port} }, test-service.plain: { port: 0 } }`;
+  place = makePlace();
+  writeFileSync(
+    place.config,
+    `node:\n  keyFile: ${place.keyFile}\n  instances: { gateway: 2 }\n  ${doors}\ngateway: { instanceWaitMs: 20000 }\n`,
+  );
+  node = await startNode(place);
+  await node.wrote(/Running: 4 services/);
+  await bothUp();
+  ({ token } = await node.control.token({ body: { subject: "a", role: "viewer", lifetimeS: 600 } }, call()));
+});
+after(() => {
+  kept.destroy();
+  node.close();
+  place.remove();
+  removeCode();
+});
+
+async function processes(): Promise<{ service: string; pid: number }[]> {
+  const { services } = await node.control.status({}, call());
+  return services.filter(({ state }) => state === "passing").map(({ service, pid }) => ({ service, pid }));
+}
+const gateways = async () => (await processes()).filter(({ service }) => service === "gateway");
+const bothUp = () =>
+  until(
+    async () => (await gateways()).length === 2,
+    () => "two gateways",
+  );
+
+/** Asks once; a status, or the code of what went wrong. A kept connection may have ended as the request left: RFC 9110 9.2.2 has it sent again. */
+function ask(path: string, agent: Agent | false = false): Promise<number | string> {
+  return new Promise((resolve) => {
+    const headers = { authorization: `Bearer ${token}` };
+    const asked = request({ host: "127.0.0.1", port, path, agent, rejectUnauthorized: false, headers }, (response) => {
+      response.resume();
+      response.once("end", () => resolve(response.statusCode ?? 0));
+      response.once("error", (error: NodeJS.ErrnoException) => resolve(error.code ?? error.message));
+    });
+    asked.once("error", (error: NodeJS.ErrnoException) =>
+      resolve(asked.reusedSocket ? ask(path, agent) : (error.code ?? error.message)),
+    );
+    asked.end();
+  });
+}
+
+const ECHO = "/test-service/echo?text=x";
+
+/** Asks all the time, by new connections and by kept ones, while something is done; counts the answers. */
+async function during(work: () => Promise<void>, path = ECHO): Promise<Map<number | string, number>> {
+  const seen = new Map<number | string, number>();
+  let isOver = false;
+  const lane = async (agent: Agent | false) => {
+    while (!isOver) {
+      const got = await ask(path, agent);
+      seen.set(got, (seen.get(got) ?? 0) + 1);
+    }
+  };
+  const lanes = [lane(false), lane(false), lane(kept), lane(kept)];
+  try {
+    await work();
+  } finally {
+    isOver = true;
+    await Promise.all(lanes);
+  }
+  return seen;
+}
+
+test("half the cores, at most four, and one where the machine is small", () => {
+  assert.deepEqual(
+    [1, 2, 3, 4, 8, 64].map((cores) => spreadOver(cores, 8 * 1024 ** 3)),
+    [1, 1, 1, 2, 4, 4],
+  );
+  assert.equal(spreadOver(8, 1024 ** 3), 1);
+});
+
+test("a worker that is killed fails no new connection, and comes back", async () => {
+  const [victim] = await gateways();
+  process.kill(victim.pid, "SIGKILL");
+  await until(
+    () => !isAlive(victim.pid),
+    () => "the end of the killed worker",
+  );
+  for (let i = 0; i < 40; i++) assert.equal(await ask(ECHO), 200);
+  await bothUp();
+});
+
+test("a change of the routes fails no request, and both workers have it", async () => {
+  const write = (text: string) =>
+    writeFileSync(
+      join(place.state, "routes.yaml"),
+      `routes: [{ name: said, match: { path: /said }, access: public, respond: { text: ${text}, status: 200 } }]\n`,
+    );
+  const seen = await during(async () => {
+    write("one");
+    await until(
+      async () => (await ask("/said")) === 200,
+      () => "the first route",
+    );
+    write("two");
+    // New connections go to either worker.
+    let row = 0;
+    await until(
+      async () => (row = (await ask("/said")) === 200 ? row + 1 : 0) === 30,
+      () => "both workers to know it",
+    );
+  });
+  assert.deepEqual([...seen.keys()], [200]);
+});
+
+test("a rolling restart of the door and of everybody behind it fails no request", async () => {
+  const all = await processes();
+  const seen = await during(async () => {
+    for (const { pid, service } of all) {
+      process.kill(pid, "SIGTERM");
+      await until(
+        async () =>
+          (await processes()).filter((p) => p.service === service && p.pid !== pid).length ===
+          all.filter((p) => p.service === service).length,
+        () => `${service} to be back`,
+      );
+    }
+  });
+  assert.deepEqual([...seen.keys()], [200], JSON.stringify([...seen]));
+});
