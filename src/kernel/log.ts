@@ -39,9 +39,9 @@ export function makeLog(service: string, options: { level?: LogLevel; to?: numbe
     destination,
   );
   // Children have it from here, and so do theirs.
-  const { child } = log;
+  const child: (this: Log, bindings: object) => Log = log.child;
   return Object.assign(log, {
-    child(this: typeof log, bindings: object) {
+    child(this: Log, bindings: object) {
       return child.call(this, censored(bindings));
     },
   });
@@ -52,7 +52,7 @@ type Values = Record<string, unknown>;
 /** Gives the values without secrets, one level deep: the very object where there is none. */
 function censored(values: object): Values {
   let copy: Values | undefined;
-  for (const [key, value] of Object.entries(values)) {
+  for (const [key, value] of Object.entries(values as Values)) {
     // An error is written out first.
     const shown = SECRET_KEYS.has(key) ? CENSOR : key === "err" ? value : withoutSecrets(value);
     if (shown !== value) (copy ??= { ...values })[key] = shown;

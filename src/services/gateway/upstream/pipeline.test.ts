@@ -16,8 +16,8 @@ before(async () => {
   house = await startGateway({ addressRequestsPerS: 1_000_000, addressBurst: 1_000_000 });
   origin = await startOrigin((asked, response) => {
     sockets.add(response.socket!);
-    if (asked.url.startsWith("/quick/hold")) return void held.push(response);
-    response.end(asked.url.startsWith("/quick/large") ? asked.url.repeat(20_000) : asked.url);
+    if (asked.url.startsWith("/quick/hold")) held.push(response);
+    else response.end(asked.url.startsWith("/quick/large") ? asked.url.repeat(20_000) : asked.url);
   });
   const to = [{ upstream: "near" }];
   house.routes({
