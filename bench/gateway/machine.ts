@@ -120,7 +120,7 @@ export async function saturate(target: Target, seconds: number, connections = 32
   ]);
   const cpu = cpuNs(pid) - beforeNs;
   const count = Number(/(\d+) requests in/.exec(stdout)?.[1] ?? 0);
-  if (count === 0 || /Non-2xx|Socket errors/.test(stdout))
+  if (count === 0 || /Non-2xx|(connect|read|write) [1-9]/.test(stdout))
     throw new Error(`${target.name} answered wrongly: ${stdout}`);
   return { requestsPerS: Number(/Requests\/sec:\s+([\d.]+)/.exec(stdout)?.[1]), cpuUs: cpu / count / 1_000 };
 }

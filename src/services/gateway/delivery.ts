@@ -53,6 +53,7 @@ export function deliver(answer: Answer, options: DeliveryOptions): void {
 
 /** Who takes nothing is cut off at the door, which looks at all that is given. */
 function waitForClient(answer: Answer, { exchange, ticket }: DeliveryOptions): void {
+  if (exchange.onDrain) return;
   const goOn = ticket?.hold();
   exchange.onDrain = () => {
     if (exchange.gone) return;

@@ -81,7 +81,8 @@ export class Answer {
 
   push(chunk: Buffer): void {
     if (!this.#reader) this.#held.push(chunk);
-    else if (!this.#reader.data(chunk)) this.#flow.pause();
+    // Where all has come, the connection is another answer's by now.
+    else if (!this.#reader.data(chunk) && this.#state === "open") this.#flow.pause();
   }
 
   finish(): void {
