@@ -79,9 +79,9 @@ const ECHO = "/test-service/echo?text=x";
 /** Asks all the time, by new connections and by kept ones, while something is done; counts the answers. */
 async function during(work: () => Promise<void>, path = ECHO): Promise<Map<number | string, number>> {
   const seen = new Map<number | string, number>();
-  let isOver = false;
+  const over = new AbortController();
   const lane = async (agent: Agent | false) => {
-    while (!isOver) {
+    while (!over.signal.aborted) {
       const got = await ask(path, agent);
       seen.set(got, (seen.get(got) ?? 0) + 1);
     }
@@ -90,7 +90,7 @@ async function during(work: () => Promise<void>, path = ECHO): Promise<Map<numbe
   try {
     await work();
   } finally {
-    isOver = true;
+    over.abort();
     await Promise.all(lanes);
   }
   return seen;

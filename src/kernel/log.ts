@@ -39,10 +39,10 @@ export function makeLog(service: string, options: { level?: LogLevel; to?: numbe
     destination,
   );
   // Children have it from here, and so do theirs.
-  const child: (this: Log, bindings: object) => Log = log.child;
+  const pinoChild = Reflect.get(log, "child") as (this: Log, bindings: object) => Log;
   return Object.assign(log, {
-    child(this: Log, bindings: object) {
-      return child.call(this, censored(bindings));
+    child(this: Log, bindings: object): Log {
+      return pinoChild.call(this, censored(bindings));
     },
   });
 }
