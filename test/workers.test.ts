@@ -5,7 +5,9 @@ import { Agent, request } from "node:https";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { listenTcp } from "../src/node/confine/listen.ts";
-import { spreadOver } from "../src/node/sockets.ts";
+import { manifestOf } from "../src/node/manifest.ts";
+import { instancesOf, spreadOver } from "../src/node/sockets.ts";
+import { main as gatewayMain } from "../src/services/gateway/main.ts";
 import {
   call,
   isAlive,
@@ -102,6 +104,13 @@ test("half the cores, at most four, and one where the machine is small", () => {
     [1, 1, 1, 2, 4, 4],
   );
   assert.equal(spreadOver(8, 1024 ** 3), 1);
+});
+
+test("with a door for datagrams there is one: they come to any of those that share it", () => {
+  const manifest = manifestOf(gatewayMain);
+  const instances = { gateway: 3 };
+  assert.equal(instancesOf(manifest, { instances, doors: {} }), 3);
+  assert.equal(instancesOf(manifest, { instances, doors: { "gateway.coap": { host: "127.0.0.1", port: 5_683 } } }), 1);
 });
 
 test("a worker that is killed fails no new connection, and comes back", async () => {

@@ -97,7 +97,7 @@ export const NodeConfig = Type.Object(
     }),
     instances: field(Type.Record(ServiceKey, Type.Integer({ minimum: 1, maximum: 16 })), {
       description:
-        "How many processes of a service run; one unless said, and always one of a service that owns a store. The gateway: half the cores, at most 4, and one below 4 GiB of memory.",
+        "How many processes of a service run; one unless said, and always one of a service that owns a store. The gateway: half the cores, at most 4, one below 4 GiB of memory, and one where its CoAP door is open.",
       default: {},
       example: { gateway: 2 },
     }),

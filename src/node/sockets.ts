@@ -65,9 +65,13 @@ const SPREAD_MEMORY_BYTES_MIN = 4 * 1024 ** 3;
 export const spreadOver = (cores: number, memoryBytes: number): number =>
   memoryBytes < SPREAD_MEMORY_BYTES_MIN ? 1 : Math.max(1, Math.min(SPREAD_MAX, Math.floor(cores / 2)));
 
+type Counted = Pick<NodeConfig, "instances" | "doors">;
+
 /** How many processes of a service run. */
-export function instancesOf({ name, stateful, spreads }: Manifest, node: NodeConfig): number {
-  if (stateful) return 1;
+export function instancesOf({ name, stateful, spreads, doors }: Manifest, node: Counted): number {
+  // A datagram comes to any of the processes that share a door, and what it belongs to is in the memory of one.
+  const takesDatagrams = doors.some((door) => door.protocol === "udp" && node.doors[`${name}.${door.name}`]);
+  if (stateful || takesDatagrams) return 1;
   return node.instances[name] ?? (spreads ? spreadOver(availableParallelism(), totalmem()) : 1);
 }
 

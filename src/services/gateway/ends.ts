@@ -10,11 +10,9 @@ import { files } from "./static/files.ts";
 import { redirect, respond } from "./static/respond.ts";
 import { topics } from "./translate/topics.ts";
 import { forward } from "./upstream/forward.ts";
-import { Budget } from "./upstream/guards.ts";
-import { HEDGE_RESERVE } from "./upstream/hedge.ts";
 import { keyReader } from "./upstream/key.ts";
 import { split } from "./upstream/split.ts";
-import { TRIES, type Tries } from "./upstream/upstream.ts";
+import { triesOf } from "./upstream/tries.ts";
 import { websocket } from "./upstream/websocket.ts";
 import { chain, type Handler, lazily, type Visit } from "./visit.ts";
 import type { WebSocketSettings } from "./websocket.api.ts";
@@ -102,17 +100,6 @@ export function sending({ balancer, upstream, metrics }: Parts, settings: RouteS
   const group = balancer.group(service);
   if (settings.hedge) group.measured = true;
   return { upstream, metrics, tries: triesOf(settings), keyOf: keyReader(group.settings) };
-}
-
-function triesOf({ retry, tryTimeoutMs, hedge, coalesce = false }: RouteSettings): Tries {
-  if (!retry && tryTimeoutMs === undefined && !hedge && !coalesce) return TRIES;
-  return {
-    ...TRIES,
-    ...retry,
-    coalesce,
-    ...(tryTimeoutMs === undefined ? {} : { tryTimeoutMs }),
-    ...(hedge ? { hedge: { quantile: hedge.quantile, budget: new Budget(hedge.share, HEDGE_RESERVE) } } : {}),
-  };
 }
 
 /** Asks whether somebody may command a device, where a policy is about devices. */

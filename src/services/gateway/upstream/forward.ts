@@ -8,7 +8,8 @@ import type { Metrics } from "../metrics.ts";
 import { ERROR_BYTES_MAX, isOurs } from "../refusals.ts";
 import type { Handler, Reply, Visit } from "../visit.ts";
 import type { Endpoint } from "./endpoint.ts";
-import type { Sent, Tries, Upstream } from "./upstream.ts";
+import type { Tries } from "./tries.ts";
+import type { Sent, Upstream } from "./upstream.ts";
 
 export interface ForwardOptions {
   /** The upstream. */

@@ -9,24 +9,12 @@ import { type Interim, Unanswered } from "./connection.ts";
 import type { Connections } from "./connections.ts";
 import type { Endpoint } from "./endpoint.ts";
 import type { Group } from "./group.ts";
-import { hedged, type Hedge } from "./hedge.ts";
+import { hedged } from "./hedge.ts";
+import type { Tries } from "./tries.ts";
 
 const MISDIRECTED = 421;
 /** Answers that tell of an upstream in trouble. */
 const BAD: ReadonlySet<number> = new Set([500, 502, 503, 504]);
-
-/** How often, how long, and after what a request is sent again. */
-export interface Tries {
-  readonly triesMax: number;
-  readonly statuses: readonly number[];
-  readonly tryTimeoutMs?: number;
-  readonly hedge?: Hedge;
-  /** Shares a connection with others of its turn, where it only reads. */
-  readonly coalesce: boolean;
-}
-
-/** What a request gets unless its route says otherwise. */
-export const TRIES: Tries = { triesMax: 3, statuses: [], coalesce: false };
 
 export interface Order {
   readonly service: string;
