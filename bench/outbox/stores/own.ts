@@ -42,7 +42,7 @@ export async function openOwn(parent: string): Promise<Store> {
   const queue = outbox.queues.normal;
   return {
     name: "the outbox",
-    lanes: 2,
+    lanes: 4,
     pids: () => [],
     async put(records) {
       await Promise.all(records.map((record) => outbox.add(SHIPMENT, [batchOf(record)])));
