@@ -185,6 +185,8 @@ async function measureLive(rig: Rig): Promise<Row[]> {
   for (let round = 0; round < LIVE_ROUNDS; round++) {
     let endMs = performance.now() + LIVE_SECONDS * 1000;
     sequence = await live(rig, sequence, () => performance.now() > endMs);
+    // None of them is to be cut off from its answer.
+    await until("all is there", async () => (await rig.status()).destinations[0].waiting.batches === 0);
     alone.push(...(await latencies(rig)));
     const before = await acknowledged(rig);
     await gather(rig, 2_001 + round);
@@ -198,10 +200,10 @@ async function measureLive(rig: Rig): Promise<Row[]> {
     );
     endMs = fromMs + LIVE_SECONDS * 1000;
     sequence = await live(rig, sequence, () => isDone || performance.now() > endMs);
-    beside.push(...(await latencies(rig)));
     drainedReadings += (await acknowledged(rig)) - from;
     drainedMs += performance.now() - fromMs;
     await drained;
+    beside.push(...(await latencies(rig)));
   }
   return [
     info(`p99 of live data alone, ${alone.length} events`, p99(alone), "ms"),

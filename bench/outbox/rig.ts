@@ -179,7 +179,10 @@ async function runPipeline(): Promise<void> {
       await started.stop?.();
       return {};
     }
-    if ("latencies" in asked) return { ms: latencies.take() };
+    if ("latencies" in asked) {
+      latencies.learn(tracer.take());
+      return { ms: latencies.take() };
+    }
     return "status" in asked ? await own.status({}, call()) : cpu();
   });
   process.send?.({ readyMs: performance.now() - startMs });
