@@ -7,7 +7,7 @@ import type { AddressInfo } from "node:net";
 import { after, before, test } from "node:test";
 import { decode as libraryDecode, encode as libraryEncode } from "@msgpack/msgpack";
 import fc from "fast-check";
-import { type GatewayHouse, startGateway } from "../../../../test/houses/gateway.ts";
+import { type GatewayHouse, RawClient, startGateway } from "../../../../test/houses/gateway.ts";
 import { decodeCbor, encodeCbor } from "../../../kernel/cbor.ts";
 import { Failure } from "../../../kernel/error.ts";
 import { preferred } from "./media.ts";
@@ -150,6 +150,17 @@ async function ask(path: string, headers: Record<string, string>, body?: Uint8Ar
 }
 
 const NS = { ns: 18446744073709551615n, text: "é", half: 0.5 };
+
+test("who says the same again on one connection is answered the same: what a step changes is its request's alone", async () => {
+  const raw = await RawClient.open(house);
+  const types: (string | undefined)[] = [];
+  for (let i = 0; i < 3; i++) {
+    raw.send(`GET /plant HTTP/1.1\r\nHost: localhost\r\nAccept: application/cbor\r\nAuthorization: ${auth}\r\n\r\n`);
+    types.push((await raw.answer()).headers["content-type"]);
+  }
+  assert.deepEqual(types, ["application/cbor", "application/cbor", "application/cbor"]);
+  raw.socket.destroy();
+});
 
 test("a server of JSON answers in the form that is asked for; a cache before it asks it once for all of them", async () => {
   asked.length = 0;
