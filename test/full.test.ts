@@ -9,7 +9,7 @@ import { ROUNDS, TormentedHouse, until } from "./houses/tormented.ts";
 import type { After } from "./houses/uplink.ts";
 import { need } from "./need.ts";
 
-const TIMES = Math.max(1, Math.round(ROUNDS / 25));
+const TIMES = Math.max(1, Math.round(ROUNDS / 100));
 const TIMEOUT_MS = 120_000 + TIMES * 120_000;
 const DISK_BYTES = 24 * 2 ** 20;
 const FULL_MS_MAX = 150_000;

@@ -9,8 +9,8 @@ import type { Manner } from "./houses/rogue.ts";
 import { DRAIN_MS_MAX, type HouseSettings, ROUNDS, SEED, TormentedHouse, until } from "./houses/tormented.ts";
 import type { After } from "./houses/uplink.ts";
 
-/** Each story is told once at home, and so often in CI and in the soak. */
-const TIMES = Math.max(1, Math.round(ROUNDS / 25));
+/** Each story is told once, and more often in the soak. */
+const TIMES = Math.max(1, Math.round(ROUNDS / 100));
 const TIMEOUT_MS = 180_000 + TIMES * 180_000;
 /** Most of a story is waiting. */
 const STORIES_AT_ONCE = 4;
