@@ -48,3 +48,19 @@ test("a reader that is behind loses no line, and none of its characters", () => 
   );
   assert.ok(said.every((line) => line.text === "ä€".repeat(40)));
 });
+
+test("who logs goes on when nobody reads any more", () => {
+  const program = `
+    import { makeLog } from ${JSON.stringify(import.meta.resolve("./log.ts"))};
+    const log = makeLog("x");
+    const endMs = Date.now() + 10_000;
+    // The pipe holds 64 KiB: a line beyond it meets its end.
+    for (let i = 0; i < 3_000 && Date.now() < endMs; i++) log.info({ i, text: "a".repeat(100) });
+    process.stderr.write("went on");`;
+  const { stderr } = spawnSync(
+    "sh",
+    ["-c", '{ "$0" --input-type=module-typescript -e "$1"; } | true', process.execPath, program],
+    { encoding: "utf8" },
+  );
+  assert.match(stderr, /went on$/);
+});

@@ -80,7 +80,10 @@ function writeWhole(fd: number, line: string): void {
       } else written += writeSync(fd, bytes, written);
       if (written >= bytes.length) return;
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "EAGAIN") throw error;
+      const { code } = error as NodeJS.ErrnoException;
+      // Nobody reads any more: what is being done is done all the same.
+      if (code === "EPIPE") return;
+      if (code !== "EAGAIN") throw error;
       Atomics.wait(sleeping, 0, 0, FULL_PIPE_MS);
     }
   }
