@@ -6,6 +6,8 @@ import type { BodyReader, Exchange, Switched } from "./exchange.ts";
 import type { Http1Connection } from "./http1.ts";
 import type { RequestHead } from "./request-parser.ts";
 
+/** Of a body that nobody reads yet; beyond it the client waits, as long as it is being found out whether it may send it. */
+const HELD_BYTES_MAX = 65_536;
 /** Bodies up to this go out in one write with their head, and so in one TLS record. */
 const JOINED_BYTES_MAX = 12_288;
 /** Shorter ones are joined as text, which takes no buffer. */
@@ -29,6 +31,7 @@ export class Http1Exchange implements Exchange {
   #reader: BodyReader | undefined;
   /** Body that came before anybody read it. */
   #held: Buffer[] | undefined;
+  #heldBytes = 0;
   #begun = false;
   #given = false;
   #faulty = false;
@@ -85,9 +88,7 @@ export class Http1Exchange implements Exchange {
 
   read(reader: BodyReader): void {
     this.#reader = reader;
-    const held = this.#held ?? [];
-    this.#held = undefined;
-    for (const chunk of held) reader.data(chunk);
+    for (const chunk of this.#takeHeld()) reader.data(chunk);
     if (this.gone || this.#faulty) reader.broken();
     else if (this.received) reader.end();
   }
@@ -109,6 +110,7 @@ export class Http1Exchange implements Exchange {
     this.#bodyless = this.method === "HEAD" || status === 204 || status === 304;
     const { text, framed } = this.#connection.front.writer.head(status, headers);
     this.#begun = true;
+    this.#takeHeld();
     this.#pending = text;
     this.#chunked = !framed && !this.#bodyless;
   }
@@ -154,9 +156,20 @@ export class Http1Exchange implements Exchange {
 
   /** A part of the body has come. */
   data(chunk: Buffer): void {
-    if (this.#reader) this.#reader.data(chunk);
+    if (this.#reader) return this.#reader.data(chunk);
     // Nobody wants it: the answer is given.
-    else if (!this.#begun) (this.#held ??= []).push(chunk);
+    if (this.#begun) return;
+    (this.#held ??= []).push(chunk);
+    this.#heldBytes += chunk.length;
+    if (this.#heldBytes >= HELD_BYTES_MAX) this.#connection.socket.pause();
+  }
+
+  #takeHeld(): readonly Buffer[] {
+    const held = this.#held ?? [];
+    this.#held = undefined;
+    if (this.#heldBytes >= HELD_BYTES_MAX) this.#connection.socket.resume();
+    this.#heldBytes = 0;
+    return held;
   }
 
   /** The body is all there. */
