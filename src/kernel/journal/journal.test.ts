@@ -131,6 +131,22 @@ test("trimming deletes whole segments, gives their space back, and reads as a ga
   assert.deepEqual(await journal.read(900), { records: [], next: 1000, gap: { from: 901, to: 1000 } });
 });
 
+test("a journal that is never empty gives back the file that it writes to, once most of it is done with", async (t) => {
+  const journal = await opened(t, directoryFor(t));
+  await fill(journal, 1000);
+  const size = journal.sizeBytes;
+  await journal.trim(700, 4096);
+  assert.equal(journal.sizeBytes, size, "a third of it is still needed");
+  await journal.trim(990, 4096);
+  await fill(journal, 10);
+  assert.deepEqual((await readAll(journal, 990)).positions, range(991, 1010), "nothing that is needed went");
+  await journal.trim(1005, 4096);
+  assert.equal(journal.first, 1001);
+  assert.ok(journal.sizeBytes < size / 4, `${journal.sizeBytes} of ${size} bytes`);
+  await journal.trim(1005);
+  assert.deepEqual((await readAll(journal, 1005)).positions, range(1006, 1010));
+});
+
 test("a reader whose segment is trimmed under its feet goes on behind it", async (t) => {
   const journal = await opened(t, directoryFor(t), { segmentBytesMax: 8192 });
   await fill(journal, 1000);

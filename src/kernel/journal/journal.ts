@@ -4,6 +4,7 @@ import { chmodSync, statSync } from "node:fs";
 import { resolve as resolvePath } from "node:path";
 import { asFailure, fail, Failure, INPUT_INVALID } from "../error.ts";
 import { errnoOf, isDiskFull, makeDirectory } from "./disk.ts";
+import { refusalOf } from "./entry.ts";
 import { JOURNAL_CLOSED, JOURNAL_DIRECTORY_UNUSABLE, JOURNAL_RECORD_TOO_LARGE } from "./errors.ts";
 import { Ledger, type Log, type Loss } from "./ledger.ts";
 import { lockDirectory } from "./lock.ts";
@@ -16,10 +17,6 @@ import { Writer, type Limits, type Tail } from "./writer.ts";
 export type { Entry, JournalRecord, Loss, ReadOptions, ReadResult };
 
 const MIB = 1024 * 1024;
-/** A larger payload is refused with JOURNAL_RECORD_TOO_LARGE. */
-export const RECORD_BYTES_MAX = 4 * MIB;
-/** A longer key, in bytes of UTF-8, is refused with JOURNAL_RECORD_TOO_LARGE. */
-export const KEY_BYTES_MAX = 1024;
 /** More payload in one `appendMany` is refused with JOURNAL_RECORD_TOO_LARGE: it is sealed and written as one. */
 export const GROUP_BYTES_MAX = 16 * MIB;
 /** Small segments would be all header; large ones give their space back late. */
@@ -68,8 +65,11 @@ export interface Journal {
   read(after: number, options?: ReadOptions): Promise<ReadResult>;
   /** Resolves when `last > after`; rejects with the signal's reason, or JOURNAL_CLOSED. */
   wait(after: number, signal?: AbortSignal): Promise<void>;
-  /** Says that nobody needs positions up to `through` any more: segments with nothing else in them are deleted. */
-  trim(through: number): Promise<void>;
+  /**
+   * Says that nobody needs positions up to `through` any more: segments with nothing else in them are deleted. The one being
+   * written gives way to a new one where most of it is done with, from `rollBytesMin` on; a quarter of a segment unless told.
+   */
+  trim(through: number, rollBytesMin?: number): Promise<void>;
   /** Waits for the appends under way, then gives the directory back. */
   close(): Promise<void>;
 }
@@ -214,20 +214,24 @@ class OpenJournal implements Journal {
     });
   }
 
-  async trim(through: number): Promise<void> {
+  async trim(through: number, rollBytesMin = this.#limits.segmentBytesMax / 4): Promise<void> {
     this.#check(through);
     if (through > this.last) this.#reader.heed(through);
     // Nothing to delete is the usual answer, and costs no turn of the loop.
-    const isAll = through >= this.last && this.#segments.active.bytes * 4 >= this.#limits.segmentBytesMax;
-    if (!isAll && this.#segments.countThrough(through) === 0) return;
-    await this.#writer.chore(() => this.#trim(through));
+    if (!this.#isSpent(through, rollBytesMin) && this.#segments.countThrough(through) === 0) return;
+    await this.#writer.chore(() => this.#trim(through, rollBytesMin));
   }
 
-  async #trim(through: number): Promise<void> {
-    await this.#remove(this.#segments.countThrough(through));
-    // All of the segment being written is done with as well, and it is worth a new file: its space comes back too.
+  /** Most of the segment being written is done with, and it is worth a new file: its space comes back with the rest of it. */
+  #isSpent(through: number, rollBytesMin: number): boolean {
     const { active } = this.#segments;
-    if (through < this.last || this.last < active.first || active.bytes * 4 < this.#limits.segmentBytesMax) return;
+    const records = this.last - active.first + 1;
+    return records > 0 && active.bytes >= rollBytesMin && (through - active.first + 1) * 4 >= records * 3;
+  }
+
+  async #trim(through: number, rollBytesMin: number): Promise<void> {
+    await this.#remove(this.#segments.countThrough(through));
+    if (!this.#isSpent(through, rollBytesMin)) return;
     try {
       await this.#segments.reserve.within(() => this.#writer.roll());
     } catch (caught) {
@@ -278,22 +282,4 @@ class OpenJournal implements Journal {
     if (!Number.isSafeInteger(position) || position < 0)
       throw fail(INPUT_INVALID, `${position} is no position of a journal`);
   }
-}
-
-function refusalOf({ kind, key, payload }: Entry): Failure | undefined {
-  if (!Number.isInteger(kind) || kind < 0 || kind > 255)
-    return fail(INPUT_INVALID, `kind ${kind} of a journal record is not within 0..255`);
-  if (payload.byteLength > RECORD_BYTES_MAX)
-    return fail(
-      JOURNAL_RECORD_TOO_LARGE,
-      `a record of ${payload.byteLength} bytes is over the limit of ${RECORD_BYTES_MAX}`,
-    );
-  // UTF-8 takes at most three bytes per unit of a JavaScript string.
-  if (key.length * 3 > KEY_BYTES_MAX && Buffer.byteLength(key) > KEY_BYTES_MAX)
-    return fail(
-      JOURNAL_RECORD_TOO_LARGE,
-      `a key of ${Buffer.byteLength(key)} bytes is over the limit of ${KEY_BYTES_MAX}`,
-    );
-  if (!key.isWellFormed()) return fail(INPUT_INVALID, "the key of a journal record is not well-formed Unicode");
-  return undefined;
 }

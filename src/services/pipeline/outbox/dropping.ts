@@ -9,6 +9,8 @@ import { KIND_BATCH, readNote } from "./record.ts";
 
 /** Looked through at once. */
 const CHUNK = { bytesMax: 1_048_576, recordsMax: 1_000 };
+/** Now and then a smaller file gives its space back, too: after an outage it would keep it until it is full. */
+const SWEPT_BYTES_MIN = 262_144;
 
 /** Drops batches, of the lowest class first and of none above `name`, until it is enough. Space comes back in segments. */
 export async function makeRoom(
@@ -49,7 +51,7 @@ export async function sweep(outbox: Outbox, gaps: Gaps): Promise<void> {
       after = next;
     }
   }
-  await outbox.trim();
+  await outbox.trim(SWEPT_BYTES_MIN);
 }
 
 /** Enters what destinations still waited for. */

@@ -202,11 +202,14 @@ export class Outbox {
     );
   }
 
-  /** Lets go of what nobody waits for; but a pipeline's last record stays until what it says is saved elsewhere. */
-  async trim(): Promise<void> {
+  /**
+   * Lets go of what nobody waits for; but a pipeline's last record stays until what it says is saved elsewhere.
+   * `rollBytesMin` as the journal has it.
+   */
+  async trim(rollBytesMin?: number): Promise<void> {
     for (const queue of Object.values(this.queues)) {
       const through = Math.min(queue.doneThrough, this.#followed.unsavedIn(queue.name) - 1);
-      if (through >= queue.journal.first) await queue.journal.trim(through);
+      if (through >= queue.journal.first) await queue.journal.trim(through, rollBytesMin);
     }
   }
 
