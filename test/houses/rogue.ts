@@ -26,7 +26,8 @@ export const MANNERS = {
   endless(socket) {
     socket.write(`${OK}transfer-encoding: chunked\r\n\r\n`);
     const chunk = `${FLOOD_BYTES.toString(16)}\r\n${"x".repeat(FLOOD_BYTES)}\r\n`;
-    const flood = (): void => void (!socket.destroyed && socket.write(chunk, flood));
+    // A write after the client's end fails at once, and its callback would write again, for ever.
+    const flood = (error?: Error | null): void => void (!error && !socket.destroyed && socket.write(chunk, flood));
     flood();
   },
   trickle(socket) {
