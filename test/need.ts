@@ -31,6 +31,10 @@ export const NEEDS = {
     ],
     debian: "python3-grpcio python3-protobuf",
   },
+  /** A TPM 2.0 in software, and the tools that measure into it. */
+  swtpm: { commands: ["swtpm", "tpm2_pcrextend"], debian: "swtpm tpm2-tools" },
+  /** A PKCS#11 token in software. */
+  softhsm: { commands: ["softhsm2-util"], files: ["/usr/lib/softhsm/libsofthsm2.so"], debian: "softhsm2" },
   root: { root: true },
 } as const satisfies { [name: string]: Need };
 

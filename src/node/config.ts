@@ -11,6 +11,7 @@ import {
 } from "../kernel/config.ts";
 import { readConfig, readConfigFile } from "../kernel/config-file.ts";
 import { fail } from "../kernel/error.ts";
+import { PCR_MAX } from "../kernel/seal/provider.ts";
 import { field } from "../kernel/service.ts";
 import { UID_BASE } from "./confine/uids.ts";
 import { existsSync } from "node:fs";
@@ -30,6 +31,76 @@ const Door = Type.Object(
     ),
     port: Type.Optional(
       field(Port, { description: "Port to listen on; 0 takes a free one.", default: undefined, example: 9443 }),
+    ),
+  },
+  { additionalProperties: false },
+);
+
+const Text = Type.String({ maxLength: 4096 });
+const Keys = Type.Object(
+  {
+    provider: field(
+      Type.Union([
+        Type.Literal("auto"),
+        Type.Literal("tpm"),
+        Type.Literal("pkcs11"),
+        Type.Literal("passphrase"),
+        Type.Literal("key-file"),
+      ]),
+      {
+        description:
+          "'auto': the one that sealed the keys; at the first start a passphrase where HOLDFAST_PASSPHRASE_FILE or the systemd credential 'holdfast-passphrase' gives one, else the key file where node.keyFile names one, else the TPM where there is one, else a key file. A change of this key alone changes nothing: 'holdfast keys migrate' does.",
+        default: "auto",
+        example: "passphrase",
+      },
+    ),
+    tpm: field(
+      Type.Object(
+        {
+          device: field(Text, {
+            description: "The TPM 2.0: the kernel's device, or the Unix socket of a software TPM.",
+            default: "/dev/tpmrm0",
+            example: "/run/swtpm/tpm.sock",
+          }),
+          pcrs: field(Type.Array(Type.Integer({ minimum: 0, maximum: PCR_MAX }), { maxItems: PCR_MAX + 1 }), {
+            description:
+              "Registers (PCR, SHA-256) that must be as they were when the keys were sealed; 7 is Secure Boot, none binds the keys to this TPM alone. Taken up by 'holdfast keys reseal'.",
+            default: [7],
+            example: [7, 11],
+          }),
+        },
+        { additionalProperties: false },
+      ),
+      { description: "The TPM that seals the keys.", default: {}, example: { pcrs: [7, 11] } },
+    ),
+    pkcs11: field(
+      Type.Object(
+        {
+          module: field(Text, {
+            description: "The PKCS#11 module of the token, a shared library for this machine.",
+            default: "",
+            example: "/usr/lib/softhsm/libsofthsm2.so",
+          }),
+          tokenLabel: field(Type.String({ maxLength: 32 }), {
+            description: "The token's label.",
+            default: "holdfast",
+            example: "pump-house-7",
+          }),
+          keyLabel: field(Type.String({ maxLength: 100 }), {
+            description: "Label of the AES key in the token, made where there is none.",
+            default: "holdfast",
+            example: "holdfast",
+          }),
+          pinFile: field(Text, {
+            description:
+              "File or pipe with the user PIN; before it comes the one that HOLDFAST_PIN_FILE names, after it the systemd credential 'holdfast-pin' and the terminal.",
+            default: "",
+            example: "/run/holdfast/pin",
+          }),
+        },
+        { additionalProperties: false },
+      ),
+      { description: "The PKCS#11 token that seals the keys.", default: {}, example: { tokenLabel: "pump-house-7" } },
     ),
   },
   { additionalProperties: false },
@@ -57,11 +128,10 @@ export const NodeConfig = Type.Object(
       default: "",
       example: "/media/key/node.key",
     }),
-    passphrase: field(Type.Boolean(), {
-      description:
-        "Seal the keys with a passphrase instead of a key file: read from the file that HOLDFAST_PASSPHRASE_FILE names, the systemd credential 'holdfast-passphrase', or asked for on the terminal.",
-      default: false,
-      example: true,
+    keys: field(Keys, {
+      description: "What seals the key that opens all others; docs/keys.md tells what each is worth.",
+      default: {},
+      example: { provider: "tpm" },
     }),
     doors: field(Type.Record(Type.String({ pattern: "^[a-z0-9-]+[.][a-z0-9-]+$" }), Door), {
       description:

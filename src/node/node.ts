@@ -15,7 +15,7 @@ import { confinementFacts } from "./confine/facts.ts";
 import { shieldMemory } from "./confine/libc.ts";
 import { listenUnix } from "./confine/listen.ts";
 import { makeControl } from "./control.ts";
-import { openKeys } from "./keys.ts";
+import { openKeys } from "./keys/open.ts";
 import { Logbook, readLine } from "./logbook.ts";
 import type { Manifest } from "./manifest.ts";
 import { type NodeOptions, readOptions } from "./options.ts";

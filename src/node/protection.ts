@@ -31,7 +31,7 @@ export function whatDoesNot({ facts, missing, openEdgex, keyProvider }: Protecti
     ...(openEdgex
       ? ["--open-edgex: programs on this machine may use EdgeX's ports without TLS and without a token"]
       : []),
-    ...known.filter((line) => !(keyProvider.name === "passphrase" && line.startsWith("no TPM"))),
+    ...known.filter((line) => !(keyProvider.name !== "key-file" && line.startsWith("no TPM"))),
     ...more,
   ];
 }

@@ -6,6 +6,7 @@ import { cacheDirectoryOf, codeIn } from "../../node/code.ts";
 import { configFileOf, keyFileOf, loadConfig, NodeConfig } from "../../node/config.ts";
 import { checkConfig } from "../../kernel/config.ts";
 import { confinementFacts } from "../../node/confine/facts.ts";
+import { chosen } from "../../node/keys/open.ts";
 import { allDoors, type Manifest } from "../../node/manifest.ts";
 import { stateDirectoryOf } from "../../node/state.ts";
 import { COMMON, COMMON_HELP, readArguments } from "../arguments.ts";
@@ -70,7 +71,6 @@ async function checkUp(options: { state: string | undefined; config: string | un
     if (manifests.length > 0) ({ node } = loadConfig(file, manifests));
   });
   const running = await isRunning(path);
-  const passphrase = node.passphrase || process.env["HOLDFAST_PASSPHRASE_FILE"] !== undefined;
   return [
     runtimeFinding(carriedNode(packageRoot())),
     ...kernelFindings(confinementFacts(node.uidBase)),
@@ -78,7 +78,12 @@ async function checkUp(options: { state: string | undefined; config: string | un
     ...clockFindings({ nowMs: Date.now(), writtenMs: lastWritten(path) }),
     stateFinding(path, running),
     ...diskFindings(path),
-    keyFinding({ statePath: path, keyFile: keyFileOf(node, process.env), passphrase }),
+    keyFinding({
+      statePath: path,
+      keyFile: keyFileOf(node, process.env),
+      provider: chosen(node, process.env, undefined),
+      tpm: node.keys.tpm,
+    }),
     config,
     // A running node holds its ports itself.
     ...(running ? [] : await portFindings(portsOf(manifests, node))),

@@ -1,8 +1,10 @@
 /** Where the node lives: its state directory, the disk below it, its keys, its config, its ports. */
-import { accessSync, constants, existsSync, lstatSync, readFileSync, type Stats, statSync } from "node:fs";
+import { accessSync, constants, existsSync, lstatSync, type Stats, statSync } from "node:fs";
 import { createServer } from "node:net";
 import { dirname, join } from "node:path";
 import { asFailure, Failure } from "../../kernel/error.ts";
+import type { ProviderName } from "../../kernel/seal/provider.ts";
+import { sealedBy } from "../../kernel/seal/ring-file.ts";
 import { fine, type Finding, lacks, stops } from "./finding.ts";
 
 const uid = (): number => process.geteuid?.() ?? 0;
@@ -68,7 +70,7 @@ export function existing(path: string): string {
 
 function mayWrite(path: string): boolean {
   try {
-    accessSync(path, constants.W_OK | constants.X_OK);
+    accessSync(path, constants.W_OK | (statSync(path).isDirectory() ? constants.X_OK : 0));
     return true;
   } catch {
     // Why not is said by who asked.
@@ -80,18 +82,31 @@ export interface KeyPlace {
   readonly statePath: string;
   /** Where a key file would lie. */
   readonly keyFile: string;
-  /** The config or the environment says passphrase. */
-  readonly passphrase: boolean;
+  /** What opens them, or will at the first start. */
+  readonly provider: ProviderName;
+  readonly tpm: { readonly device: string; readonly pcrs: readonly number[] };
 }
 
 /** Tells what opens the node's keys, and what that is worth. */
-export function keyFinding({ statePath, keyFile, passphrase }: KeyPlace): Finding {
-  const sealed = providerOf(statePath);
-  if (sealed === "passphrase" || (sealed === undefined && passphrase)) {
+export function keyFinding({ statePath, keyFile, provider, tpm }: KeyPlace): Finding {
+  const sealed = sealedBy(join(statePath, "node"));
+  const opens = sealed ?? provider;
+  if (opens === "passphrase")
     return fine(
       "keys",
       "a passphrase opens the keys: a stolen disk stays closed, as far as the passphrase cannot be guessed",
     );
+  if (opens === "pkcs11") return fine("keys", "a PKCS#11 token opens the keys: a disk without the token stays closed");
+  if (opens === "tpm") {
+    const refused = typeof look(tpm.device) === "string" || !mayWrite(tpm.device);
+    if (refused)
+      return stops(
+        "keys",
+        `the TPM ${tpm.device} is to open the keys, and cannot be opened`,
+        "Switch it on in the firmware, or let this user open it (group 'tss').",
+      );
+    const bound = tpm.pcrs.length === 0 ? "" : ` and a start like the one before (PCR ${tpm.pcrs.join(", ")})`;
+    return fine("keys", `the TPM ${tpm.device} opens the keys: a disk without this machine${bound} stays closed`);
   }
   const at = look(keyFile);
   if (at === "ENOENT" && sealed === "key-file")
@@ -105,7 +120,7 @@ export function keyFinding({ statePath, keyFile, passphrase }: KeyPlace): Findin
       "keys",
       `a key file is made at the first start: ${keyFile}`,
       "who steals the disk with the file on it can read it.",
-      "Keep a copy of it elsewhere. For more: node.passphrase, or node.keyFile on a medium of its own.",
+      "Keep a copy of it elsewhere. For more: a TPM or a passphrase (node.keys.provider), or node.keyFile on a medium of its own.",
     );
   if (typeof at === "string")
     return stops(
@@ -125,21 +140,8 @@ export function keyFinding({ statePath, keyFile, passphrase }: KeyPlace): Findin
     "keys",
     `the key file ${keyFile} lies on the disk that it opens`,
     "who steals the disk can read it; a backup of the state directory alone stays closed.",
-    "Keep a copy of it elsewhere. For more: node.passphrase, or node.keyFile on a medium of its own.",
+    "Keep a copy of it elsewhere. For more: a TPM or a passphrase (node.keys.provider), or node.keyFile on a medium of its own.",
   );
-}
-
-/** Reads which provider sealed the key ring; undefined where there is none yet. */
-function providerOf(statePath: string): string | undefined {
-  for (const name of ["keyring.json", "keyring.json.bak"]) {
-    try {
-      const { provider } = JSON.parse(readFileSync(join(statePath, "node", name), "utf8")) as { provider?: unknown };
-      if (typeof provider === "string") return provider;
-    } catch {
-      // Not there, or torn: the other copy may tell.
-    }
-  }
-  return undefined;
 }
 
 /** Judges the config as a start would; `load` throws what a start would say. */

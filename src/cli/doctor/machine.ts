@@ -40,7 +40,7 @@ const TODOS: { readonly [fact in keyof ConfinementFacts]?: string } = {
   uidRange: "Choose other user ids with node.uidBase in the config.",
   ptraceScope: "sysctl kernel.yama.ptrace_scope=1",
   swap: "Turn it off (swapoff -a), encrypt it, or use zram.",
-  tpm: "Seal the keys with a passphrase (node.passphrase in the config), or keep the key file on a medium of its own (node.keyFile).",
+  tpm: "Seal the keys with a passphrase (node.keys.provider in the config), or keep the key file on a medium of its own (node.keyFile).",
 };
 const WORDS: { readonly [fact in keyof ConfinementFacts]: (value: never) => string } = {
   kernel: (release: string) => `Linux ${release}`,

@@ -45,10 +45,60 @@ export const SEAL_KEY_FILE_INSIDE_STATE = code(
   "invalid",
   "Choose a place for the key file outside the state directory, best on another medium.",
 );
+export const SEAL_TPM_MISSING = code(
+  "SEAL_TPM_MISSING",
+  "unavailable",
+  "Switch the TPM on in the firmware, or let the node's user open it (group 'tss'); an escrow key opens the ring without it.",
+);
+export const SEAL_TPM_OTHER = code(
+  "SEAL_TPM_OTHER",
+  "unauthorized",
+  "Put the disk back into its own machine, or open the key ring with its escrow key: 'holdfast keys reseal --escrow-key FILE'.",
+);
+export const SEAL_TPM_PCR_CHANGED = code(
+  "SEAL_TPM_PCR_CHANGED",
+  "unauthorized",
+  "If you changed firmware or Secure Boot, open the key ring with its escrow key: 'holdfast keys reseal --escrow-key FILE'.",
+);
+export const SEAL_TPM_REFUSED = code(
+  "SEAL_TPM_REFUSED",
+  "unavailable",
+  "Look at the TPM's code in the message ('tpm2_rc_decode' tells what it means), and try again.",
+);
+export const SEAL_PKCS11_UNUSABLE = code(
+  "SEAL_PKCS11_UNUSABLE",
+  "unavailable",
+  "Name the PKCS#11 module of your token with node.keys.pkcs11.module, built for this machine.",
+);
+export const SEAL_PKCS11_TOKEN_MISSING = code(
+  "SEAL_PKCS11_TOKEN_MISSING",
+  "unavailable",
+  "Plug the token in, or name the right one with node.keys.pkcs11.tokenLabel.",
+);
+export const SEAL_PKCS11_PIN_REFUSED = code(
+  "SEAL_PKCS11_PIN_REFUSED",
+  "unauthorized",
+  "Give the token's user PIN; after a few wrong ones most tokens lock themselves.",
+);
+export const SEAL_PKCS11_KEY_MISSING = code(
+  "SEAL_PKCS11_KEY_MISSING",
+  "unauthorized",
+  "Plug in the token that the key ring was sealed with, or name the key with node.keys.pkcs11.keyLabel.",
+);
+export const SEAL_PKCS11_KEY_WRONG = code(
+  "SEAL_PKCS11_KEY_WRONG",
+  "unauthorized",
+  "Plug in the token that the key ring was sealed with; another key has the same name on this one.",
+);
+export const SEAL_PKCS11_REFUSED = code(
+  "SEAL_PKCS11_REFUSED",
+  "unavailable",
+  "Look up the code that the message names in the token's manual (CKR_...), and try again.",
+);
 export const SEAL_PROVIDER_OTHER = code(
   "SEAL_PROVIDER_OTHER",
   "invalid",
-  "Start with the way of sealing that the message names, or change it with 'holdfast seal'.",
+  "Start with the way of sealing that the message names ('node.keys.provider'), and change it with 'holdfast keys migrate'.",
 );
 export const SEAL_KEYRING_DAMAGED = code(
   "SEAL_KEYRING_DAMAGED",

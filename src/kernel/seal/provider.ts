@@ -1,6 +1,11 @@
-/** A way of keeping the key-encryption key: what a thief of the disk would have to get besides. TPM and PKCS#11 implement the same. */
+export const PROVIDERS = ["tpm", "pkcs11", "passphrase", "key-file"] as const;
+/** The registers of a TPM are 0 to 23. */
+export const PCR_MAX = 23;
+export type ProviderName = (typeof PROVIDERS)[number];
+
+/** A way of keeping the key-encryption key: what a thief of the disk would have to get besides. */
 export interface KeyProvider {
-  readonly name: "passphrase" | "key-file";
+  readonly name: ProviderName;
   /** What it protects against, and what not, in honest words for people. */
   readonly promise: string;
   /** The file that it relies on, if any; `openKeyRing` refuses one inside the state directory. */

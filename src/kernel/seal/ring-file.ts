@@ -1,11 +1,12 @@
 /** The two copies of the key ring on the disk, and which of them to believe. */
 import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fail, Failure } from "../error.ts";
 import { SEAL_KEYRING_DAMAGED, SEAL_KEYRING_NEWER, SEAL_KEYRING_UNREADABLE, SEAL_KEYRING_UNWRITABLE } from "./codes.ts";
 import { replaceFile } from "./durable-file.ts";
-import type { KeyProvider } from "./provider.ts";
+import { type KeyProvider, PROVIDERS } from "./provider.ts";
 
 /** What the key ring holds; all keys in it are wrapped. */
 export interface RingFile {
@@ -18,6 +19,20 @@ export interface RingFile {
 
 const VERSION = 1;
 const NAMES = ["keyring.json", "keyring.json.bak"] as const;
+
+/** Tells which provider sealed the ring of a directory, without opening it; undefined where there is none, or none that can be read. */
+export function sealedBy(directory: string): KeyProvider["name"] | undefined {
+  for (const name of NAMES) {
+    try {
+      const { provider } = JSON.parse(readFileSync(join(directory, name), "utf8")) as { provider?: unknown };
+      const known = PROVIDERS.find((one) => one === provider);
+      if (known) return known;
+    } catch {
+      // Not there, or torn: the other copy may tell.
+    }
+  }
+  return undefined;
+}
 
 /** Loads the newest whole copy and mends the other; undefined where there is none at all. Codes as `openKeyRing`. */
 export async function loadRing(

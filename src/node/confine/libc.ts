@@ -68,6 +68,9 @@ function native(): { koffi: Koffi; library: ReturnType<Koffi["load"]> } {
   return loaded;
 }
 
+/** Gives the caller of native functions to those who load a library of their own (PKCS#11). */
+export const loadKoffi = (): Koffi => native().koffi;
+
 const bound = new Map<string, KoffiFunction>();
 /** Binds `name` for arguments of these kinds. Every C function used here takes integers and pointers and returns int (syscall: long). */
 function bind(name: string, args: readonly Arg[]): KoffiFunction {
