@@ -22,6 +22,7 @@ import { deriveKey } from "../src/node/local.ts";
 import { bus, type Bus } from "../src/services/bus/api.ts";
 import { batch } from "../test/houses/bus.ts";
 import { main } from "../src/services/bus/main.ts";
+import { Auditor } from "../src/kernel/audit.ts";
 import { Tracer } from "../src/kernel/trace.ts";
 
 interface Row {
@@ -66,6 +67,7 @@ async function runBus(): Promise<void> {
     log,
     clock,
     tracer,
+    audit: new Auditor(clock),
     identity,
     config: { sizeBytesMax: 2 ** 31, keepBytes: 0, followers: [], foreignIdsMax: 100_000 },
     key: (purpose) => deriveKey(Buffer.alloc(32, 1), "bus", purpose),

@@ -5,6 +5,7 @@
 import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
 import path from "node:path";
+import { Auditor } from "../../src/kernel/audit.ts";
 import { systemClock as clock } from "../../src/kernel/clock.ts";
 import { connect } from "../../src/kernel/connect.ts";
 import { createAuthority } from "../../src/kernel/identity/authority.ts";
@@ -165,6 +166,7 @@ async function runPipeline(): Promise<void> {
     log,
     clock,
     tracer,
+    audit: new Auditor(clock),
     supervisor: { on: () => undefined, send: () => undefined },
     identity,
     doors: {},

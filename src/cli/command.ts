@@ -25,7 +25,7 @@ const GROUPS: readonly (readonly string[])[] = [
   ["devices", "readings", "retention", "read", "write"],
   ["pipelines", "rules", "leaves"],
   ["backlog", "deadletters", "trace", "top", "logs", "routes"],
-  ["token", "ca"],
+  ["token", "ca", "audit"],
   ["enroll", "cloud"],
 ];
 

@@ -1,11 +1,12 @@
 /** Serves a contract: routes, checks, callers, request ids, deadlines, one shape of errors, one log line a request. */
 import type { Socket } from "node:net";
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
+import type { Auditor } from "./audit.ts";
 import type { Call } from "./call.ts";
 import { checkInput } from "./check.ts";
 import type { Clock } from "./clock.ts";
 import { type Contract, DEFAULT_BODY_BYTES_MAX, type Operation, type Service } from "./contract.ts";
-import { asFailure, type Failure, fail, ROUTE_UNKNOWN } from "./error.ts";
+import { asFailure, CALLER_REFUSED, type Failure, fail, ROUTE_UNKNOWN } from "./error.ts";
 import type { TlsIdentity } from "./identity/tls.ts";
 import type { Log } from "./log.ts";
 import { addCommonRoutes, answer, answerFailure, answerStream, fromFastify, send, wholeRead } from "./serve-answer.ts";
@@ -31,6 +32,7 @@ export interface ServeOptions<C extends Contract> {
   readonly log: Log;
   readonly clock: Clock;
   readonly tracer: Tracer;
+  readonly audit?: Auditor;
   readonly version?: string;
 }
 
@@ -178,4 +180,26 @@ function note(
     ...(failure ? { code: failure.code } : {}),
   });
   if (!quiet) options.tracer.step(call, operation, startMs, status, failure?.code);
+  noteDeed(options, operation, op, call, failure);
+}
+
+/** For the audit trail: a caller that the contract does not name, and what is changed over a socket that has no gateway before it. */
+function noteDeed(
+  { audit, contract, plainCaller }: ServeOptions<Contract>,
+  operation: string,
+  op: Operation,
+  { caller, requestId }: Call,
+  failure: Failure | undefined,
+): void {
+  const isRefused = failure?.code === CALLER_REFUSED.code;
+  const isDeed = plainCaller !== undefined && op.method !== "GET" && op.kind !== "stream" && !op.quiet && !failure;
+  if (!isRefused && !isDeed) return;
+  audit?.note({
+    action: `${contract.name} ${operation}`,
+    outcome: isRefused ? "denied" : "done",
+    who: caller === "" ? "somebody without a certificate" : caller,
+    what: `${op.method} ${op.path}`,
+    requestId,
+    note: failure?.code,
+  });
 }

@@ -1,5 +1,6 @@
 /** What a service is to the process that runs it: its contract, its config, what it needs, and how it starts. */
 import type { Static, TObject, TSchema } from "typebox";
+import type { Auditor } from "./audit.ts";
 import type { Clock } from "./clock.ts";
 import type { Reach } from "./config.ts";
 import type { ConnectOptions } from "./connect.ts";
@@ -30,6 +31,8 @@ export interface Context<Config> {
   readonly log: Log;
   readonly clock: Clock;
   readonly tracer: Tracer;
+  /** Where who did what, and who was denied, is noted for the audit trail. */
+  readonly audit: Auditor;
   /** The line to the supervisor: small messages both ways (which instances may join, how far the start has come). */
   readonly supervisor: SupervisorLine;
   /** Absent with `--compact`, where services call each other without a wire. */

@@ -3,6 +3,7 @@
  * authority, serves the contract on the socket it inherited, holds its place in the registry, and ends with the pipe.
  */
 import { Socket } from "node:net";
+import { Auditor } from "../kernel/audit.ts";
 import { connect } from "../kernel/connect.ts";
 import { systemClock } from "../kernel/clock.ts";
 import type { TlsIdentity } from "../kernel/identity/tls.ts";
@@ -17,7 +18,7 @@ import { Inbox, ServiceLines } from "./inbox.ts";
 import { join } from "./join.ts";
 import { type Line, openLine } from "./line.ts";
 import { contextOf, hold, Lookup, registryOf, rememberTable, type Running, serveAll, stopPart } from "./part.ts";
-import { shipSpans } from "./shipping.ts";
+import { ship } from "./shipping.ts";
 
 /** A service that cannot reach the registry is still there for those who know its address; it says so, and is ready. */
 const HELD_WAIT_MS = 5_000;
@@ -84,7 +85,8 @@ export async function runService(main: ServiceMain, options: ProcessOptions): Pr
   line.send({ kind: "loaded" });
   const lines = new ServiceLines(inbox, line);
   const tracer = new Tracer(part.name, systemClock);
-  const running: Running = { hello, part, main, log, tracer, health: new Health(systemClock), stopping };
+  const audit = new Auditor(systemClock);
+  const running: Running = { hello, part, main, log, tracer, audit, health: new Health(systemClock), stopping };
   const lookup = new Lookup(hello);
   rememberTable(running, lookup.table);
   const joined = main.ownIdentity ? undefined : await joinNode(options);
@@ -103,7 +105,7 @@ export async function runService(main: ServiceMain, options: ProcessOptions): Pr
   else if (!part.standalone) lease = hold(running, { registry: registryOf(lookup), table: lookup.table });
   const stopShipping = part.standalone
     ? undefined
-    : shipSpans({ tracer, trace: connect(traceContract, { resolver: lookup }), caller: part.name, log });
+    : ship({ tracer, audit, trace: connect(traceContract, { resolver: lookup }), caller: part.name, log });
   running.health.onChange = (state, reason) => {
     line.send({ kind: "state", service: part.name, state, ...(reason === undefined ? {} : { reason }) });
     void lease?.renew();

@@ -19,7 +19,7 @@ import { type LocalHouse, type LocalService, makeLocalHouse } from "./local.ts";
 import { loadMain, type ServiceTable } from "./manifest.ts";
 import { levelsOf } from "./order.ts";
 import { doorsOf, hold, type Running, serveAll, stopPart } from "./part.ts";
-import { shipSpans } from "./shipping.ts";
+import { ship } from "./shipping.ts";
 
 interface Up {
   readonly running: Running;
@@ -115,6 +115,7 @@ async function startHere(
     main,
     log: log.child({ service: part.name }),
     tracer: local.tracer,
+    audit: local.audit,
     health: new Health(systemClock),
     stopping,
   };
@@ -123,8 +124,9 @@ async function startHere(
   const up: Up = { running, local, served, lease: undefined, stopShipping: undefined };
   if (!part.standalone) {
     up.lease = hold(running, { registry: house.connect(registryContract, part.name), table: new Table() });
-    up.stopShipping = shipSpans({
+    up.stopShipping = ship({
       tracer: local.tracer,
+      audit: local.audit,
       trace: house.connect(traceContract, part.name),
       caller: part.name,
       log,

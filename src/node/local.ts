@@ -6,6 +6,7 @@ import { hkdfSync } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import type { Static, TObject } from "typebox";
+import { Auditor } from "../kernel/audit.ts";
 import { type Call, leftMs, makeCall } from "../kernel/call.ts";
 import { checkInput, defaultOf } from "../kernel/check.ts";
 import { type Clock, systemClock } from "../kernel/clock.ts";
@@ -48,6 +49,7 @@ export interface LocalService {
   readonly main: ServiceMain;
   readonly started: Started<Contract>;
   readonly tracer: Tracer;
+  readonly audit: Auditor;
   readonly instance: string;
   stop(): Promise<void>;
 }
@@ -71,6 +73,15 @@ export interface LocalHouse {
 export const deriveKey = (dataKey: Uint8Array, service: string, purpose: string): Buffer =>
   Buffer.from(hkdfSync("sha256", dataKey, "holdfast", `${service}/${purpose}`, 32));
 
+const newInstance = (service: string): string =>
+  `${service}-${process.pid}-${Math.round(performance.now() * 1000).toString(36)}`;
+
+function makeDirectory(options: LocalOptions, service: string): string {
+  const directory = options.directoryOf?.(service) ?? join(options.directory, service);
+  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  return directory;
+}
+
 /** Makes a house in this process. */
 export function makeLocalHouse(options: LocalOptions): LocalHouse {
   const clock = options.clock ?? systemClock;
@@ -86,12 +97,10 @@ export function makeLocalHouse(options: LocalOptions): LocalHouse {
     tell: (service, kind, message) => lineOf(service).deliver(kind, message),
     async start(main, config) {
       const name = main.contract.name;
-      const directory = options.directoryOf?.(name) ?? join(options.directory, name);
-      mkdirSync(directory, { recursive: true, mode: 0o700 });
+      const directory = makeDirectory(options, name);
       const [dataKey, stopping] = [await options.dataKey(name), new AbortController()];
-      const tracer = new Tracer(name, clock);
-      const instance =
-        options.instanceOf?.(name) ?? `${name}-${process.pid}-${Math.round(performance.now() * 1000).toString(36)}`;
+      const [tracer, audit] = [new Tracer(name, clock), new Auditor(clock)];
+      const instance = options.instanceOf?.(name) ?? newInstance(name);
       const values = configOf(main, options.config?.[name], config);
       const context: Context<never> = {
         name,
@@ -101,6 +110,7 @@ export function makeLocalHouse(options: LocalOptions): LocalHouse {
         directory,
         clock,
         tracer,
+        audit,
         config: values as never,
         key: (purpose) => deriveKey(dataKey, name, purpose),
         secrets: options.secretsOf?.(name) ?? readNamedFiles(main.config, values, name),
@@ -117,6 +127,7 @@ export function makeLocalHouse(options: LocalOptions): LocalHouse {
         started: started as unknown as Started<Contract>,
         service: started.service,
         tracer,
+        audit,
         instance,
         async stop() {
           services.delete(name);

@@ -1,5 +1,6 @@
 /** One service of a process: its context, its sockets, its place in the registry, its orderly end. */
 import { join } from "node:path";
+import type { Auditor } from "../kernel/audit.ts";
 import { type Contract, digestOf, routesOf } from "../kernel/contract.ts";
 import { type ConnectOptions, connect, type Resolver, type Target } from "../kernel/connect.ts";
 import { systemClock } from "../kernel/clock.ts";
@@ -48,6 +49,7 @@ export interface Running {
   readonly main: ServiceMain;
   readonly log: Log;
   readonly tracer: Tracer;
+  readonly audit: Auditor;
   readonly health: Health;
   readonly stopping: AbortSignal;
 }
@@ -57,7 +59,7 @@ export function contextOf(
   running: Running,
   options: { identity: TlsIdentity | undefined; lookup: Lookup; line: SupervisorLine },
 ): Context<never> {
-  const { hello, part, log, tracer, stopping } = running;
+  const { hello, part, log, tracer, audit, stopping } = running;
   const dataKey = Buffer.from(part.dataKey, "base64");
   return {
     name: part.name,
@@ -71,6 +73,7 @@ export function contextOf(
     log,
     clock: systemClock,
     tracer,
+    audit,
     supervisor: options.line,
     identity: options.identity,
     doors: doorsOf(part),
@@ -90,13 +93,14 @@ export async function serveAll(
   started: Started<Contract>,
   identity: TlsIdentity | undefined,
 ): Promise<Served[]> {
-  const { hello, part, main, log, tracer } = running;
+  const { hello, part, main, log, tracer, audit } = running;
   const shared = {
     contract: main.contract,
     service: started.service,
     log,
     clock: systemClock,
     tracer,
+    audit,
     instance: part.instance,
     version: hello.version,
   };
@@ -167,7 +171,7 @@ export async function stopPart(
     ["releasing its place in the registry", () => parts.lease?.release()],
     ["ending its requests", () => Promise.all(parts.served.map((door) => door.close()))],
     ["ending its work", () => parts.started.stop?.()],
-    ["shipping its spans", () => parts.stopShipping?.()],
+    ["shipping its spans and notes", () => parts.stopShipping?.()],
   ];
   for (const [what, step] of steps) {
     try {

@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Writable } from "node:stream";
+import { Auditor } from "../../src/kernel/audit.ts";
 import { type Call, makeCall } from "../../src/kernel/call.ts";
 import { systemClock } from "../../src/kernel/clock.ts";
 import { BlockBuilder } from "../../src/kernel/events/blocks.ts";
@@ -98,6 +99,7 @@ export async function startSecureBus(directory: string, identity: TlsIdentity): 
     log,
     clock: systemClock,
     tracer,
+    audit: new Auditor(systemClock),
     supervisor: { on: () => undefined, send: () => undefined },
     identity,
     doors,

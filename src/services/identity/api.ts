@@ -20,6 +20,12 @@ export const IDENTITY_STORE_NEWER = code(
   "Start the newer version of Holdfast that wrote this state directory.",
 );
 
+export const IDENTITY_AUDIT_BEHIND = code(
+  "IDENTITY_AUDIT_BEHIND",
+  "conflict",
+  "Run 'holdfast audit verify': the audit trail lacks lines that it once had.",
+);
+
 /** Roles a token may have, and the scopes they stand for. A scope is `noun:verb`; `*` is every one. */
 export const ROLES = {
   viewer: ["node:read", "device:read", "event:read", "reading:read", "trace:read"],
@@ -44,6 +50,19 @@ export const Certificate = Type.Object({
   notAfterMs: Type.Integer(),
 });
 export type Certificate = Static<typeof Certificate>;
+
+const AuditPlace = {
+  n: Type.Integer({ minimum: 0 }),
+  hash: Type.String({ maxLength: 64 }),
+};
+/** A line of the audit trail: its number, and its SHA-256 in hex. */
+export interface Place {
+  readonly n: number;
+  readonly hash: string;
+}
+/** Writes the statement that identity signs of a place of the trail (ECDSA P-256 with SHA-256, base64url). */
+export const statementOf = (node: string, { n, hash }: Place): string =>
+  `holdfast audit checkpoint\n${node}\n${n}\n${hash}\n`;
 
 export const Jwk = Type.Record(Type.String(), Type.Unknown());
 
@@ -98,6 +117,27 @@ export const identity = contract("identity", {
     output: Type.Object({ caPem: Type.String(), node: Type.String() }),
     callers: ["*"],
     public: { scope: "node:read" },
+  }),
+  auditAnchor: get("/audit/anchor", {
+    quiet: true,
+    summary: "Tells what identity signed last of the audit trail, and with which keys its signatures are checked.",
+    input: {},
+    output: Type.Object({
+      node: Type.String(),
+      ...AuditPlace,
+      /** SPKI as PEM. */
+      keys: Type.Array(Type.String()),
+    }),
+    callers: ["trace"],
+    public: { scope: "audit:read" },
+  }),
+  signAudit: post("/audit/sign", {
+    quiet: true,
+    summary: "Signs where the audit trail ends, and keeps that; never a place before the one that was signed last.",
+    input: { body: Type.Object(AuditPlace) },
+    output: Type.Object({ signature: Type.String() }),
+    errors: [IDENTITY_AUDIT_BEHIND],
+    callers: ["trace"],
   }),
 });
 export type Identity = Service<typeof identity>;

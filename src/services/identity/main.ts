@@ -11,6 +11,7 @@ import { type Certificate, TlsIdentity } from "../../kernel/identity/tls.ts";
 import { type Context, defineService, field } from "../../kernel/service.ts";
 import { Admissions } from "./admission.ts";
 import { identity } from "./api.ts";
+import { AuditAnchor } from "./audit-anchor.ts";
 import { machineNames, sortNames } from "./names.ts";
 import { makeIdentity, namesOf } from "./service.ts";
 import { loadKept, saveKept } from "./store.ts";
@@ -45,13 +46,20 @@ export const main = defineService({
     const configured = sortNames(context.config.gatewayNames);
     if (configured.neither.length > 0)
       throw new Error(`config.gatewayNames: '${configured.neither[0]}' is neither a DNS name nor an IP address`);
-    const { authority, tokenKey } = await openStore(context);
+    const { authority, tokenKey, auditKey } = await openStore(context);
     const signer = await makeTokenSigner({ node, keyPkcs8: tokenKey, clock });
     const admissions = new Admissions({ clock, log });
     listenToSupervisor(context, admissions);
     const gatewayNames = () => {
       return { dns: [...machineNames().dns, ...configured.dns], ips: configured.ips };
     };
+    const anchor = await AuditAnchor.open({
+      node,
+      directory: context.directory,
+      key: context.key("audit-anchor"),
+      auditKey,
+      log,
+    });
     const tls = await ownIdentity(context, authority);
     supervisor.send("authority", { caPem: authority.certPem, fingerprint: authority.fingerprint });
     return {
@@ -60,6 +68,8 @@ export const main = defineService({
         authority,
         signer,
         admissions,
+        anchor,
+        audit: context.audit,
         certificateLifetimeMs: context.config.certificateLifetimeMs,
         gatewayNames,
       }),
@@ -74,7 +84,9 @@ export const main = defineService({
 type IdentityContext = Context<Static<typeof config>>;
 
 /** Loads the authority and the token key, making both at the first start. */
-async function openStore(context: IdentityContext): Promise<{ authority: Authority; tokenKey: Buffer }> {
+async function openStore(
+  context: IdentityContext,
+): Promise<{ authority: Authority; tokenKey: Buffer; auditKey: Buffer }> {
   const { node, clock, log } = context;
   const store = { directory: context.directory, key: context.key("authority"), log };
   const kept = await loadKept(store);
@@ -82,12 +94,13 @@ async function openStore(context: IdentityContext): Promise<{ authority: Authori
     return {
       authority: await loadAuthority({ certPem: kept.caCertPem, keyPkcs8: kept.caKey, clock }),
       tokenKey: kept.tokenKey,
+      auditKey: kept.auditKey,
     };
   const authority = await createAuthority({ node, clock });
-  const tokenKey = makeSigningKey();
-  await saveKept(store, { caCertPem: authority.certPem, caKey: await authority.exportKey(), tokenKey });
+  const [tokenKey, auditKey] = [makeSigningKey(), makeSigningKey()];
+  await saveKept(store, { caCertPem: authority.certPem, caKey: await authority.exportKey(), tokenKey, auditKey });
   log.info({ fingerprint: authority.fingerprint }, "the node's certificate authority was made");
-  return { authority, tokenKey };
+  return { authority, tokenKey, auditKey };
 }
 
 /** Certifies identity by its own authority, now and at each renewal. */

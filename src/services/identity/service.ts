@@ -1,10 +1,12 @@
 /** The rules of identity: who gets a certificate for which name, who gets a token of which role. */
 import type { Call } from "../../kernel/call.ts";
-import { fail } from "../../kernel/error.ts";
+import { asFailure, fail } from "../../kernel/error.ts";
 import type { Authority } from "../../kernel/identity/authority.ts";
 import { spiffeName } from "../../kernel/identity/names.ts";
+import type { Auditor } from "../../kernel/audit.ts";
 import type { Admissions } from "./admission.ts";
 import { type Certificate, IDENTITY_ROLE_REFUSED, type Identity, ROLES, type Role } from "./api.ts";
+import type { AuditAnchor } from "./audit-anchor.ts";
 import type { TokenSigner } from "./token.ts";
 
 /** What a service's certificate serves under besides its SPIFFE name: services meet on loopback only. */
@@ -15,6 +17,8 @@ export interface IdentityOptions {
   readonly authority: Authority;
   readonly signer: TokenSigner;
   readonly admissions: Admissions;
+  readonly anchor: AuditAnchor;
+  readonly audit: Auditor;
   readonly certificateLifetimeMs: number;
   /** The names people reach the gateway by, asked at each of its certificates: addresses change. */
   gatewayNames(): { readonly dns: readonly string[]; readonly ips: readonly string[] };
@@ -22,17 +26,25 @@ export interface IdentityOptions {
 
 /** Makes the identity service. */
 export function makeIdentity(options: IdentityOptions): Identity {
-  const { authority, signer, admissions } = options;
+  const { authority, signer, admissions, anchor } = options;
   return {
-    async join({ body }) {
-      admissions.take(body);
-      return certify(options, body.service, body.csrPem);
-    },
-    renew: ({ body }, call) => certify(options, call.caller, body.csrPem),
+    join: ({ body }, call) =>
+      noted(options, { action: "certificate.join", who: body.service, what: body.instance, call }, () => {
+        admissions.take(body);
+        return certify(options, body.service, body.csrPem);
+      }),
+    renew: ({ body }, call) =>
+      noted(options, { action: "certificate.renew", who: call.caller, what: call.caller, call }, () =>
+        certify(options, call.caller, body.csrPem),
+      ),
     async issueToken({ body }, call) {
       const scopes = ROLES[body.role];
-      refuseMore(body.role, scopes, call);
-      return signer.sign({ subject: body.subject, role: body.role, scopes, lifetimeS: body.lifetimeS });
+      const who = call.subject?.name ?? call.caller;
+      const what = `${body.role} for ${body.subject}, ${body.lifetimeS} s`;
+      return noted(options, { action: "token.issue", who, what, call }, () => {
+        refuseMore(body.role, scopes, call);
+        return signer.sign({ subject: body.subject, role: body.role, scopes, lifetimeS: body.lifetimeS });
+      });
     },
     async keys() {
       return { keys: signer.keys.map((k) => ({ ...k })) };
@@ -40,7 +52,29 @@ export function makeIdentity(options: IdentityOptions): Identity {
     async authority() {
       return { caPem: authority.certPem, node: options.node };
     },
+    async auditAnchor() {
+      return { node: options.node, ...anchor.place, keys: [anchor.publicKeyPem] };
+    },
+    async signAudit({ body }) {
+      return { signature: await anchor.sign(body) };
+    },
   };
+}
+
+/** Does what is asked and notes it, done or denied. */
+async function noted<T>(
+  { audit }: IdentityOptions,
+  { call, ...said }: { action: string; who: string; what: string; call: Call },
+  work: () => T | Promise<T>,
+): Promise<T> {
+  try {
+    const done = await work();
+    audit.note({ ...said, outcome: "done", requestId: call.requestId });
+    return done;
+  } catch (error) {
+    audit.note({ ...said, outcome: "denied", requestId: call.requestId, note: asFailure(error).code });
+    throw error;
+  }
 }
 
 /** Issues a service's certificate; what the request asks to be called is ignored. */

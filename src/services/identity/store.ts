@@ -17,6 +17,8 @@ export interface Kept {
   readonly caKey: Buffer;
   /** PKCS#8, DER. */
   readonly tokenKey: Buffer;
+  /** Signs checkpoints of the audit trail. PKCS#8, DER. */
+  readonly auditKey: Buffer;
 }
 
 const VERSION = 1;
@@ -66,6 +68,7 @@ export async function saveKept({ directory, key }: StoreOptions, kept: Kept): Pr
     caCertPem: kept.caCertPem,
     caKey: kept.caKey.toString("base64"),
     tokenKey: kept.tokenKey.toString("base64"),
+    auditKey: kept.auditKey.toString("base64"),
   });
   const sealed = sealBytes(key, Buffer.from(text), PURPOSE);
   for (const name of NAMES) await replaceFile(join(directory, name), sealed);
@@ -85,6 +88,7 @@ async function readCopy(path: string, key: Buffer): Promise<Kept | "absent" | "d
       caCertPem: string;
       caKey: string;
       tokenKey: string;
+      auditKey: string;
     };
     if (kept.version > VERSION)
       throw fail(
@@ -95,6 +99,7 @@ async function readCopy(path: string, key: Buffer): Promise<Kept | "absent" | "d
       caCertPem: kept.caCertPem,
       caKey: Buffer.from(kept.caKey, "base64"),
       tokenKey: Buffer.from(kept.tokenKey, "base64"),
+      auditKey: Buffer.from(kept.auditKey, "base64"),
     };
   } catch (error) {
     // What opens under our key is what we wrote; all else is damage.

@@ -3,6 +3,7 @@ import { type Static, Type } from "typebox";
 import { contract, get, post, type Service } from "../../kernel/contract.ts";
 import { code } from "../../kernel/error.ts";
 import { Nanos } from "../../kernel/nanos.ts";
+import { auditOperations } from "./audit.api.ts";
 
 export const TRACE_UNKNOWN = code(
   "TRACE_UNKNOWN",
@@ -67,5 +68,6 @@ export const trace = contract("trace", {
     }),
     public: { scope: "trace:read" },
   }),
+  ...auditOperations,
 });
 export type Trace = Service<typeof trace>;

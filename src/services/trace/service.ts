@@ -5,10 +5,12 @@ import { readRequestId, asUuid } from "../../kernel/call.ts";
 import { eventId, parseId, publisherTag } from "../../kernel/events/ids.ts";
 import type { RetentionClock } from "../../kernel/retention-clock.ts";
 import { type StoredSpan, type Trace, TRACE_UNKNOWN } from "./api.ts";
+import type { Audits } from "./audit/audits.ts";
 import type { EventPlace, SpanStore } from "./store.ts";
 
 interface Needs {
   readonly store: SpanStore;
+  readonly audits: Audits;
   readonly clock: Clock;
   /** By it spans are too old, whatever the wall clock says. */
   readonly retentionClock: RetentionClock;
@@ -24,7 +26,7 @@ const SECONDS_PER_HOUR = 3_600;
 const RETAIN_EVERY_MS = 600_000;
 
 /** Makes the trace service. */
-export function makeTrace({ store, clock, retentionClock, node, keepHours, sizeBytesMax }: Needs): Trace {
+export function makeTrace({ store, audits, clock, retentionClock, node, keepHours, sizeBytesMax }: Needs): Trace {
   const publisherOf = publishersByTag(store, node);
   let retainedMs = Number.NEGATIVE_INFINITY;
   const retain = (seconds: number) => {
@@ -34,6 +36,7 @@ export function makeTrace({ store, clock, retentionClock, node, keepHours, sizeB
     store.retain(seconds - keepHours * SECONDS_PER_HOUR, sizeBytesMax);
   };
   return {
+    ...audits,
     async record({ body }, call) {
       // A service tells of itself only; of the cloud, the pipeline tells what the cloud answered.
       const spans = body.spans.filter(
