@@ -55,14 +55,6 @@ const AuditPlace = {
   n: Type.Integer({ minimum: 0 }),
   hash: Type.String({ maxLength: 64 }),
 };
-/** A line of the audit trail: its number, and its SHA-256 in hex. */
-export interface Place {
-  readonly n: number;
-  readonly hash: string;
-}
-/** Writes the statement that identity signs of a place of the trail (ECDSA P-256 with SHA-256, base64url). */
-export const statementOf = (node: string, { n, hash }: Place): string =>
-  `holdfast audit checkpoint\n${node}\n${n}\n${hash}\n`;
 
 export const Jwk = Type.Record(Type.String(), Type.Unknown());
 

@@ -6,10 +6,11 @@ import { createPrivateKey, createPublicKey, type KeyObject, sign } from "node:cr
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fail } from "../../kernel/error.ts";
+import { type Place, statementOf } from "../../kernel/identity/audit-statement.ts";
 import type { Log } from "../../kernel/log.ts";
 import { openBytes, sealBytes } from "../../kernel/seal/bytes.ts";
 import { replaceFile } from "../../kernel/seal/durable-file.ts";
-import { IDENTITY_AUDIT_BEHIND, type Place, statementOf } from "./api.ts";
+import { IDENTITY_AUDIT_BEHIND } from "./api.ts";
 
 const FILE = "audit-anchor.sealed";
 const PURPOSE = "holdfast audit anchor";

@@ -5,7 +5,7 @@
  * number that identity signed last, which it keeps in its own directory (the anchor).
  */
 import { createHash, createPublicKey, type KeyObject, verify } from "node:crypto";
-import { type Place, statementOf } from "../identity/api.ts";
+import { type Place, statementOf } from "../../kernel/identity/audit-statement.ts";
 
 /** What a line says; more than one entry needs is in no line. */
 export interface AuditLine {

@@ -17,7 +17,8 @@ import { callOf, edgeHouse, eventually, SetClock, temporary } from "../../../../
 import { Auditor } from "../../../kernel/audit.ts";
 import { systemClock } from "../../../kernel/clock.ts";
 import { deriveKey } from "../../../node/local.ts";
-import { identity as identityContract, statementOf } from "../../identity/api.ts";
+import { statementOf } from "../../../kernel/identity/audit-statement.ts";
+import { identity as identityContract } from "../../identity/api.ts";
 import { main as identityMain } from "../../identity/main.ts";
 import { trace } from "../api.ts";
 import { hashOf, readLine, type Verdict, Verifier } from "../chain.api.ts";

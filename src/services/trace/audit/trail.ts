@@ -1,7 +1,7 @@
 /** Keeps the audit trail: adds lines to its chain, has identity sign where it ends, and lets go of what is too old or too much. */
 import type { AuditEntry } from "../../../kernel/audit.ts";
 import type { Log } from "../../../kernel/log.ts";
-import type { Place } from "../../identity/api.ts";
+import type { Place } from "../../../kernel/identity/audit-statement.ts";
 import { type AuditLine, BEGIN, BROKEN, CHECKPOINT, hashOf, readLine, RETAINED } from "../chain.api.ts";
 import { cutAt, newSegment, readSegment, removeSegment, type Segment, segmentsIn, SegmentWriter } from "./segments.ts";
 
