@@ -84,3 +84,22 @@ test("alone it takes all; on a link that is slow or fails it asks for less, and 
   for (let i = 0; i < 10; i++) ask(300);
   assert.equal(drain.share, 1);
 });
+
+test("what is live later finds no long request before it: one takes ten milliseconds more than the quickest, or twice as long", () => {
+  for (const [leastMs, fullMs] of [
+    [3, 100],
+    [200, 1_000],
+  ]) {
+    const { drain, pass } = rig();
+    const took = Array.from({ length: 100 }, () => {
+      const done = drain.backlog();
+      const ms = leastMs + fullMs * drain.share;
+      pass(ms);
+      done(true);
+      return ms;
+    });
+    const most = leastMs + Math.max(10, leastMs);
+    assert.ok(Math.max(...took.slice(10)) < 2 * most, `${Math.max(...took.slice(10))} ms, ${leastMs} at the least`);
+    assert.ok(took.reduce((a, b) => a + b) / took.length > most / 2, "nor shorter than it need be");
+  }
+});

@@ -20,7 +20,7 @@ const QUIET_MS_MAX = 30_000;
 /** Live data that is later than this counts as none, and nothing stands aside for it. */
 const LIVE_MS_MAX = 2_000;
 /** Longer than the quickest a request of the backlog should not take, so that live data that turns up does not wait for it. */
-const REQUEST_MS_MAX = 50;
+const REQUEST_MS_MAX = 10;
 /** What a drain begins with: it grows fast where nothing is in its way. */
 const SHARE_FIRST = 1 / 8;
 
@@ -85,7 +85,7 @@ export class Drain {
       this.#ended++;
       const tookMs = nowMs - startMs;
       if (isDone) this.#leastMs = Math.min(this.#leastMs, tookMs);
-      if (!isDone || tookMs > this.#leastMs + REQUEST_MS_MAX) this.#set(this.#share / 2);
+      if (!isDone || tookMs > this.#leastMs + Math.max(REQUEST_MS_MAX, this.#leastMs)) this.#set(this.#share / 2);
       else if (nowMs - this.#liveAtMs > LIVE_MS_MAX) this.#set(this.#share * GROWTH_ALONE);
     };
   }
