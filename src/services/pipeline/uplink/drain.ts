@@ -21,8 +21,6 @@ const QUIET_MS_MAX = 30_000;
 const LIVE_MS_MAX = 2_000;
 /** Longer than the quickest a request of the backlog should not take, so that live data that turns up does not wait for it. */
 const REQUEST_MS_MAX = 10;
-/** What a drain begins with: it grows fast where nothing is in its way. */
-const SHARE_FIRST = 1 / 8;
 
 export class Drain {
   readonly #clock: Clock;
@@ -32,7 +30,8 @@ export class Drain {
   #liveAtMs = Number.NEGATIVE_INFINITY;
   /** Since when live data is under way. */
   #liveFromMs: number | undefined;
-  #share = SHARE_FIRST;
+  /** It begins with the least, which tells how quick a round trip can be, and grows fast where nothing is in its way. */
+  #share = SHARE_MIN;
   /** The quickest round trip: no more than the way there and back. */
   #leastMs = Number.POSITIVE_INFINITY;
   /** Requests of the backlog under way, and those that ended: live data met one of them, or none. */
