@@ -157,8 +157,8 @@ async function measureWaiting(rig: Rig): Promise<Row[]> {
   const grown = (await rig.pipeline.memoryMiB()) - memory;
   return [
     info("CPU of the pipeline to gather a backlog", used * PER_READING_US, "us/reading"),
-    info(`memory of the pipeline more when it has gathered ${NAMED}`, gathered, "MiB"),
-    rowOf(`memory of the pipeline more with ${NAMED}`, grown, "MiB", 30),
+    rowOf(`memory of the pipeline more when it has gathered ${NAMED}`, gathered, "MiB", 30),
+    rowOf(`memory of the pipeline more when it starts with ${NAMED}`, grown, "MiB", 30),
     rowOf(`ready later with ${NAMED}`, laterMs, "ms", 1_000),
   ];
 }

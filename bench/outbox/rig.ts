@@ -14,6 +14,7 @@ import { TlsIdentity } from "../../src/kernel/identity/tls.ts";
 import { makeLog } from "../../src/kernel/log.ts";
 import { serve } from "../../src/kernel/serve.ts";
 import { type Span, Tracer } from "../../src/kernel/trace.ts";
+import { keepHeapSmall } from "../../src/node/heap.ts";
 import { deriveKey, localClient, makeLocalHouse } from "../../src/node/local.ts";
 import { bus } from "../../src/services/bus/api.ts";
 import { main as busMain } from "../../src/services/bus/main.ts";
@@ -173,6 +174,8 @@ async function runPipeline(): Promise<void> {
     connect: (contract) => connect(contract, { resolver: { pick: () => target, failed: () => undefined } }),
     stopping: stopping.signal,
   });
+  // As its process does (node/child.ts).
+  keepHeapSmall();
   const own: Pipeline = localClient(pipeline, "gateway", () => started.service);
   answerWith(async (asked) => {
     if ("enroll" in asked) return await own.enroll({ body: asked.enroll }, call());

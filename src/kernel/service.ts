@@ -83,6 +83,8 @@ export interface ServiceMain<C extends Contract = Contract, S extends TObject = 
   readonly stateful: boolean;
   /** Runs as several processes on a machine that has the cores and the memory, unless the config says how many. */
   readonly spreads?: boolean;
+  /** Has much to take in at times: its process collects its garbage early, for a little CPU. */
+  readonly frugal?: boolean;
   readonly doors?: readonly Door[];
   /** Files and folders of the machine that it reads (device-host: /proc/stat); the sandbox opens these beside its own. */
   readonly reads?: readonly string[];

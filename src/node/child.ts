@@ -14,6 +14,7 @@ import type { Lease } from "../services/registry/client.ts";
 import { trace as traceContract } from "../services/trace/api.ts";
 import { type Hello, LINE_FD } from "./hello.ts";
 import { Health } from "./health.ts";
+import { keepHeapSmall } from "./heap.ts";
 import { Inbox, ServiceLines } from "./inbox.ts";
 import { join } from "./join.ts";
 import { type Line, openLine } from "./line.ts";
@@ -111,6 +112,7 @@ export async function runService(main: ServiceMain, options: ProcessOptions): Pr
     void lease?.renew();
   };
   line.send({ kind: "ready", service: part.name });
+  if (main.frugal) keepHeapSmall();
   return () => stopPart(running, { started, served, lease, stopShipping });
 }
 

@@ -82,6 +82,7 @@ export const main = defineService({
   config: Config,
   needs: ["bus", "core-command", "core-data"],
   stateful: true,
+  frugal: true,
   async start(context) {
     const { clock, config, directory, log, node, secrets, stopping: signal, tracer } = context;
     const store = new PipelineStore({ path: join(directory, "pipeline.db"), key: context.key("database"), log });
