@@ -23,6 +23,7 @@ import { bus, type Bus } from "../src/services/bus/api.ts";
 import { batch } from "../test/houses/bus.ts";
 import { main } from "../src/services/bus/main.ts";
 import { Auditor } from "../src/kernel/audit.ts";
+import { Metrics } from "../src/kernel/metrics/metrics.ts";
 import { Tracer } from "../src/kernel/trace.ts";
 
 interface Row {
@@ -68,6 +69,7 @@ async function runBus(): Promise<void> {
     clock,
     tracer,
     audit: new Auditor(clock),
+    metrics: new Metrics(),
     identity,
     config: { sizeBytesMax: 2 ** 31, keepBytes: 0, followers: [], foreignIdsMax: 100_000 },
     key: (purpose) => deriveKey(Buffer.alloc(32, 1), "bus", purpose),

@@ -12,6 +12,7 @@ import { createAuthority } from "../../src/kernel/identity/authority.ts";
 import { makeKeyAndRequest } from "../../src/kernel/identity/request.ts";
 import { TlsIdentity } from "../../src/kernel/identity/tls.ts";
 import { makeLog } from "../../src/kernel/log.ts";
+import { Metrics } from "../../src/kernel/metrics/metrics.ts";
 import { serve } from "../../src/kernel/serve.ts";
 import { type Span, Tracer } from "../../src/kernel/trace.ts";
 import { keepHeapSmall } from "../../src/node/heap.ts";
@@ -168,6 +169,7 @@ async function runPipeline(): Promise<void> {
     clock,
     tracer,
     audit: new Auditor(clock),
+    metrics: new Metrics(),
     supervisor: { on: () => undefined, send: () => undefined },
     identity,
     doors: {},

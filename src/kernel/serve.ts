@@ -9,6 +9,7 @@ import { type Contract, DEFAULT_BODY_BYTES_MAX, type Operation, type Service } f
 import { asFailure, CALLER_REFUSED, type Failure, fail, ROUTE_UNKNOWN } from "./error.ts";
 import type { TlsIdentity } from "./identity/tls.ts";
 import type { Log } from "./log.ts";
+import type { Calls } from "./metrics/common.ts";
 import { addCommonRoutes, answer, answerFailure, answerStream, fromFastify, send, wholeRead } from "./serve-answer.ts";
 import { admit, callOf, readInput } from "./serve-request.ts";
 import { type Upgrades, upgrading } from "./serve-upgrade.ts";
@@ -33,6 +34,8 @@ export interface ServeOptions<C extends Contract> {
   readonly clock: Clock;
   readonly tracer: Tracer;
   readonly audit?: Auditor;
+  /** Where calls are counted. */
+  readonly calls?: Calls | undefined;
   readonly version?: string;
 }
 
@@ -125,6 +128,7 @@ function addRoute(
     bodyLimit: op.bodyBytesMax ?? DEFAULT_BODY_BYTES_MAX,
     handler: async (request, reply) => {
       const call = callOf(options, op, request);
+      if (options.calls) options.calls.running++;
       const startMs = options.clock.monotonicMs();
       request.raw.socket.once("close", onHangUp);
       function onHangUp() {
@@ -153,6 +157,7 @@ function addRoute(
       } finally {
         request.raw.socket.off("close", onHangUp);
         call.end(false);
+        if (options.calls) options.calls.running--;
       }
       return reply;
     },
@@ -170,6 +175,8 @@ function note(
 ): void {
   const ms = Math.round((options.clock.monotonicMs() - startMs) * 1000) / 1000;
   const status = failure?.status ?? 0;
+  const seconds = op.kind === "stream" ? undefined : ms / 1000;
+  options.calls?.finished(operation, status, failure?.code ?? "", seconds, op.quiet ? undefined : call.requestId);
   const quiet = op.quiet && !failure;
   options.log[quiet ? "debug" : "info"]({
     requestId: call.requestId,

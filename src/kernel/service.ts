@@ -7,6 +7,7 @@ import type { ConnectOptions } from "./connect.ts";
 import type { Contract, Service } from "./contract.ts";
 import type { TlsIdentity } from "./identity/tls.ts";
 import type { Log } from "./log.ts";
+import type { Metrics } from "./metrics/metrics.ts";
 import type { ListenAt } from "./serve.ts";
 import type { Upgrades } from "./serve-upgrade.ts";
 import type { Tracer } from "./trace.ts";
@@ -33,6 +34,8 @@ export interface Context<Config> {
   readonly tracer: Tracer;
   /** Where who did what, and who was denied, is noted for the audit trail. */
   readonly audit: Auditor;
+  /** What the service counts beside what is counted of every one; scraped through the gateway (docs/metrics.md). */
+  readonly metrics: Metrics;
   /** The line to the supervisor: small messages both ways (which instances may join, how far the start has come). */
   readonly supervisor: SupervisorLine;
   /** Absent with `--compact`, where services call each other without a wire. */

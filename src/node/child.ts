@@ -8,6 +8,8 @@ import { connect } from "../kernel/connect.ts";
 import { systemClock } from "../kernel/clock.ts";
 import type { TlsIdentity } from "../kernel/identity/tls.ts";
 import { type Log, makeLog } from "../kernel/log.ts";
+import { Calls, watchProcess } from "../kernel/metrics/common.ts";
+import { Metrics } from "../kernel/metrics/metrics.ts";
 import type { ServiceMain } from "../kernel/service.ts";
 import { Tracer } from "../kernel/trace.ts";
 import type { Lease } from "../services/registry/client.ts";
@@ -87,7 +89,10 @@ export async function runService(main: ServiceMain, options: ProcessOptions): Pr
   const lines = new ServiceLines(inbox, line);
   const tracer = new Tracer(part.name, systemClock);
   const audit = new Auditor(systemClock);
-  const running: Running = { hello, part, main, log, tracer, audit, health: new Health(systemClock), stopping };
+  const metrics = new Metrics();
+  watchProcess(metrics);
+  const counting = { tracer, audit, metrics, calls: new Calls(metrics, systemClock) };
+  const running: Running = { hello, part, main, log, ...counting, health: new Health(systemClock, metrics), stopping };
   const lookup = new Lookup(hello);
   rememberTable(running, lookup.table);
   const joined = main.ownIdentity ? undefined : await joinNode(options);
@@ -106,7 +111,7 @@ export async function runService(main: ServiceMain, options: ProcessOptions): Pr
   else if (!part.standalone) lease = hold(running, { registry: registryOf(lookup), table: lookup.table });
   const stopShipping = part.standalone
     ? undefined
-    : ship({ tracer, audit, trace: connect(traceContract, { resolver: lookup }), caller: part.name, log });
+    : ship({ ...running, trace: connect(traceContract, { resolver: lookup }) });
   running.health.onChange = (state, reason) => {
     line.send({ kind: "state", service: part.name, state, ...(reason === undefined ? {} : { reason }) });
     void lease?.renew();

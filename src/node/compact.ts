@@ -4,6 +4,7 @@
  */
 import { systemClock } from "../kernel/clock.ts";
 import type { TlsIdentity } from "../kernel/identity/tls.ts";
+import { watchProcess } from "../kernel/metrics/common.ts";
 import type { Served } from "../kernel/serve.ts";
 import type { Lease } from "../services/registry/client.ts";
 import { Table } from "../services/registry/client.ts";
@@ -116,7 +117,9 @@ async function startHere(
     log: log.child({ service: part.name }),
     tracer: local.tracer,
     audit: local.audit,
-    health: new Health(systemClock),
+    metrics: local.metrics,
+    calls: local.calls,
+    health: new Health(systemClock, local.metrics),
     stopping,
   };
   const served = await serveAll(running, local.started, local.started.identity ?? identity);
@@ -124,13 +127,9 @@ async function startHere(
   const up: Up = { running, local, served, lease: undefined, stopShipping: undefined };
   if (!part.standalone) {
     up.lease = hold(running, { registry: house.connect(registryContract, part.name), table: new Table() });
-    up.stopShipping = ship({
-      tracer: local.tracer,
-      audit: local.audit,
-      trace: house.connect(traceContract, part.name),
-      caller: part.name,
-      log,
-    });
+    // All of them are one process: the first tells of it.
+    if (part === hello.parts[0]) watchProcess(local.metrics);
+    up.stopShipping = ship({ ...running, trace: house.connect(traceContract, part.name) });
   }
   running.health.onChange = (state, reason) => {
     line.send({ kind: "state", service: part.name, state, ...(reason === undefined ? {} : { reason }) });

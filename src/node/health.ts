@@ -1,10 +1,12 @@
 /** How well a service is: what it says itself, and how late its event loop is. Busy is a warning, never a death. */
 import type { Clock } from "../kernel/clock.ts";
 import type { Contract } from "../kernel/contract.ts";
+import type { Durations, Metrics } from "../kernel/metrics/metrics.ts";
 import type { Started } from "../kernel/service.ts";
 import type { Needs } from "./needs.ts";
 
-export type HealthState = "passing" | "warning" | "critical" | "draining";
+const STATES = ["passing", "warning", "critical", "draining"] as const;
+export type HealthState = (typeof STATES)[number];
 
 const LOOK_EVERY_MS = 1_000;
 /** A timer that comes so late means that every request waited as long. */
@@ -24,8 +26,18 @@ export class Health {
   /** Called when what `now` says has changed. */
   onChange: (state: "passing" | "warning", reason?: string) => void = () => {};
 
-  constructor(clock: Clock) {
+  readonly #delays: Durations;
+
+  constructor(clock: Clock, metrics: Metrics) {
     this.#clock = clock;
+    this.#delays = metrics.durations(
+      "holdfast_event_loop_delay_seconds",
+      "How late the event loop came to a timer of each second: so long every request waited.",
+    );
+    metrics.read("gauge", "holdfast_service_state", "1 for what the service says of itself, by state.", () => {
+      const now = this.now().state;
+      return STATES.map((state) => [{ state }, state === now ? 1 : 0]);
+    });
   }
 
   /** The service is up: from here on it is asked. */
@@ -34,6 +46,7 @@ export class Health {
     let dueMs = this.#clock.monotonicMs() + LOOK_EVERY_MS;
     this.#timer = setInterval(() => {
       const nowMs = this.#clock.monotonicMs();
+      this.#delays.of().add(Math.max(0, nowMs - dueMs) / 1000);
       if (nowMs - dueMs > LATE_MS_MAX) this.#late = { ms: Math.round(nowMs - dueMs), untilMs: nowMs + LATE_SHOWN_MS };
       dueMs = nowMs + LOOK_EVERY_MS;
       const { state, reason } = this.now();

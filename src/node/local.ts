@@ -16,6 +16,8 @@ import { type Contract, DEFAULT_TIMEOUT_MS, type Operation, type Service } from 
 import { CALLER_REFUSED, fail, UNAVAILABLE } from "../kernel/error.ts";
 import type { TlsIdentity } from "../kernel/identity/tls.ts";
 import type { Log } from "../kernel/log.ts";
+import { Calls } from "../kernel/metrics/common.ts";
+import { Metrics } from "../kernel/metrics/metrics.ts";
 import type { ListenAt } from "../kernel/serve.ts";
 import type { Context, ServiceMain, Started, SupervisorLine } from "../kernel/service.ts";
 import { Tracer } from "../kernel/trace.ts";
@@ -50,6 +52,8 @@ export interface LocalService {
   readonly started: Started<Contract>;
   readonly tracer: Tracer;
   readonly audit: Auditor;
+  readonly metrics: Metrics;
+  readonly calls: Calls;
   readonly instance: string;
   stop(): Promise<void>;
 }
@@ -89,7 +93,12 @@ export function makeLocalHouse(options: LocalOptions): LocalHouse {
   const lines = new Map<string, SupervisorLineLocal>();
   const lineOf = (name: string) => lines.get(name) ?? lines.set(name, new SupervisorLineLocal()).get(name)!;
   const connectAs = <C extends Contract>(contract: C, caller: string): Service<C> =>
-    localClient(contract, caller, () => services.get(contract.name)?.started.service);
+    localClient(
+      contract,
+      caller,
+      () => services.get(contract.name)?.started.service,
+      () => services.get(contract.name)?.calls,
+    );
 
   return {
     services,
@@ -97,27 +106,18 @@ export function makeLocalHouse(options: LocalOptions): LocalHouse {
     tell: (service, kind, message) => lineOf(service).deliver(kind, message),
     async start(main, config) {
       const name = main.contract.name;
-      const directory = makeDirectory(options, name);
-      const [dataKey, stopping] = [await options.dataKey(name), new AbortController()];
-      const [tracer, audit] = [new Tracer(name, clock), new Auditor(clock)];
-      const instance = options.instanceOf?.(name) ?? newInstance(name);
+      const stopping = new AbortController();
+      const metrics = new Metrics();
+      const noted = { tracer: new Tracer(name, clock), audit: new Auditor(clock), metrics };
+      const counted = { ...noted, calls: new Calls(metrics, clock) };
       const values = configOf(main, options.config?.[name], config);
       const context: Context<never> = {
-        name,
-        node: options.node,
-        instance,
-        version: options.version,
-        directory,
+        ...(await ownOf(options, name)),
+        ...counted,
         clock,
-        tracer,
-        audit,
         config: values as never,
-        key: (purpose) => deriveKey(dataKey, name, purpose),
         secrets: options.secretsOf?.(name) ?? readNamedFiles(main.config, values, name),
-        log: options.log.child({ service: name }),
         supervisor: options.lineOf?.(name) ?? lineOf(name),
-        identity: options.identityOf?.(name),
-        doors: options.doors?.[name] ?? {},
         connect: (contract) => connectAs(contract, name),
         stopping: stopping.signal,
       };
@@ -126,9 +126,8 @@ export function makeLocalHouse(options: LocalOptions): LocalHouse {
         main: main as unknown as ServiceMain,
         started: started as unknown as Started<Contract>,
         service: started.service,
-        tracer,
-        audit,
-        instance,
+        ...counted,
+        instance: context.instance,
         async stop() {
           services.delete(name);
           stopping.abort();
@@ -141,6 +140,23 @@ export function makeLocalHouse(options: LocalOptions): LocalHouse {
     async stop() {
       for (const local of [...services.values()].reverse()) await local.stop();
     },
+  };
+}
+
+/** Who a service is, and what is its alone. */
+async function ownOf(options: LocalOptions, name: string) {
+  const { node, version } = options;
+  const dataKey = await options.dataKey(name);
+  return {
+    name,
+    node,
+    version,
+    instance: options.instanceOf?.(name) ?? newInstance(name),
+    directory: makeDirectory(options, name),
+    key: (purpose: string) => deriveKey(dataKey, name, purpose),
+    log: options.log.child({ service: name }),
+    identity: options.identityOf?.(name),
+    doors: options.doors?.[name] ?? {},
   };
 }
 
@@ -171,11 +187,12 @@ class SupervisorLineLocal {
   }
 }
 
-/** A client that calls the service's own functions, with the checks a wire would have made. */
+/** A client that calls the service's own functions, with the checks a wire would have made; `countIn` counts the calls. */
 export function localClient<C extends Contract>(
   contract: C,
   caller: string,
   find: () => Service<Contract> | undefined,
+  countIn: () => Calls | undefined = () => undefined,
 ): Service<C> {
   const client: Record<string, unknown> = {};
   for (const [name, op] of Object.entries(contract.operations)) {
@@ -208,8 +225,9 @@ export function localClient<C extends Contract>(
           }
         : async (input: Record<string, unknown>, call: Call): Promise<unknown> => {
             const { handler, filled, inner, service } = prepare(input, call);
+            const work = () => handler.call(service, filled, inner) as Promise<unknown>;
             try {
-              return await handler.call(service, filled, inner);
+              return await (countIn()?.around(name, op.quiet ? undefined : call.requestId, work) ?? work());
             } finally {
               inner.end(false);
             }

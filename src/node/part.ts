@@ -8,6 +8,8 @@ import { fail } from "../kernel/error.ts";
 import { IDENTITY_NOT_READY } from "../kernel/identity/codes.ts";
 import type { TlsIdentity } from "../kernel/identity/tls.ts";
 import type { Log } from "../kernel/log.ts";
+import type { Calls } from "../kernel/metrics/common.ts";
+import type { Metrics } from "../kernel/metrics/metrics.ts";
 import { serve, type ListenAt, type Served } from "../kernel/serve.ts";
 import type { Context, ServiceMain, Started, SupervisorLine } from "../kernel/service.ts";
 import type { Tracer } from "../kernel/trace.ts";
@@ -50,6 +52,8 @@ export interface Running {
   readonly log: Log;
   readonly tracer: Tracer;
   readonly audit: Auditor;
+  readonly metrics: Metrics;
+  readonly calls: Calls;
   readonly health: Health;
   readonly stopping: AbortSignal;
 }
@@ -59,7 +63,7 @@ export function contextOf(
   running: Running,
   options: { identity: TlsIdentity | undefined; lookup: Lookup; line: SupervisorLine },
 ): Context<never> {
-  const { hello, part, log, tracer, audit, stopping } = running;
+  const { hello, part, log, tracer, audit, metrics, stopping } = running;
   const dataKey = Buffer.from(part.dataKey, "base64");
   return {
     name: part.name,
@@ -74,6 +78,7 @@ export function contextOf(
     clock: systemClock,
     tracer,
     audit,
+    metrics,
     supervisor: options.line,
     identity: options.identity,
     doors: doorsOf(part),
@@ -93,7 +98,7 @@ export async function serveAll(
   started: Started<Contract>,
   identity: TlsIdentity | undefined,
 ): Promise<Served[]> {
-  const { hello, part, main, log, tracer, audit } = running;
+  const { hello, part, main, log, tracer, audit, calls } = running;
   const shared = {
     contract: main.contract,
     service: started.service,
@@ -101,6 +106,7 @@ export async function serveAll(
     clock: systemClock,
     tracer,
     audit,
+    calls,
     instance: part.instance,
     version: hello.version,
   };

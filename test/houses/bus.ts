@@ -12,6 +12,7 @@ import type { Series, Value } from "../../src/kernel/events/model.ts";
 import type { TlsIdentity } from "../../src/kernel/identity/tls.ts";
 import { makeLog } from "../../src/kernel/log.ts";
 import type { ListenAt } from "../../src/kernel/serve.ts";
+import { Metrics } from "../../src/kernel/metrics/metrics.ts";
 import { Tracer } from "../../src/kernel/trace.ts";
 import { deriveKey, localClient, makeLocalHouse } from "../../src/node/local.ts";
 import { type Bus, bus, type FollowItem } from "../../src/services/bus/api.ts";
@@ -100,6 +101,7 @@ export async function startSecureBus(directory: string, identity: TlsIdentity): 
     clock: systemClock,
     tracer,
     audit: new Auditor(systemClock),
+    metrics: new Metrics(),
     supervisor: { on: () => undefined, send: () => undefined },
     identity,
     doors,

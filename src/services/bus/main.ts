@@ -1,5 +1,7 @@
 /** Wires the bus: its journal, its rules, its doors for MQTT. */
 import { Type } from "typebox";
+import { watchJournal } from "../../kernel/metrics/common.ts";
+import type { Metrics } from "../../kernel/metrics/metrics.ts";
 import { defineService, field } from "../../kernel/service.ts";
 import { bus } from "./api.ts";
 import { MqttDoors } from "./mqtt.ts";
@@ -71,6 +73,8 @@ export const main = defineService({
       config: { followers, sizeBytesMax, keepBytes },
       mqttClients: () => mqtt?.clients ?? 0,
     });
+    watchJournal(context.metrics, "bus", store.journal);
+    watchBus(context.metrics, service, () => mqtt?.clients ?? 0);
     try {
       const isOpen = doors["mqtt"] !== undefined || (doors["mqtts"] !== undefined && identity !== undefined);
       if (isOpen || identity) mqtt = await MqttDoors.open({ bus: service, clock, log, stopping });
@@ -100,3 +104,13 @@ export const main = defineService({
     };
   },
 });
+
+function watchBus(metrics: Metrics, service: BusService, mqttClients: () => number): void {
+  metrics.read("gauge", "holdfast_bus_follower_lag_records", "Records that are not confirmed yet, by follower.", () =>
+    service.lags().map(({ follower, records }) => [{ follower }, records]),
+  );
+  metrics.read("gauge", "holdfast_bus_mqtt_clients", "Clients that are connected by MQTT.", mqttClients);
+  metrics.read("counter", "holdfast_bus_messages_refused", "Messages on event topics that were no events.", () => {
+    return service.dropped;
+  });
+}

@@ -212,6 +212,14 @@ export class BusService {
       );
   }
 
+  /** How many records each follower has not confirmed yet. */
+  lags(): { follower: string; records: number }[] {
+    const { last } = this.#parts.store.journal;
+    return this.#followers
+      .list()
+      .map(({ name, position }) => ({ follower: name, records: Math.max(0, last - position) }));
+  }
+
   /** Takes an MQTT client's message before it is acknowledged: what is no event is counted, logged and not kept. */
   async takeMessage(sender: Sender, topic: string, payload: Uint8Array): Promise<void> {
     try {

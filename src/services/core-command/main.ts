@@ -2,6 +2,7 @@
 import { Type } from "typebox";
 import { deviceService } from "../../devices/sdk/api.ts";
 import { connect } from "../../kernel/connect.ts";
+import { watchCache } from "../../kernel/metrics/common.ts";
 import { field, defineService } from "../../kernel/service.ts";
 import { JSON_TYPE } from "../../kernel/wire.ts";
 import { bus } from "../bus/api.ts";
@@ -28,6 +29,7 @@ export const main = defineService({
   async start(context) {
     const { clock, log, stopping } = context;
     const metadata = cacheMetadata(context.connect(coreMetadata));
+    for (const [name, cache] of Object.entries(metadata.caches)) watchCache(context.metrics, name, cache);
     const following = metadata.follow({ bus: context.connect(bus), clock, log, signal: stopping });
     const clients = new Clients({
       own: (name) => context.connect(deviceService(name)),

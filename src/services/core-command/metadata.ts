@@ -16,7 +16,8 @@ const LISTENING_MS = 5_000;
 export interface CachedMetadata extends Metadata {
   /** Follows the changes until the signal aborts. */
   follow(options: { bus: Bus; clock: Clock; log: Log; signal: AbortSignal }): Promise<void>;
-  readonly hitRate: number;
+  /** Its caches by name, for the metrics. */
+  readonly caches: Readonly<Record<string, Pick<Cache<unknown>, "hits" | "misses" | "size">>>;
 }
 
 /** Makes the cached view of core-metadata. */
@@ -35,10 +36,7 @@ export function cacheMetadata(metadata: CoreMetadata): CachedMetadata {
     profile: (name, call) => profiles.get(name, async () => (await metadata.profileByName({ name }, call)).profile),
     service: (name, call) => services.get(name, async () => (await metadata.serviceByName({ name }, call)).service),
     devices: (offset, limit, call) => metadata.allDevices({ offset, limit }, call),
-    get hitRate() {
-      const hits = devices.hits + profiles.hits + services.hits;
-      return hits / Math.max(1, hits + devices.misses + profiles.misses + services.misses);
-    },
+    caches: { devices, profiles, services },
     follow: ({ bus, clock, log, signal }) =>
       forever({ what: "following metadata's changes", clock, log, signal }, async () => {
         const call = makeCall({ caller: "core-command", timeoutMs: Number.POSITIVE_INFINITY, signal });

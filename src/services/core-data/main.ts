@@ -56,6 +56,14 @@ export const main = defineService({
     const retentionClock = new RetentionClock(clock, store.state("retentionMs"));
     const busClient = context.connect(bus);
     const follower = new Follower({ bus: busClient, store, retentionClock, clock, log, tracer, signal: stopping });
+    context.metrics.read(
+      "counter",
+      "holdfast_core_data_position",
+      "Position of the bus up to which events are kept.",
+      () => {
+        return store.position;
+      },
+    );
     const { settle } = follower;
     const remover = new Remover({ store, chunks, query, settle });
     const { keepHours, sizeBytesMax } = config;

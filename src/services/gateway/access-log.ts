@@ -24,9 +24,10 @@ export function noteRequest(
 ): void {
   const { service, operation, verdict, method, client, url, requestId, spanId, startMs, head } = visit;
   const ms = clock.monotonicMs() - startMs;
-  metrics.finished(service, operation, status, ms * 1000);
   // What is asked all the time, and what a flood is made of, is counted and not written.
   const quiet = visit.quiet || status === 429;
+  const traced = verdict && !quiet ? requestId : undefined;
+  metrics.finished(service, operation, status, ms * 1000, traced, traced === undefined ? 0 : clock.wallMs());
   log[quiet ? "debug" : "info"]({
     requestId,
     subject: verdict?.subject.name,
@@ -43,7 +44,7 @@ export function noteRequest(
     url: operation === "unknown" ? url.slice(0, URL_LENGTH_MAX) : undefined,
   });
   // Only of people we know: strangers do not fill the store of traces.
-  if (!verdict || quiet) return;
+  if (traced === undefined) return;
   const note = [failure?.code, head?.correlationId && `client's id ${head.correlationId}`].filter(Boolean).join(", ");
   tracer.step({ requestId, spanId }, `${service} ${operation}`, startMs, status < 400 ? 0 : status, note || undefined);
 }

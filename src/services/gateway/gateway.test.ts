@@ -236,14 +236,17 @@ test("its own pages tell whether it lives, what it counted, and what is behind i
   failed(await ask("GET", "/metrics", { token: "" }), 401, "GATEWAY_TOKEN_MISSING");
   failed(await ask("POST", "/healthz", { token: "" }), 405, "GATEWAY_METHOD_REFUSED");
   const metrics = await ask("GET", "/metrics");
-  assert.match(metrics.body, /holdfast_gateway_requests_total\{service="echo",operation="say",status="200"\} \d+/);
   assert.match(
     metrics.body,
-    /holdfast_gateway_request_seconds_bucket\{service="echo",operation="say",le="\+Inf"\} \d+/,
+    /holdfast_gateway_requests_total\{[^}]*,upstream="echo",operation="say",status="200"\} \d+/,
   );
   assert.match(
     metrics.body,
-    /holdfast_gateway_upstream_connections\{service="echo",instance="echo-1",state="idle"\} [1-9]/,
+    /holdfast_gateway_request_seconds_bucket\{[^}]*,upstream="echo",operation="say",le="\+Inf"\} \d+/,
+  );
+  assert.match(
+    metrics.body,
+    /holdfast_gateway_upstream_connections\{[^}]*,upstream="echo",upstream_instance="echo-1",state="idle"\} [1-9]/,
   );
   const statistics = await house.gateway.service.statistics({}, makeCall({ caller: "node", timeoutMs: 1_000 }));
   assert.ok(

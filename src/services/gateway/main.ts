@@ -9,6 +9,7 @@ import { type Context, defineService, type Started } from "../../kernel/service.
 import { identity as identityContract, ROLES } from "../identity/api.ts";
 import { bus as busContract } from "../bus/api.ts";
 import { registry as registryContract } from "../registry/api.ts";
+import { trace as traceContract } from "../trace/api.ts";
 import { gateway } from "./api.ts";
 import { Balancer } from "./upstream/balancer.ts";
 import type { Endpoint } from "./upstream/endpoint.ts";
@@ -22,7 +23,8 @@ import { Door } from "./door.ts";
 import { Instances, UNCONFIRMED_KEPT_MS } from "./upstream/instances.ts";
 import { Limiter } from "./shape/limiter.ts";
 import { Shedder } from "./shape/shedder.ts";
-import { Metrics } from "./metrics.ts";
+import { Metrics, watchGauges } from "./metrics.ts";
+import { Scrape } from "./scrape.ts";
 import type { PassageOptions } from "./passage.ts";
 import { pagesOf } from "./pages.ts";
 import type { Parts } from "./parts.ts";
@@ -106,7 +108,7 @@ function build(context: GatewayContext, known: Known) {
   const { clock, log, tracer, config: c } = context;
   const { access, tokens, certificates, login, instances } = known;
   const { identity, listen } = socketsOf(context);
-  const metrics = new Metrics();
+  const metrics = new Metrics(context.metrics);
   const connections = new Connections({ identity, clock });
   const onGone = (endpoint: Endpoint) => connections.retire(endpoint);
   const balancer = new Balancer({ instances, clock, waitMs: c.instanceWaitMs, onGone });
@@ -132,7 +134,7 @@ function build(context: GatewayContext, known: Known) {
   const load = { running: 0, draining: false };
   const openConnections = () => door.openConnections;
   const missing = () => missingOf(context, known);
-  const gauges = () => ({
+  watchGauges(context.metrics, () => ({
     openConnections: openConnections(),
     runningRequests: load.running,
     verdicts: tokens.size,
@@ -140,9 +142,10 @@ function build(context: GatewayContext, known: Known) {
     refusedConnections: door.refusedConnections,
     shed: parts.shedder.shed,
     upstreams: [...balancer.all()].map((e) => ({ ...namesOf(e), ...connections.counts(e) })),
-  });
+  }));
+  const scrape = new Scrape({ ...context, trace: context.connect(traceContract) });
   const pages = pagesOf(
-    { node: context.node, version: context.version, routes: router.published, gauges, missing, login },
+    { node: context.node, version: context.version, routes: router.published, scrape, missing, login },
     parts,
   );
   const startedAtMs = clock.wallMs();

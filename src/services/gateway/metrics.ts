@@ -1,20 +1,15 @@
-/** Counts what passes through the door, and how long it took; told in Prometheus' text format and in the contract. */
-
-/** Eight steps to a doubling: a percentile is told within 9%. Up to 2^27 us, more than two minutes. */
-const STEPS = 8;
-const BUCKETS = 27 * STEPS + 1;
-/** Prometheus' bounds, as powers of two of microseconds: 256 us to 16.8 s. */
-const BOUNDS = [8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 20, 22, 24];
+/** Counts what passes through the door, and how long it took; told as every service's metrics, and in the contract. */
+import { Histogram, percentileS } from "../../kernel/metrics/histogram.ts";
+import type { Counter, Durations, Metrics as Counted } from "../../kernel/metrics/metrics.ts";
 
 export type UpstreamFault = "connect" | "broken" | "misdirected" | "late" | "malformed";
 
 interface Series {
-  readonly service: string;
+  readonly upstream: string;
   readonly operation: string;
   readonly status: number;
-  readonly counts: Uint32Array;
-  count: number;
-  sumUs: number;
+  readonly seconds: Histogram;
+  readonly all: Histogram;
 }
 
 export interface RouteCount {
@@ -46,153 +41,109 @@ export interface Gauges {
 export class Metrics {
   /** By operation, status and service; as many as contracts have, since unknown ones are counted as one. */
   readonly #series = new Map<string, Series>();
-  readonly #faults = new Map<string, number>();
-  readonly #retries = new Map<string, number>();
-  readonly #hedges = new Map<string, number>();
-  readonly #cache = new Map<string, number>();
+  readonly #seconds: Durations;
+  readonly #faults: Counter;
+  readonly #retries: Counter;
+  readonly #hedges: Counter;
+  readonly #cache: Counter;
 
-  /** Counts a finished request. */
-  finished(service: string, operation: string, status: number, us: number): void {
-    const key = `${status} ${operation} ${service}`;
+  constructor(counted: Counted) {
+    counted.read("counter", "holdfast_gateway_requests", "Requests by upstream, operation and status.", () =>
+      [...this.#series.values()].map(({ upstream, operation, status, seconds }) => [
+        { upstream, operation, status: String(status) },
+        seconds.count,
+      ]),
+    );
+    this.#seconds = counted.durations(
+      "holdfast_gateway_request_seconds",
+      "From a request's head to the end of its answer, by upstream and operation.",
+      ["upstream", "operation"],
+    );
+    this.#faults = counted.counter(
+      "holdfast_gateway_upstream_faults",
+      "Tries at instances that failed, by upstream and fault.",
+      ["upstream", "fault"],
+    );
+    this.#retries = counted.counter("holdfast_gateway_retries", "Requests that were sent once more, by upstream.", [
+      "upstream",
+    ]);
+    this.#hedges = counted.counter(
+      "holdfast_gateway_hedges",
+      "Second instances asked beside a slow first, by upstream.",
+      ["upstream"],
+    );
+    this.#cache = counted.counter("holdfast_gateway_cache", "Requests at a cache, by route and outcome.", [
+      "route",
+      "outcome",
+    ]);
+  }
+
+  /** Counts a finished request; the id of one that is traced becomes an exemplar. */
+  finished(upstream: string, operation: string, status: number, us: number, requestId?: string, atMs = 0): void {
+    const key = `${status} ${operation} ${upstream}`;
     let series = this.#series.get(key);
-    if (!series)
-      this.#series.set(
-        key,
-        (series = { service, operation, status, counts: new Uint32Array(BUCKETS), count: 0, sumUs: 0 }),
-      );
-    series.count++;
-    series.sumUs += us;
-    series.counts[bucketOf(us)]++;
+    if (!series) this.#series.set(key, (series = this.#newSeries(upstream, operation, status)));
+    series.seconds.add(us / 1e6);
+    series.all.add(us / 1e6, requestId, atMs);
   }
 
   /** Counts a try at an instance that failed. */
-  failed(service: string, fault: UpstreamFault): void {
-    countAt(this.#faults, `service="${service}",fault="${fault}"`);
+  failed(upstream: string, fault: UpstreamFault): void {
+    this.#faults.add(1, upstream, fault);
   }
 
-  retried(service: string): void {
-    countAt(this.#retries, `service="${service}"`);
+  retried(upstream: string): void {
+    this.#retries.add(1, upstream);
   }
 
   /** Counts a request for which a second instance was asked. */
-  hedged(service: string): void {
-    countAt(this.#hedges, `service="${service}"`);
+  hedged(upstream: string): void {
+    this.#hedges.add(1, upstream);
   }
 
   /** Counts what became of a request at a cache. */
   cached(route: string, outcome: string): void {
-    countAt(this.#cache, `route="${route}",outcome="${outcome}"`);
+    this.#cache.add(1, route, outcome);
   }
 
   /** Lists what was counted by service, operation and status. */
   routes(): RouteCount[] {
-    return [...this.#series.values()].map(({ service, operation, status, count, counts }) => ({
+    return [...this.#series.values()].map(({ upstream: service, operation, status, seconds }) => ({
       service,
       operation,
       status,
-      count,
-      p50Us: percentile(counts, count, 0.5),
-      p99Us: percentile(counts, count, 0.99),
+      count: seconds.count,
+      p50Us: Math.round(percentileS([seconds], 0.5) * 1e6),
+      p99Us: Math.round(percentileS([seconds], 0.99) * 1e6),
     }));
   }
 
-  /** Writes Prometheus' text format 0.0.4. */
-  text(gauges: Gauges): string {
-    const lines: string[] = [];
-    const family = (
-      name: string,
-      type: string,
-      help: string,
-      rows: Iterable<readonly [labels: string, value: number]>,
-    ) => {
-      lines.push(`# HELP ${name} ${help}`, `# TYPE ${name} ${type}`);
-      for (const [labels, value] of rows)
-        lines.push(labels === "" ? `${name} ${value}` : `${name}{${labels}} ${value}`);
-    };
-    const all = [...this.#series.values()];
-    const status = (s: Series): [string, number] => [
-      `service="${s.service}",operation="${s.operation}",status="${s.status}"`,
-      s.count,
-    ];
-    family("holdfast_gateway_requests_total", "counter", "Requests by service, operation and status.", all.map(status));
-    lines.push(
-      "# HELP holdfast_gateway_request_seconds From the request's head to the end of its answer.",
-      "# TYPE holdfast_gateway_request_seconds histogram",
-    );
-    for (const rows of byOperation(all).values()) lines.push(...histogram(rows));
-    family(
-      "holdfast_gateway_upstream_faults_total",
-      "counter",
-      "Tries at instances that failed, by service.",
-      this.#faults,
-    );
-    family("holdfast_gateway_retries_total", "counter", "Requests that were sent once more.", this.#retries);
-    family("holdfast_gateway_hedges_total", "counter", "Second instances asked beside a slow first.", this.#hedges);
-    family("holdfast_gateway_cache_total", "counter", "Requests at a cache, by what became of them.", this.#cache);
-    family(
-      "holdfast_gateway_upstream_connections",
-      "gauge",
-      "Connections to instances.",
-      gauges.upstreams.flatMap(upstreamRows),
-    );
-    family("holdfast_gateway_connections", "gauge", "Open connections of clients.", [["", gauges.openConnections]]);
-    family("holdfast_gateway_connections_refused_total", "counter", "Connections of clients above a limit.", [
-      ["", gauges.refusedConnections],
-    ]);
-    family("holdfast_gateway_shed_total", "counter", "Requests refused by priority, in trouble.", [["", gauges.shed]]);
-    family("holdfast_gateway_cache_bytes", "gauge", "Bytes of kept answers.", [["", gauges.cacheBytes]]);
-    family("holdfast_gateway_requests_running", "gauge", "Requests under way.", [["", gauges.runningRequests]]);
-    family("holdfast_gateway_tokens_cached", "gauge", "Tokens whose verdict is kept.", [["", gauges.verdicts]]);
-    return `${lines.join("\n")}\n`;
+  #newSeries(upstream: string, operation: string, status: number): Series {
+    return { upstream, operation, status, seconds: new Histogram(), all: this.#seconds.of(upstream, operation) };
   }
 }
 
-function countAt(counts: Map<string, number>, key: string): void {
-  counts.set(key, (counts.get(key) ?? 0) + 1);
-}
-
-function upstreamRows({ service, instance, open, idle }: Gauges["upstreams"][number]): [string, number][] {
-  const labels = `service="${service}",instance="${instance}"`;
-  return [
-    [`${labels},state="busy"`, open - idle],
-    [`${labels},state="idle"`, idle],
-  ];
-}
-
-function byOperation(all: readonly Series[]): Map<string, Series[]> {
-  const groups = new Map<string, Series[]>();
-  for (const series of all) {
-    const key = `service="${series.service}",operation="${series.operation}"`;
-    const group = groups.get(key);
-    if (group) group.push(series);
-    else groups.set(key, [series]);
-  }
-  return groups;
-}
-
-function histogram(rows: readonly Series[]): string[] {
-  const labels = `service="${rows[0].service}",operation="${rows[0].operation}"`;
-  const name = "holdfast_gateway_request_seconds";
-  const total = rows.reduce((sum, row) => sum + row.count, 0);
-  const upTo = (bound: number) => rows.reduce((sum, { counts }) => sum + sumOf(counts.subarray(0, bound * STEPS)), 0);
-  return [
-    ...BOUNDS.map((bound) => `${name}_bucket{${labels},le="${2 ** bound / 1e6}"} ${upTo(bound)}`),
-    `${name}_bucket{${labels},le="+Inf"} ${total}`,
-    `${name}_sum{${labels}} ${rows.reduce((sum, row) => sum + row.sumUs, 0) / 1e6}`,
-    `${name}_count{${labels}} ${total}`,
-  ];
-}
-
-const sumOf = (counts: Uint32Array): number => counts.reduce((sum, count) => sum + count, 0);
-
-/** Bucket i holds durations from 2^(i/8) us up to, but not including, 2^((i+1)/8) us. */
-const bucketOf = (us: number): number => (us <= 1 ? 0 : Math.min(BUCKETS - 1, Math.floor(Math.log2(us) * STEPS)));
-
-function percentile(counts: Uint32Array, count: number, share: number): number {
-  let left = Math.ceil(count * share);
-  for (let i = 0; i < BUCKETS; i++) {
-    left -= counts[i];
-    if (left <= 0) return Math.round(2 ** ((i + 0.5) / STEPS));
-  }
-  return 0;
+/** Declares what the gateway has at the moment. */
+export function watchGauges(counted: Counted, gauges: () => Gauges): void {
+  const tell = (type: "counter" | "gauge", name: string, help: string, value: (now: Gauges) => number) =>
+    counted.read(type, `holdfast_gateway_${name}`, help, () => value(gauges()));
+  counted.read(
+    "gauge",
+    "holdfast_gateway_upstream_connections",
+    "Connections to instances, by upstream, upstream_instance and state.",
+    () =>
+      gauges().upstreams.flatMap(({ service: upstream, instance, open, idle }) => {
+        const labels = { upstream, upstream_instance: instance };
+        return [
+          [{ ...labels, state: "busy" }, open - idle],
+          [{ ...labels, state: "idle" }, idle],
+        ] as const;
+      }),
+  );
+  tell("gauge", "connections", "Open connections of clients.", (now) => now.openConnections);
+  tell("counter", "connections_refused", "Connections of clients above a limit.", (now) => now.refusedConnections);
+  tell("counter", "shed", "Requests refused by priority, in trouble.", (now) => now.shed);
+  tell("gauge", "cache_bytes", "Bytes of kept answers.", (now) => now.cacheBytes);
+  tell("gauge", "requests_running", "Requests under way.", (now) => now.runningRequests);
+  tell("gauge", "tokens_cached", "Tokens whose verdict is kept.", (now) => now.verdicts);
 }

@@ -4,10 +4,10 @@ import { JSON_TYPE } from "../../kernel/wire.ts";
 import { authorize, identified } from "./access/authorize.ts";
 import type { Login } from "./access/login.ts";
 import { holds } from "./access/tokens.ts";
-import type { Gauges } from "./metrics.ts";
 import type { Parts } from "./parts.ts";
 import { GATEWAY_METHOD_REFUSED } from "./api.ts";
 import type { RouteTable } from "./routes/table.ts";
+import type { Scrape } from "./scrape.ts";
 import { takeNone } from "./shape/body.ts";
 import { limitToken } from "./shape/limit.ts";
 import { chain, type Handler, type Reply, type Step, type Visit } from "./visit.ts";
@@ -16,7 +16,7 @@ export interface PagesOptions {
   readonly node: string;
   readonly version: string;
   readonly routes: RouteTable;
-  gauges(): Gauges;
+  readonly scrape: Scrape;
   /** What is missing to work; undefined where nothing is. */
   missing(): string | undefined;
   /** Where browsers may log in. */
@@ -27,7 +27,7 @@ const METRICS_SCOPE = "node:read";
 
 /** Makes the handlers of the pages, by path; none is a service's name, since those have no dot and start the path alone. */
 export function pagesOf(options: PagesOptions, parts: Parts): ReadonlyMap<string, Handler> {
-  const { access, byToken, metrics } = parts;
+  const { access, byToken } = parts;
   const known = [authorize(access, METRICS_SCOPE), limitToken(byToken)];
   const page = (name: string, steps: readonly Step[], answer: Handler, methods = READING): Handler => {
     const handle = chain([only(methods, name), ...steps, takeNone], answer);
@@ -43,7 +43,7 @@ export function pagesOf(options: PagesOptions, parts: Parts): ReadonlyMap<string
     ["/", page("index", [], (visit) => (access.isNamed(visit) ? guest(visit) : stranger(visit)))],
     ["/healthz", page("health", [quiet], () => json(200, { status: "ok" }))],
     ["/readyz", page("ready", [quiet], () => readiness(options))],
-    ["/metrics", page("metrics", [quiet, ...known], () => text(metrics.text(options.gauges())))],
+    ["/metrics", page("metrics", [quiet, ...known], (visit) => metricsOf(options.scrape, visit))],
     ["/session", page("session", [identified(access), limitToken(byToken)], sessionOf)],
     ...loginPages(options.login),
   ]);
@@ -128,7 +128,10 @@ function indexOf({ node, version, routes }: PagesOptions, { verdict }: Visit): o
 /** Makes an answer of the gateway's own, in JSON. */
 export const json = (status: number, value: object): Reply => whole(status, JSON_TYPE, JSON.stringify(value));
 
-const text = (body: string): Reply => whole(200, "text/plain; version=0.0.4; charset=utf-8", body);
+async function metricsOf(scrape: Scrape, visit: Visit): Promise<Reply> {
+  const { type, text } = await scrape.text(visit.header("accept"), visit.requestId);
+  return whole(200, type, text);
+}
 
 function whole(status: number, type: string, content: string): Reply {
   const body = Buffer.from(content);

@@ -67,6 +67,11 @@ export class Destinations {
     );
   }
 
+  /** What each has waiting and has had acknowledged, for the metrics. */
+  counts(): ReturnType<Uplink["counts"]>[] {
+    return this.#uplinks.map(({ uplink }) => uplink.counts());
+  }
+
   async #open(uplink: Uplink, config: Exclude<DestinationConfig, { kind: "cloud" }>): Promise<void> {
     const { node, secrets, clock, log } = this.#o;
     try {

@@ -12,6 +12,7 @@ import { Destinations } from "./destinations.ts";
 import { Destinations as DestinationsConfig } from "./destinations/config.ts";
 import { edgeName, enrollWith } from "./enroll.ts";
 import { Gaps } from "./outbox/gaps.ts";
+import { watchDestinations } from "./metrics.ts";
 import { Outbox } from "./outbox/outbox.ts";
 import { PIPELINES_MAX, PipelineDefinition, PlainName } from "./pipelines/definition.ts";
 import { RuleDefinition, RULES_MAX } from "./rules/definition.ts";
@@ -95,6 +96,7 @@ export const main = defineService({
     });
     const parts = { outbox, store, gaps, backfills, clock, log, tracer, signal };
     const destinations = new Destinations({ ...parts, node: edgeName(node), config: config.destinations, secrets });
+    watchDestinations(context.metrics, { outbox, store, destinations });
     const sending = destinations.run();
     const sweeping = sweep(outbox, store, gaps, log, signal);
     // Were the outbox damaged, the cloud knows best from where on the bus is to be followed: it is asked first.

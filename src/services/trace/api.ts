@@ -4,6 +4,7 @@ import { contract, get, post, type Service } from "../../kernel/contract.ts";
 import { code } from "../../kernel/error.ts";
 import { Nanos } from "../../kernel/nanos.ts";
 import { auditOperations } from "./audit.api.ts";
+import { metricsOperations } from "./metrics.api.ts";
 
 export const TRACE_UNKNOWN = code(
   "TRACE_UNKNOWN",
@@ -69,5 +70,6 @@ export const trace = contract("trace", {
     public: { scope: "trace:read" },
   }),
   ...auditOperations,
+  ...metricsOperations,
 });
 export type Trace = Service<typeof trace>;

@@ -60,6 +60,7 @@ export const main = defineService({
       identity: context.connect(identity),
       log,
     });
+    context.metrics.read("gauge", "holdfast_trace_store_bytes", "Bytes of spans that are kept.", () => store.sizeBytes);
     return {
       service: makeTrace({ store, audits: audits.operations, clock, retentionClock, node, ...config }),
       health: () => healthAfterDamage(store.replaced, "it tells of requests from then on"),

@@ -6,6 +6,7 @@ import { eventId, parseId, publisherTag } from "../../kernel/events/ids.ts";
 import type { RetentionClock } from "../../kernel/retention-clock.ts";
 import { type StoredSpan, type Trace, TRACE_UNKNOWN } from "./api.ts";
 import type { Audits } from "./audit/audits.ts";
+import { Latest } from "./latest.ts";
 import type { EventPlace, SpanStore } from "./store.ts";
 
 interface Needs {
@@ -28,6 +29,7 @@ const RETAIN_EVERY_MS = 600_000;
 /** Makes the trace service. */
 export function makeTrace({ store, audits, clock, retentionClock, node, keepHours, sizeBytesMax }: Needs): Trace {
   const publisherOf = publishersByTag(store, node);
+  const latest = new Latest(clock);
   let retainedMs = Number.NEGATIVE_INFINITY;
   const retain = (seconds: number) => {
     const nowMs = clock.monotonicMs();
@@ -56,6 +58,12 @@ export function makeTrace({ store, audits, clock, retentionClock, node, keepHour
       }
       return { requestId: wanted, spans: storyOf(store, node, placeOf(wanted, publisherOf), wanted) };
     },
+    async report({ body: { instance, families, ends } }, { caller }) {
+      if (ends) latest.forget(caller, instance);
+      else latest.take(caller, instance, families);
+      return {};
+    },
+    metrics: async () => ({ instances: latest.all() }),
     summary: async ({ minutes }) => ({ rows: summaryOf(store, clock.wallNs(), minutes) }),
   };
 }

@@ -88,8 +88,8 @@ test("connections above those that an address may have are closed, and counted",
     const got = await client.ask("GET", "/metrics", { headers }).catch(() => undefined);
     text = got?.body ?? "";
   }
-  assert.match(text, new RegExp(`holdfast_gateway_connections_refused_total ([${refused}-9]|\\d\\d)`));
-  assert.match(text, /holdfast_gateway_cache_bytes 1\d{7}/);
+  assert.match(text, new RegExp(`holdfast_gateway_connections_refused_total\\{[^}]*\\} ([${refused}-9]|\\d\\d)`));
+  assert.match(text, /holdfast_gateway_cache_bytes\{[^}]*\} 1\d{7}/);
 });
 
 test("a body that is packed is not unpacked: what it would become is no concern of ours, nor of a service", async () => {

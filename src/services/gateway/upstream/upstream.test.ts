@@ -179,7 +179,7 @@ test("a read that takes longer than most is asked for a second time, under a bud
   const bodies = await Promise.all(Array.from({ length: 6 }, () => get()));
   assert.ok(performance.now() - startMs < 1_400, "the second was not waited for");
   assert.ok(bodies.every(({ body }) => body !== "slow"));
-  assert.match((await metric("holdfast_gateway_hedges_total{"))[0] ?? "", /service="many"\} [1-9]/);
+  assert.match((await metric("holdfast_gateway_hedges_total{"))[0] ?? "", /upstream="many"\} [1-9]/);
 });
 
 test("a breaker opens when too many fail, spares the upstream, and closes when one is answered", async () => {

@@ -120,6 +120,17 @@ export class Uplink {
     });
   }
 
+  /** What is known without reading anything. */
+  counts() {
+    return {
+      destination: this.name,
+      state: this.#state,
+      waiting: this.#lanes.map(({ queue, waiting }) => ({ class: queue.name, batches: waiting })),
+      acknowledged: this.totals.acknowledged,
+      bytes: this.totals.bytes(this.#route?.bytes),
+    };
+  }
+
   async status(): Promise<Omit<Destination, "url" | "kind">> {
     const { clock, store } = this.#o;
     const waiting = this.#lanes.map((lanes) => lanes.waiting);

@@ -1,0 +1,97 @@
+import assert from "node:assert/strict";
+import { readFileSync, writeFileSync } from "node:fs";
+import path from "node:path";
+import { after, before, test } from "node:test";
+import { type Ask, gatewayDoor } from "./houses/ask.ts";
+import { type Read, readOpenMetrics } from "./houses/openmetrics.ts";
+import { Whole } from "./houses/whole.ts";
+
+const ROOT = path.dirname(import.meta.dirname);
+const OPENMETRICS = { headers: { accept: "application/openmetrics-text; version=1.0.0" } };
+/** Every service tells its metrics every five seconds. */
+const TOLD_MS_MAX = 20_000;
+
+let node: Whole;
+let ask: Ask;
+
+before(async () => {
+  node = new Whole();
+  await node.start();
+  ask = await gatewayDoor(node);
+});
+after(() => node.remove());
+
+const scrape = async (): Promise<Read[]> => {
+  const { status, text } = await ask("GET", "/metrics", OPENMETRICS);
+  assert.equal(status, 200, text);
+  return readOpenMetrics(text);
+};
+const rowsOf = (all: readonly Read[], name: string) => all.find((family) => family.name === name)?.rows ?? [];
+const servicesIn = (all: readonly Read[], name = "holdfast_calls_running") =>
+  new Set(rowsOf(all, name).map(({ labels }) => labels["service"]));
+
+test("one scrape through the gateway tells the metrics of every service, as OpenMetrics", async () => {
+  const { services: all } = await node.json<{ services: { service: string }[] }>("status");
+  // A cloud knows nothing of the node around it.
+  const services = all.filter(({ service }) => service !== "cloud");
+  let read: Read[] = [];
+  await node.until(
+    async () => {
+      read = await scrape();
+      return services.every(({ service }) => servicesIn(read).has(service));
+    },
+    "every service to tell its metrics",
+    TOLD_MS_MAX,
+  );
+  assert.equal(rowsOf(read, "holdfast_metrics_complete")[0].value, 1);
+  for (const { service } of services) {
+    const of = (name: string) => rowsOf(read, name).find(({ labels }) => labels["service"] === service);
+    assert.ok((of("holdfast_process_resident_memory_bytes")?.value ?? 0) > 10_000_000, service);
+    assert.ok((of("holdfast_process_cpu_seconds")?.value ?? 0) > 0, service);
+    assert.ok(of("holdfast_event_loop_delay_seconds"), service);
+  }
+  assert.ok(
+    rowsOf(read, "holdfast_journal_appended").some(({ labels, value }) => labels["journal"] === "bus" && value > 0),
+  );
+  assert.ok(rowsOf(read, "holdfast_bus_follower_lag_records").some(({ labels }) => labels["follower"] === "core-data"));
+});
+
+test("a request through the gateway is counted by the service that answered it, with its id as an exemplar", async () => {
+  const { headers } = await ask("GET", "/core-metadata/api/v3/device/all");
+  const id = String(headers["x-request-id"]).replaceAll("-", "");
+  await node.until(
+    async () =>
+      rowsOf(await scrape(), "holdfast_call_seconds").some(
+        ({ labels, exemplar }) => labels["service"] === "core-metadata" && exemplar?.labels["trace_id"] === id,
+      ),
+    "the exemplar",
+    TOLD_MS_MAX,
+  );
+});
+
+test("who has no token is not told its metrics", async () => {
+  const { status, text } = await ask("GET", "/metrics", { headers: { authorization: "Bearer nonsense" } });
+  assert.equal(status, 401);
+  assert.doesNotMatch(text, /holdfast_/);
+});
+
+test("docs/metrics.md lists every metric that there is, and no other", async () => {
+  const rows = (await scrape())
+    .map(({ name, type, help }) => {
+      const suffix = type === "counter" ? "_total" : type === "info" ? "_info" : "";
+      return `| \`${name}${suffix}\` | ${type} | ${help} |`;
+    })
+    .sort();
+  const page = path.join(ROOT, "docs/metrics.md");
+  const text = readFileSync(page, "utf8");
+  const [start, end] = ["<!-- every metric -->\n", "\n<!-- end -->"];
+  const at = text.indexOf(start) + start.length;
+  const table = ["", "| metric | type | what it is |", "|---|---|---|", ...rows, ""].join("\n");
+  const whole = text.slice(0, at) + table + text.slice(text.indexOf(end));
+  if (process.env["HOLDFAST_WRITE_DOCS"]) writeFileSync(page, whole);
+  assert.equal(
+    readFileSync(page, "utf8"),
+    whole,
+    "make it anew: HOLDFAST_WRITE_DOCS=1 bin/node --test test/telemetry.test.ts",
+  );
+});
