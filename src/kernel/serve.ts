@@ -9,7 +9,7 @@ import { type Contract, DEFAULT_BODY_BYTES_MAX, type Operation, type Service } f
 import { asFailure, CALLER_REFUSED, type Failure, fail, ROUTE_UNKNOWN } from "./error.ts";
 import type { TlsIdentity } from "./identity/tls.ts";
 import type { Log } from "./log.ts";
-import type { Calls } from "./metrics/common.ts";
+import type { Calls } from "./metrics/calls.ts";
 import { addCommonRoutes, answer, answerFailure, answerStream, fromFastify, send, wholeRead } from "./serve-answer.ts";
 import { admit, callOf, readInput } from "./serve-request.ts";
 import { type Upgrades, upgrading } from "./serve-upgrade.ts";

@@ -4,7 +4,7 @@
  */
 import { systemClock } from "../kernel/clock.ts";
 import type { TlsIdentity } from "../kernel/identity/tls.ts";
-import { watchProcess } from "../kernel/metrics/common.ts";
+import { watchProcess } from "../kernel/metrics/watched.ts";
 import type { Served } from "../kernel/serve.ts";
 import type { Lease } from "../services/registry/client.ts";
 import { Table } from "../services/registry/client.ts";

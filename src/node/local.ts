@@ -16,7 +16,7 @@ import { type Contract, DEFAULT_TIMEOUT_MS, type Operation, type Service } from 
 import { CALLER_REFUSED, fail, UNAVAILABLE } from "../kernel/error.ts";
 import type { TlsIdentity } from "../kernel/identity/tls.ts";
 import type { Log } from "../kernel/log.ts";
-import { Calls } from "../kernel/metrics/common.ts";
+import { Calls } from "../kernel/metrics/calls.ts";
 import { Metrics } from "../kernel/metrics/metrics.ts";
 import type { ListenAt } from "../kernel/serve.ts";
 import type { Context, ServiceMain, Started, SupervisorLine } from "../kernel/service.ts";

@@ -8,7 +8,7 @@ import { fail } from "../kernel/error.ts";
 import { IDENTITY_NOT_READY } from "../kernel/identity/codes.ts";
 import type { TlsIdentity } from "../kernel/identity/tls.ts";
 import type { Log } from "../kernel/log.ts";
-import type { Calls } from "../kernel/metrics/common.ts";
+import type { Calls } from "../kernel/metrics/calls.ts";
 import type { Metrics } from "../kernel/metrics/metrics.ts";
 import { serve, type ListenAt, type Served } from "../kernel/serve.ts";
 import type { Context, ServiceMain, Started, SupervisorLine } from "../kernel/service.ts";

@@ -1,6 +1,6 @@
 /** Wires the bus: its journal, its rules, its doors for MQTT. */
 import { Type } from "typebox";
-import { watchJournal } from "../../kernel/metrics/common.ts";
+import { watchJournal } from "../../kernel/metrics/watched.ts";
 import type { Metrics } from "../../kernel/metrics/metrics.ts";
 import { defineService, field } from "../../kernel/service.ts";
 import { bus } from "./api.ts";

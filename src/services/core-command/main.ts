@@ -2,7 +2,7 @@
 import { Type } from "typebox";
 import { deviceService } from "../../devices/sdk/api.ts";
 import { connect } from "../../kernel/connect.ts";
-import { watchCache } from "../../kernel/metrics/common.ts";
+import { watchCache } from "../../kernel/metrics/watched.ts";
 import { field, defineService } from "../../kernel/service.ts";
 import { JSON_TYPE } from "../../kernel/wire.ts";
 import { bus } from "../bus/api.ts";

@@ -68,8 +68,8 @@ export class Destinations {
   }
 
   /** What each has waiting and has had acknowledged, for the metrics. */
-  counts(): ReturnType<Uplink["counts"]>[] {
-    return this.#uplinks.map(({ uplink }) => uplink.counts());
+  counts() {
+    return this.#uplinks.map(({ uplink }) => ({ ...uplink.counts(), acknowledged: uplink.totals.acknowledged }));
   }
 
   async #open(uplink: Uplink, config: Exclude<DestinationConfig, { kind: "cloud" }>): Promise<void> {

@@ -1,5 +1,5 @@
 /** What the pipeline tells of its outbox and its destinations. */
-import { watchJournal } from "../../kernel/metrics/common.ts";
+import { watchJournal } from "../../kernel/metrics/watched.ts";
 import type { Metrics } from "../../kernel/metrics/metrics.ts";
 import type { Destinations } from "./destinations.ts";
 import type { Outbox } from "./outbox/outbox.ts";

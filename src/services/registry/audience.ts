@@ -27,7 +27,8 @@ interface Joined {
 }
 
 export class Audience {
-  readonly #instances: () => Instance[];
+  /** Those that are there now. */
+  readonly instances: () => Instance[];
   readonly #history: History;
   readonly #firstRevision: number;
   /** Of watchers and of holders. */
@@ -46,7 +47,7 @@ export class Audience {
   constructor(revision: number, instances: () => Instance[]) {
     this.#history = new History(revision);
     this.#firstRevision = revision;
-    this.#instances = instances;
+    this.instances = instances;
   }
 
   get watchers(): number {
@@ -65,7 +66,7 @@ export class Audience {
   /** All there is; the same value until something changes. */
   get snapshot(): Change & { readonly instances: Instance[] } {
     if (this.#snapshot) return this.#snapshot;
-    const instances = this.#instances();
+    const instances = this.instances();
     instances.sort((a, b) => (a.service + "/" + a.instance < b.service + "/" + b.instance ? -1 : 1));
     const spreadMs = this.#spreadMs();
     this.#snapshot = Object.freeze({ revision: this.revision, kind: "snapshot" as const, spreadMs, instances });

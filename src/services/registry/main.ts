@@ -70,9 +70,10 @@ export const main = defineService({
     const ticking = setInterval(() => running.tick(), Math.min(TICK_MS_MAX, Math.ceil(config.ttlMs / TICKS_PER_TTL)));
     stopping.addEventListener("abort", () => clearInterval(ticking), { once: true });
     const { roster, service } = running;
-    context.metrics.read("gauge", "holdfast_registry_instances", "Instances that are registered, by state.", () =>
-      [...roster.states()].map(([state, count]) => [{ state }, count]),
-    );
+    context.metrics.read("gauge", "holdfast_registry_instances", "Instances that are registered, by state.", () => {
+      const states = Map.groupBy(roster.audience.instances(), ({ state }) => state);
+      return [...states].map(([state, { length }]) => [{ state }, length]);
+    });
     const dns = new DnsServer({ zone: config.dnsZone, listed: (name) => roster.list(name), log });
     const { dns: tcp, "dns-udp": udp } = context.doors;
     if (tcp && udp) log.info({ zone: config.dnsZone, ...(await dns.listen({ tcp, udp })) }, "DNS is answered");

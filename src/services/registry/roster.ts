@@ -97,14 +97,6 @@ export class Roster {
     else this.#put({ instance: this.#marked(instance), sizeBytes });
   }
 
-  /** Counts instances by state, every state of which there is one. */
-  states(): Map<string, number> {
-    const states = new Map<string, number>();
-    for (const { instance } of this.#members.values())
-      states.set(instance.state, (states.get(instance.state) ?? 0) + 1);
-    return states;
-  }
-
   /** Takes an instance out; none is no error. */
   remove(instance: string): void {
     const member = this.#members.get(instance);

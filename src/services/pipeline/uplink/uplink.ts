@@ -122,13 +122,8 @@ export class Uplink {
 
   /** What is known without reading anything. */
   counts() {
-    return {
-      destination: this.name,
-      state: this.#state,
-      waiting: this.#lanes.map(({ queue, waiting }) => ({ class: queue.name, batches: waiting })),
-      acknowledged: this.totals.acknowledged,
-      bytes: this.totals.bytes(this.#route?.bytes),
-    };
+    const waiting = this.#lanes.map(({ queue: { name }, waiting: batches }) => ({ class: name, batches }));
+    return { destination: this.name, state: this.#state, waiting, bytes: this.totals.bytes(this.#route?.bytes) };
   }
 
   async status(): Promise<Omit<Destination, "url" | "kind">> {
