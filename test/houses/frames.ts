@@ -68,6 +68,10 @@ export class FrameClient {
   readonly socket: TLSSocket;
   /** `H1`: headers on stream 1, `D1`, `RST(1,5)`, `GOAWAY(1)`, `PONG`, `CLOSED`. */
   readonly seen: string[] = [];
+  /** How long the parts of bodies were, in order. */
+  readonly dataBytes: number[] = [];
+  /** The settings of ours that were acknowledged (RFC 9113 6.5.3). */
+  acknowledged = 0;
   #held = Buffer.alloc(0);
   #wake: () => void = () => undefined;
 
@@ -90,6 +94,12 @@ export class FrameClient {
   send(...frames: Uint8Array[]): this {
     if (this.socket.writable) this.socket.write(Buffer.concat(frames));
     return this;
+  }
+
+  /** Waits until something that came makes it true, or for the end. */
+  async when(true_: () => boolean): Promise<boolean> {
+    while (!true_() && !this.seen.includes("CLOSED")) await new Promise<void>((resolve) => (this.#wake = resolve));
+    return true_();
   }
 
   /** Waits for something of this form to have come, or for the end. */
@@ -119,11 +129,17 @@ export class FrameClient {
       const payload = this.#held.subarray(9, end);
       this.#held = this.#held.subarray(end);
       if (type === HEADERS) this.#note(`H${stream}`);
-      else if (type === DATA) this.#note(`D${stream}`);
-      else if (type === RST_STREAM) this.#note(`RST(${stream},${payload.readUInt32BE(0)})`);
+      else if (type === DATA) {
+        this.dataBytes.push(payload.length);
+        this.#note(`D${stream}`);
+      } else if (type === RST_STREAM) this.#note(`RST(${stream},${payload.readUInt32BE(0)})`);
       else if (type === GOAWAY) this.#note(`GOAWAY(${payload.readUInt32BE(4)})`);
       else if (type === PING && (flags & ACK) !== 0) this.#note("PONG");
       else if (type === SETTINGS && (flags & ACK) === 0) this.send(frame(SETTINGS, ACK, 0));
+      else if (type === SETTINGS) {
+        this.acknowledged++;
+        this.#wake();
+      }
     }
   }
 }

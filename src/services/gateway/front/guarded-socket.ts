@@ -2,7 +2,7 @@
 import { Duplex } from "node:stream";
 import type { TLSSocket } from "node:tls";
 import type { Clock } from "../../../kernel/clock.ts";
-import { blameClient, FrameGuard, goAway } from "./frame-guard.ts";
+import { blameClient, FrameGuard, goAway, resetOf } from "./frame-guard.ts";
 
 /** A client that does not read why it was refused is cut after this. */
 const REFUSED_MS = 1_000;
@@ -15,7 +15,7 @@ export class GuardedSocket extends Duplex {
   constructor(socket: TLSSocket, clock: Clock) {
     super({ allowHalfOpen: false });
     this.socket = socket;
-    this.#guard = new FrameGuard(clock);
+    this.#guard = new FrameGuard({ clock, reset: (stream, code) => void socket.write(resetOf(stream, code)) });
     socket.on("data", (chunk: Buffer) => this.#take(chunk));
     socket.on("end", () => this.push(null));
     socket.on("error", (error) => this.destroy(error));
@@ -24,9 +24,10 @@ export class GuardedSocket extends Duplex {
 
   #take(chunk: Buffer): void {
     if (this.#refused) return;
-    const code = this.#guard.take(chunk);
-    if (code !== undefined) return this.#refuse(code);
-    if (!this.push(chunk)) this.socket.pause();
+    const taken = this.#guard.take(chunk);
+    if (typeof taken === "number") return this.#refuse(taken);
+    // Nothing would be the end.
+    if (taken.length > 0 && !this.push(taken)) this.socket.pause();
   }
 
   #refuse(code: number): void {
@@ -51,6 +52,7 @@ export class GuardedSocket extends Duplex {
   #give(chunk: Buffer, done: (error?: Error | null) => void): void {
     if (this.#refused) return done();
     blameClient(chunk);
+    this.#guard.sent += chunk.length;
     this.socket.write(chunk, done);
   }
 
