@@ -186,7 +186,7 @@ function note(
     ms,
     ...(failure ? { code: failure.code } : {}),
   });
-  if (!quiet) options.tracer.step(call, operation, startMs, status, failure?.code);
+  if (!quiet) options.tracer.step(call, operation, startMs, status, failure ? { note: failure.code } : {});
   noteDeed(options, operation, op, call, failure);
 }
 

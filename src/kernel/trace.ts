@@ -26,11 +26,26 @@ export interface Span {
   readonly status: number;
   /** A short note for the reader: sizes, positions, the error's code. Never telemetry or secrets. */
   readonly note?: string;
+  /** The device that it was about. */
+  readonly device?: string;
+  /** What a stranger called the request: his ids, a space between. A link, never our own id. */
+  readonly link?: string;
+  /** Of what was answered or sent. */
+  readonly bytes?: number;
+  /** Of the duration, so much went by in a queue. */
+  readonly queuedUs?: number;
+  /** How often it was tried again. */
+  readonly retries?: number;
+  /** How a cache answered: `hit`, `stale`, `miss`. */
+  readonly cache?: string;
   readonly ranges?: readonly Range[];
 }
 
 /** Spans waiting in memory; above it the oldest are dropped and counted (forensics never costs the service its life). */
 export const SPANS_WAITING_MAX = 4096;
+
+/** What a step may tell of itself beside its time and its end. */
+export type Told = Pick<Span, "note" | "device" | "link" | "bytes" | "queuedUs" | "retries" | "cache">;
 
 export class Tracer {
   readonly service: string;
@@ -49,33 +64,35 @@ export class Tracer {
     operation: string,
     startMs: number,
     status = 0,
-    note?: string,
+    told: Told = {},
   ): void {
     const parent = call.parentId === undefined ? {} : { parentId: call.parentId };
     this.add({
       requestId: call.requestId,
       spanId: call.spanId,
       ...parent,
-      ...this.#timed(operation, startMs, status, note),
+      ...this.#timed(operation, startMs, status),
+      ...told,
     });
   }
 
   /** Notes a finished step that handled ranges of events. */
   batch(operation: string, startMs: number, ranges: readonly Range[], note?: string): void {
-    this.add({ spanId: newSpanId(), ranges, ...this.#timed(operation, startMs, 0, note) });
+    const told = note === undefined ? {} : { note };
+    this.add({ spanId: newSpanId(), ranges, ...this.#timed(operation, startMs, 0), ...told });
   }
 
   /** Runs a step and notes it, however it ends. */
-  async around<T>(call: Call, operation: string, work: () => Promise<T>): Promise<T> {
+  async around<T>(call: Call, operation: string, work: () => Promise<T>, told: Told = {}): Promise<T> {
     const startMs = this.#clock.monotonicMs();
     const inner = { requestId: call.requestId, spanId: newSpanId(), parentId: call.spanId };
     try {
       const result = await work();
-      this.step(inner, operation, startMs);
+      this.step(inner, operation, startMs, 0, told);
       return result;
     } catch (error) {
       const [status, note] = error instanceof Failure ? [error.status, error.code] : [500, "KERNEL_INTERNAL"];
-      this.step(inner, operation, startMs, status, note);
+      this.step(inner, operation, startMs, status, { ...told, note });
       throw error;
     }
   }
@@ -102,7 +119,7 @@ export class Tracer {
     if (room > 0) this.#waiting = [...spans.slice(-room), ...this.#waiting];
   }
 
-  #timed(operation: string, startMs: number, status: number, note?: string) {
+  #timed(operation: string, startMs: number, status: number) {
     const durationUs = Math.max(0, Math.round((this.#clock.monotonicMs() - startMs) * 1000));
     return {
       service: this.service,
@@ -110,7 +127,6 @@ export class Tracer {
       startNs: this.#clock.wallNs() - BigInt(durationUs) * 1000n,
       durationUs,
       status,
-      ...(note === undefined ? {} : { note }),
     };
   }
 }

@@ -45,6 +45,10 @@ export function noteRequest(
   });
   // Only of people we know: strangers do not fill the store of traces.
   if (traced === undefined) return;
-  const note = [failure?.code, head?.correlationId && `client's id ${head.correlationId}`].filter(Boolean).join(", ");
-  tracer.step({ requestId, spanId }, `${service} ${operation}`, startMs, status < 400 ? 0 : status, note || undefined);
+  const link = [head?.correlationId, head?.traceId].filter((id) => id !== undefined).join(" ");
+  tracer.step({ requestId, spanId }, `${service} ${operation}`, startMs, status < 400 ? 0 : status, {
+    bytes,
+    ...(failure ? { note: failure.code } : {}),
+    ...(link === "" ? {} : { link }),
+  });
 }

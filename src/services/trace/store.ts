@@ -1,14 +1,18 @@
 /**
- * Keeps spans as compressed chunks in encrypted SQLite, with two indexes: request ids, and ranges of events. A batch of
- * events is one span; the story of any event in it is found by its number.
+ * Keeps spans encrypted: what came just now in pieces, as it came; then in blocks of columns with a filter of what is in
+ * them, and by the ranges of events that they tell of. What was acknowledged survives a kill.
  */
-import { zstdCompressSync, zstdDecompressSync } from "node:zlib";
-import { decodeCbor, encodeCbor } from "../../kernel/cbor.ts";
-import { type Database, openDatabase, type Statement } from "../../kernel/database.ts";
+import { EVENTS_TOO_LARGE } from "../../kernel/columns/bytes.ts";
+import { type Database, openDatabase } from "../../kernel/database.ts";
+import { Failure } from "../../kernel/error.ts";
 import type { Log } from "../../kernel/log.ts";
-import { nanosOf } from "../../kernel/nanos.ts";
 import type { Range } from "../../kernel/trace.ts";
-import { Span, type StoredSpan } from "./api.ts";
+import type { StoredSpan } from "./api.ts";
+import { minuteOf, PERIOD_SCHEMA, Periods } from "./latency/periods.ts";
+import { Summary } from "./latency/summaries.ts";
+import { decodeSpans, encodeSpans } from "./spans/block.ts";
+import { bloomOf, mayHold } from "./spans/bloom.ts";
+import { passes, type SpanFilter, wordsOf, wordsWanted } from "./spans/words.ts";
 
 export interface EventPlace {
   readonly publisher: string;
@@ -16,202 +20,338 @@ export interface EventPlace {
   readonly sequence: number;
 }
 
+/** What came after a place in the order of coming; `missed` came too, but is no longer at hand in that order. */
+export interface Newest {
+  readonly spans: readonly StoredSpan[];
+  readonly next: number;
+  readonly missed: number;
+}
+
 export interface SpanStore {
   /** Where the damaged one went that it took the place of. */
   readonly replaced: Database["replaced"];
   /** Keeps spans; `seconds` is what the retention clock says. */
   add(spans: readonly StoredSpan[], seconds: number): void;
-  ofRequest(requestId: string): StoredSpan[];
+  /** Lists the spans of requests with an id, and those of strangers who called their request so. */
+  ofId(id: string): StoredSpan[];
   ofEvent(place: EventPlace): StoredSpan[];
   /** Every publisher that a range named, to find the one an event id's tag stands for. */
   publishers(): string[];
-  /** Runs over all spans that began in a span of time. */
-  between(fromNs: bigint, toNs: bigint): Iterable<StoredSpan>;
-  /** Drops the chunks that were kept longest ago, until age and size fit; `beforeSeconds` is of the retention clock. */
+  /** Runs over the spans that pass, the newest block first, one block at a time: all of them are more than memory should hold. */
+  search(filter: SpanFilter): Iterable<StoredSpan[]>;
+  /** Lists what came after a place (0 is the newest there are at the most), in order of coming. */
+  newest(after: number, spansMax: number): Newest;
+  /** Sums up what began from one minute (since 1970) up to another. */
+  summary(fromMinute: number, toMinute: number): Summary;
+  /** Drops what was kept longest ago, until age and size fit; `beforeSeconds` is of the retention clock. */
   retain(beforeSeconds: number, sizeBytesMax: number): void;
+  /** Of the database, free pages not counted. */
   readonly sizeBytes: number;
-  /** What the retention clock said when the newest chunk was kept; undefined where there is none. */
+  readonly count: number;
+  /** What the retention clock said when the newest span was kept; undefined where there is none. */
   readonly keptSeconds: number | undefined;
   close(): void;
 }
 
+/** Version 1 kept chunks of CBOR. */
 const SCHEMA = `
-  CREATE TABLE chunk (id INTEGER PRIMARY KEY, first_ns INTEGER NOT NULL, last_ns INTEGER NOT NULL, kept INTEGER NOT NULL, size INTEGER NOT NULL,
-    spans BLOB NOT NULL);
-  CREATE INDEX chunk_last ON chunk (last_ns);
-  CREATE TABLE request (request BLOB NOT NULL, chunk INTEGER NOT NULL REFERENCES chunk ON DELETE CASCADE, PRIMARY KEY (request, chunk)) WITHOUT ROWID;
-  CREATE INDEX request_chunk ON request (chunk);
-  CREATE TABLE publisher (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+  DROP TABLE IF EXISTS range; DROP TABLE IF EXISTS request; DROP TABLE IF EXISTS chunk; DROP TABLE IF EXISTS publisher;
+  CREATE TABLE piece (id INTEGER PRIMARY KEY, kept INTEGER NOT NULL, spans BLOB NOT NULL);
+  CREATE TABLE block (
+    id INTEGER PRIMARY KEY, kept INTEGER NOT NULL, first_ns INTEGER NOT NULL, last_ns INTEGER NOT NULL,
+    longest_us INTEGER NOT NULL, count INTEGER NOT NULL, bloom BLOB NOT NULL, spans BLOB NOT NULL
+  );
+  -- All that a block tells of a publisher's events lies within.
   CREATE TABLE range (
-    publisher INTEGER NOT NULL, epoch INTEGER NOT NULL, last INTEGER NOT NULL, first INTEGER NOT NULL,
-    chunk INTEGER NOT NULL REFERENCES chunk ON DELETE CASCADE, PRIMARY KEY (publisher, epoch, last, first, chunk)
+    publisher TEXT NOT NULL, epoch INTEGER NOT NULL, last INTEGER NOT NULL, first INTEGER NOT NULL,
+    block INTEGER NOT NULL REFERENCES block ON DELETE CASCADE, PRIMARY KEY (publisher, epoch, last, block)
   ) WITHOUT ROWID;
-  CREATE INDEX range_chunk ON range (chunk);
+  CREATE INDEX range_block ON range (block);
+  ${PERIOD_SCHEMA}
 `;
 
-/** Widest range of events in the index; the search looks no further than this past a sequence. Of a wider one, so many parts are found. */
-const RANGE_ROWS_MAX = 65_536;
-const RANGE_PARTS_MAX = 64;
-/** Chunks that one question reads at the most: a hot request id cannot make it read the whole store. */
-const CHUNKS_MAX = 512;
-const CHUNK_BYTES_MAX = 64 * 1024 * 1024;
+/** A block is made of so many. */
+const BLOCK_SPANS = 4_096;
+/** So many of the newest stay as they came, for who follows them. */
+const FOLLOWED_SPANS = 1_024;
+/** Blocks that one question for an id or an event reads at the most: a hot one cannot make it read the whole store. */
+const BLOCKS_MAX = 512;
+/** Free pages given back to the file system at once. */
+const SHRINK_PAGES = 256;
+const PAGE_BYTES = 4_096;
+
+interface Piece {
+  readonly id: number;
+  readonly kept: number;
+  readonly spans: readonly StoredSpan[];
+}
+interface BlockHead {
+  readonly id: number;
+  readonly bloom: Uint8Array;
+}
+type BlockRow = [
+  kept: number,
+  firstNs: bigint,
+  lastNs: bigint,
+  longestUs: number,
+  count: number,
+  Uint8Array,
+  Uint8Array,
+];
 
 /** Opens the store. Errors are those of openDatabase. */
 export function openSpanStore(options: { path: string; key: Uint8Array; log: Log }): SpanStore {
-  return new SqliteSpans(openDatabase({ ...options, schema: { version: 1, migrations: [SCHEMA] } }));
+  return new SqliteSpans(openDatabase({ ...options, schema: { version: 2, migrations: ["", SCHEMA] } }));
 }
-
-const idBytes = (requestId: string): Buffer => Buffer.from(requestId.replaceAll("-", ""), "hex");
 
 class SqliteSpans implements SpanStore {
   readonly replaced: Database["replaced"];
   readonly #db: Database;
-  readonly #addChunk: Statement<never, [bigint, bigint, number, number, Uint8Array]>;
-  readonly #addRequest: Statement<never, [Uint8Array, number]>;
-  readonly #addRange: Statement<never, [number, number, number, number, number]>;
-  readonly #byRequest: Statement<{ spans: Uint8Array }, [Uint8Array, number]>;
-  readonly #byRange: Statement<{ spans: Uint8Array }, [string, number, number, number, number, number]>;
-  readonly #publishers = new Map<string, number>();
-  #size: number;
+  readonly #periods: Periods;
+  readonly #statements: Statements;
+  #tail: Piece[] = [];
+  #tailSpans = 0;
+  /** Of all that ever came, so many are no longer in the tail. */
+  #left: number;
+  #blockSpans: number;
 
   constructor(db: Database) {
     this.#db = db;
     this.replaced = db.replaced;
-    this.#addChunk = db.prepare("INSERT INTO chunk (first_ns, last_ns, kept, size, spans) VALUES (?, ?, ?, ?, ?)");
-    this.#addRequest = db.prepare("INSERT OR IGNORE INTO request (request, chunk) VALUES (?, ?)");
-    this.#addRange = db.prepare(
-      "INSERT OR IGNORE INTO range (publisher, epoch, last, first, chunk) VALUES (?, ?, ?, ?, ?)",
-    );
-    this.#byRequest = db.prepare(
-      "SELECT spans FROM chunk WHERE id IN (SELECT chunk FROM request WHERE request = ?) ORDER BY id LIMIT ?",
-    );
-    this.#byRange = db.prepare(
-      `SELECT spans FROM chunk WHERE id IN (
-         SELECT chunk FROM range WHERE publisher = (SELECT id FROM publisher WHERE name = ?) AND epoch = ?
-         AND last BETWEEN ? AND ? AND first <= ? LIMIT ?) ORDER BY id`,
-    );
-    this.#loadPublishers();
-    this.#size = db.prepare<{ n: number }>("SELECT coalesce(sum(size), 0) AS n FROM chunk").get()!.n;
+    this.#periods = new Periods(db);
+    this.#statements = prepare(db);
+    this.#blockSpans = this.#statements.counted.get()!;
+    // A follower of before a restart finds its place again, nearly.
+    this.#left = this.#blockSpans;
+    const pieces = db.prepare<{ id: number; kept: number; spans: Uint8Array }>("SELECT * FROM piece ORDER BY id").all();
+    for (const { id, kept, spans } of pieces) this.#append({ id, kept, spans: decodeSpans(spans) });
   }
 
   get sizeBytes(): number {
-    return this.#size;
+    return this.#statements.pages.get()! * PAGE_BYTES;
+  }
+
+  get count(): number {
+    return this.#blockSpans + this.#tailSpans;
   }
 
   get keptSeconds(): number | undefined {
-    return this.#db.prepare<{ kept: number }>("SELECT kept FROM chunk ORDER BY id DESC LIMIT 1").get()?.kept;
+    return this.#tail.at(-1)?.kept ?? this.#statements.newestKept.get();
   }
 
   add(spans: readonly StoredSpan[], seconds: number): void {
     if (spans.length === 0) return;
-    const blob = zstdCompressSync(encodeCbor(spans));
-    let first = spans[0].startNs;
-    let last = first;
-    for (const span of spans) {
-      if (span.startNs < first) first = span.startNs;
-      if (span.startNs > last) last = span.startNs;
-    }
-    try {
-      this.#db.transaction(() => {
-        const chunk = Number(this.#addChunk.run(first, last, seconds, blob.length, blob).lastInsertRowid);
-        for (const span of spans) {
-          if (span.requestId) this.#addRequest.run(idBytes(span.requestId), chunk);
-          for (const range of span.ranges ?? []) this.#index(range, chunk);
-        }
-      });
-    } catch (error) {
-      // Publishers that got a number in it have none now.
-      this.#loadPublishers();
-      throw error;
-    }
-    this.#size += blob.length;
+    const parts = encodedParts(spans);
+    this.#db
+      .transaction(() => {
+        const pieces = parts.map(({ spans: part, bytes }) => ({
+          id: Number(this.#statements.addPiece.run(seconds, bytes).lastInsertRowid),
+          kept: seconds,
+          spans: part,
+        }));
+        return pieces;
+      })
+      .forEach((piece) => this.#append(piece));
+    if (this.#tailSpans >= BLOCK_SPANS + FOLLOWED_SPANS) this.#seal();
   }
 
-  ofRequest(requestId: string): StoredSpan[] {
-    return this.#read(this.#byRequest.all(idBytes(requestId), CHUNKS_MAX)).filter(
-      (span) => span.requestId === requestId,
-    );
+  ofId(id: string): StoredSpan[] {
+    const isIts = ({ requestId, link }: StoredSpan) => requestId === id || link?.split(" ").includes(id) === true;
+    const blocks = this.#blocksWith([id], this.#statements.blooms.iterate());
+    return [
+      ...blocks
+        .slice(0, BLOCKS_MAX)
+        .reverse()
+        .map((block) => this.#spansOf(block)),
+      this.#tailed(),
+    ]
+      .flat()
+      .filter(isIts);
   }
 
   ofEvent({ publisher, epoch, sequence }: EventPlace): StoredSpan[] {
-    const rows = this.#byRange.all(publisher, epoch, sequence, sequence + RANGE_ROWS_MAX, sequence, CHUNKS_MAX);
-    return this.#read(rows).filter((span) =>
-      span.ranges?.some(
-        (r) => r.publisher === publisher && r.epoch === epoch && r.from <= sequence && sequence <= r.to,
-      ),
-    );
+    const isIn = (r: Range) => r.publisher === publisher && r.epoch === epoch && r.from <= sequence && sequence <= r.to;
+    const blocks = this.#statements.byEvent.all(publisher, epoch, sequence, sequence, BLOCKS_MAX);
+    return [...blocks.map((block) => this.#spansOf(block)), this.#tailed()]
+      .flat()
+      .filter(({ ranges }) => ranges?.some(isIn));
   }
 
   publishers(): string[] {
-    return [...this.#publishers.keys()];
+    const names = new Set(this.#statements.publishers.all());
+    for (const { ranges = [] } of this.#tailed()) for (const { publisher } of ranges) names.add(publisher);
+    return [...names];
   }
 
-  *between(fromNs: bigint, toNs: bigint): Iterable<StoredSpan> {
-    const ids = this.#db
-      .prepare<{ id: number }>("SELECT id FROM chunk WHERE last_ns >= ? AND first_ns <= ? ORDER BY id")
-      .all(fromNs, toNs);
-    const one = this.#db.prepare<{ spans: Uint8Array }>("SELECT spans FROM chunk WHERE id = ?");
-    // One chunk at a time: all of them may be more than memory should hold.
-    for (const { id } of ids) {
-      for (const span of this.#read(one.all(id))) if (span.startNs >= fromNs && span.startNs <= toNs) yield span;
+  *search(filter: SpanFilter): Iterable<StoredSpan[]> {
+    yield this.#tailed().filter((span) => passes(span, filter));
+    const { fromNs = 0n, toNs = 2n ** 63n - 1n, leastUs = 0 } = filter;
+    // Listed at once: between two blocks others are written.
+    const blocks = this.#blocksWith(wordsWanted(filter), this.#statements.within.iterate(fromNs, toNs, leastUs));
+    for (const block of blocks) yield this.#spansOf(block).filter((span) => passes(span, filter));
+  }
+
+  newest(after: number, spansMax: number): Newest {
+    const end = this.#left + this.#tailSpans;
+    // A place from before the store was replaced: everything is new.
+    const from = after > end ? 0 : after;
+    const at = Math.max(from, this.#left);
+    const spans = this.#tailed().slice(at - this.#left, at - this.#left + spansMax);
+    return { spans, next: at + spans.length, missed: from === 0 ? 0 : at - from };
+  }
+
+  summary(fromMinute: number, toMinute: number): Summary {
+    const summary = new Summary();
+    this.#periods.collect(summary, fromMinute, toMinute);
+    for (const span of this.#tailed()) {
+      const minute = minuteOf(span.startNs);
+      if (minute >= fromMinute && minute < toMinute) summary.add(span);
     }
+    return summary;
   }
 
   retain(beforeSeconds: number, sizeBytesMax: number): void {
-    const drop = this.#db.prepare<never, [number]>("DELETE FROM chunk WHERE id = ?");
-    const oldest = this.#db.prepare<{ id: number; size: number; kept: number }>(
-      "SELECT id, size, kept FROM chunk ORDER BY id LIMIT 64",
-    );
     for (;;) {
-      const gone: number[] = [];
-      let left = this.#size;
-      for (const { id, size, kept } of oldest.all()) {
-        if (kept >= beforeSeconds && left <= sizeBytesMax) break;
-        left -= size;
-        gone.push(id);
-      }
-      if (gone.length === 0) break;
-      this.#db.transaction(() => gone.forEach((id) => drop.run(id)));
-      this.#size = left;
+      const [oldest, size] = [this.#statements.oldest.get(), this.sizeBytes];
+      if (!oldest || (oldest.kept >= beforeSeconds && size <= sizeBytesMax)) break;
+      this.#statements.drop.run(oldest.id);
+      this.#blockSpans -= oldest.count;
     }
-    this.#db.shrink(256);
+    const old = this.#tail.filter(({ kept }) => kept < beforeSeconds);
+    if (old.length > 0) {
+      this.#statements.dropPieces.run(old.at(-1)!.id);
+      this.#forget(old);
+    }
+    this.#db.shrink(SHRINK_PAGES);
   }
 
   close(): void {
     this.#db.close();
   }
 
-  #read(rows: readonly { spans: Uint8Array }[]): StoredSpan[] {
-    return rows
-      .flatMap(
-        (row) =>
-          decodeCbor(zstdDecompressSync(row.spans, { maxOutputLength: CHUNK_BYTES_MAX }), {
-            bytesMax: CHUNK_BYTES_MAX,
-          }) as StoredSpan[],
-      )
-      .map((span) => nanosOf(Span, span) as StoredSpan);
+  /** Makes blocks of the oldest pieces, in one transaction with the summaries of what they tell. */
+  #seal(): void {
+    const pieces: Piece[] = [];
+    let left = this.#tailSpans;
+    for (const piece of this.#tail) {
+      if (left - piece.spans.length < FOLLOWED_SPANS && pieces.length > 0) break;
+      pieces.push(piece);
+      left -= piece.spans.length;
+    }
+    const spans = pieces.flatMap((piece) => piece.spans);
+    const last = pieces.at(-1)!;
+    const parts = encodedParts(spans);
+    this.#db.transaction(() => {
+      for (const part of parts) this.#addBlock(part, last.kept);
+      this.#periods.add(spans);
+      this.#statements.dropPieces.run(last.id);
+    });
+    this.#blockSpans += spans.length;
+    this.#forget(pieces);
   }
 
-  /** A wide range is several rows: the search for a sequence looks no further than RANGE_ROWS_MAX. */
-  #index({ publisher, epoch, from, to }: Range, chunk: number): void {
-    const number = this.#publisher(publisher);
-    for (let last = to; last >= from && to - last < RANGE_ROWS_MAX * RANGE_PARTS_MAX; last -= RANGE_ROWS_MAX)
-      this.#addRange.run(number, epoch, last, Math.max(from, last - RANGE_ROWS_MAX + 1), chunk);
+  #addBlock({ spans, bytes }: Part, kept: number): void {
+    let [firstNs, lastNs, longestUs] = [spans[0].startNs, spans[0].startNs, 0];
+    for (const { startNs, durationUs } of spans) {
+      if (startNs < firstNs) firstNs = startNs;
+      if (startNs > lastNs) lastNs = startNs;
+      if (durationUs > longestUs) longestUs = durationUs;
+    }
+    const bloom = bloomOf(wordsOf(spans));
+    const row: BlockRow = [kept, firstNs, lastNs, longestUs, spans.length, bloom, bytes];
+    const block = Number(this.#statements.addBlock.run(...row).lastInsertRowid);
+    for (const { publisher, epoch, from, to } of boundsOf(spans))
+      this.#statements.addRange.run(publisher, epoch, to, from, block);
   }
 
-  #loadPublishers(): void {
-    this.#publishers.clear();
-    const rows = this.#db.prepare<{ id: number; name: string }>("SELECT id, name FROM publisher");
-    for (const { id, name } of rows.all()) this.#publishers.set(name, id);
+  #blocksWith(words: readonly string[], heads: Iterable<BlockHead>): number[] {
+    const blocks: number[] = [];
+    for (const { id, bloom } of heads) if (words.every((word) => mayHold(bloom, word))) blocks.push(id);
+    return blocks;
   }
 
-  #publisher(name: string): number {
-    const known = this.#publishers.get(name);
-    if (known !== undefined) return known;
-    const id = Number(
-      this.#db.prepare<never, [string]>("INSERT INTO publisher (name) VALUES (?)").run(name).lastInsertRowid,
-    );
-    this.#publishers.set(name, id);
-    return id;
+  #spansOf(block: number): StoredSpan[] {
+    const bytes = this.#statements.spans.get(block);
+    return bytes === undefined ? [] : decodeSpans(bytes);
   }
+
+  #tailed(): StoredSpan[] {
+    return this.#tail.flatMap(({ spans }) => spans);
+  }
+
+  #append(piece: Piece): void {
+    this.#tail.push(piece);
+    this.#tailSpans += piece.spans.length;
+  }
+
+  #forget(pieces: readonly Piece[]): void {
+    const gone = pieces.reduce((sum, { spans }) => sum + spans.length, 0);
+    this.#tail = this.#tail.slice(pieces.length);
+    this.#tailSpans -= gone;
+    this.#left += gone;
+  }
+}
+
+interface Part {
+  readonly spans: readonly StoredSpan[];
+  readonly bytes: Uint8Array;
+}
+
+/** Encodes spans, in halves where they are too much for one block. */
+function encodedParts(spans: readonly StoredSpan[]): Part[] {
+  try {
+    return [{ spans, bytes: encodeSpans(spans) }];
+  } catch (error) {
+    if (!(error instanceof Failure) || error.code !== EVENTS_TOO_LARGE.code || spans.length === 1) throw error;
+    const half = spans.length >> 1;
+    return [...encodedParts(spans.slice(0, half)), ...encodedParts(spans.slice(half))];
+  }
+}
+
+/** For each publisher and epoch the range around all its events that are told of. */
+function boundsOf(spans: readonly StoredSpan[]): Range[] {
+  const bounds = new Map<string, Range>();
+  for (const range of spans.flatMap(({ ranges }) => ranges ?? [])) {
+    const key = `${range.epoch} ${range.publisher}`;
+    const { from, to } = bounds.get(key) ?? range;
+    bounds.set(key, { ...range, from: Math.min(from, range.from), to: Math.max(to, range.to) });
+  }
+  return [...bounds.values()];
+}
+
+type Statements = ReturnType<typeof prepare>;
+
+function prepare(db: Database) {
+  const pluck = { pluck: true };
+  const head = "SELECT id, bloom FROM block";
+  return {
+    addPiece: db.prepare<never, [number, Uint8Array]>("INSERT INTO piece (kept, spans) VALUES (?, ?)"),
+    dropPieces: db.prepare<never, [number]>("DELETE FROM piece WHERE id <= ?"),
+    addBlock: db.prepare<never, BlockRow>(
+      "INSERT INTO block (kept, first_ns, last_ns, longest_us, count, bloom, spans) VALUES (?, ?, ?, ?, ?, ?, ?)",
+    ),
+    addRange: db.prepare<never, [string, number, number, number, number]>(
+      "INSERT INTO range (publisher, epoch, last, first, block) VALUES (?, ?, ?, ?, ?)",
+    ),
+    blooms: db.prepare<BlockHead, []>(`${head} ORDER BY id DESC`),
+    within: db.prepare<BlockHead, [bigint, bigint, number]>(
+      `${head} WHERE last_ns >= ? AND first_ns <= ? AND longest_us >= ? ORDER BY id DESC`,
+    ),
+    byEvent: db.prepare<number, [string, number, number, number, number]>(
+      "SELECT block FROM range WHERE publisher = ? AND epoch = ? AND last >= ? AND first <= ? ORDER BY last LIMIT ?",
+      pluck,
+    ),
+    spans: db.prepare<Uint8Array, [number]>("SELECT spans FROM block WHERE id = ?", pluck),
+    publishers: db.prepare<string, []>("SELECT DISTINCT publisher FROM range", pluck),
+    oldest: db.prepare<{ id: number; kept: number; count: number }, []>(
+      "SELECT id, kept, count FROM block ORDER BY id LIMIT 1",
+    ),
+    drop: db.prepare<never, [number]>("DELETE FROM block WHERE id = ?"),
+    counted: db.prepare<number, []>("SELECT coalesce(sum(count), 0) FROM block", pluck),
+    newestKept: db.prepare<number, []>("SELECT kept FROM block ORDER BY id DESC LIMIT 1", pluck),
+    pages: db.prepare<number, []>(
+      "SELECT (SELECT page_count FROM pragma_page_count) - (SELECT freelist_count FROM pragma_freelist_count)",
+      pluck,
+    ),
+  };
 }
