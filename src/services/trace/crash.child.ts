@@ -1,10 +1,11 @@
-/** Keeps spans in the store in argv[2] until it is killed, and says on stdout how many are acknowledged. */
+/** Keeps spans in the store at argv[3], made by the module argv[2], until it is killed; says on stdout how many are acknowledged. */
 import { writeSync } from "node:fs";
 import { makeLog } from "../../kernel/log.ts";
 import { SpanMaker } from "./fixture.ts";
-import { openSpanStore } from "./store.ts";
 
-const [path = "", seed = "1"] = process.argv.slice(2);
+const [module = "", path = "", seed = "1"] = process.argv.slice(2);
+// The store is handed in, here too.
+const { openSpanStore } = (await import(module)) as typeof import("./store.ts");
 const store = openSpanStore({ path, key: Buffer.alloc(32, 7), log: makeLog("trace", { to: 2 }) });
 const maker = new SpanMaker(Number(seed), 1_790_000_000_000_000_000n);
 let kept = store.count;

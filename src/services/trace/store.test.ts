@@ -211,7 +211,8 @@ test("a span takes less than 40 bytes of the disk, filters and summaries include
 test("a kill loses no span that was acknowledged, and what is summed up is what is kept", async (t) => {
   const path = temporary(t);
   for (let round = 1; round <= 2; round++) {
-    const child = spawn(process.execPath, [join(import.meta.dirname, "crash.child.ts"), path, String(round)], {
+    const script = join(import.meta.dirname, "crash.child.ts");
+    const child = spawn(process.execPath, [script, import.meta.resolve("./store.ts"), path, String(round)], {
       stdio: ["ignore", "pipe", "inherit"],
     });
     let said = 0;
