@@ -2,10 +2,11 @@
 import { writeSync } from "node:fs";
 import { makeLog } from "../../kernel/log.ts";
 import { SpanMaker } from "./fixture.ts";
+import type { openSpanStore as Open } from "./store.ts";
 
 const [module = "", path = "", seed = "1"] = process.argv.slice(2);
 // The store is handed in, here too.
-const { openSpanStore } = (await import(module)) as typeof import("./store.ts");
+const { openSpanStore } = (await import(module)) as { openSpanStore: typeof Open };
 const store = openSpanStore({ path, key: Buffer.alloc(32, 7), log: makeLog("trace", { to: 2 }) });
 const maker = new SpanMaker(Number(seed), 1_790_000_000_000_000_000n);
 let kept = store.count;
