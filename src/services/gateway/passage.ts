@@ -5,7 +5,13 @@ import type { Log } from "../../kernel/log.ts";
 import type { Tracer } from "../../kernel/trace.ts";
 import { errorBody } from "../../kernel/wire.ts";
 import { noteRequest } from "./access-log.ts";
-import { GATEWAY_BUSY, GATEWAY_CLIENT_GONE, GATEWAY_HEADERS_TOO_LARGE, GATEWAY_REQUEST_SLOW } from "./api.ts";
+import {
+  GATEWAY_BUSY,
+  GATEWAY_CLIENT_GONE,
+  GATEWAY_HEADERS_TOO_LARGE,
+  GATEWAY_REQUEST_REFUSED,
+  GATEWAY_REQUEST_SLOW,
+} from "./api.ts";
 import { deliver } from "./delivery.ts";
 import { GATEWAY_CONDITION_FAILED } from "./static.api.ts";
 import { GATEWAY_UPGRADE_REQUIRED } from "./websocket.api.ts";
@@ -95,7 +101,9 @@ export class Passage {
     this.#status = reply.status;
     if (reply.switched) return this.#switch(reply, reply.switched);
     this.#done = reply.done;
-    exchange.begin(reply.status, answerHeaders(this.#ours(), reply.headers, reply.kept), this.#o.load.draining);
+    // Who sends what is none may mean something else by what follows, too.
+    const last = this.#o.load.draining || this.#failure?.code === GATEWAY_REQUEST_REFUSED.code;
+    exchange.begin(reply.status, answerHeaders(this.#ours(), reply.headers, reply.kept), last);
     const { body } = reply;
     if (body instanceof Answer) {
       return deliver(body, {

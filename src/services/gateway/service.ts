@@ -71,6 +71,8 @@ const routeOfDevices =
 const route =
   ({ pages, router }: GatewayOptions): Handler =>
   (visit) => {
-    const page = pages.get(visit.target!.path);
+    const { path } = visit.target!;
+    // A site of somebody's own may begin at the root; the other pages are what machines count on.
+    const page = path === "/" && router.rules.find(visit) ? undefined : pages.get(path);
     return page ? page(visit) : router.handle(visit);
   };

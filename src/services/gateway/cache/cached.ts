@@ -41,9 +41,8 @@ export const cached =
   (next) => {
     const cache = new RouteCache(options, next);
     return (visit) => {
-      const { method, body } = visit;
-      // What a body asks for is no part of the key: its answer is for nobody else (RFC 9110 9.3.1).
-      if ((method === "GET" || method === "HEAD") && !body?.length) return cache.handle(visit);
+      const { method } = visit;
+      if (method === "GET" || method === "HEAD") return cache.handle(visit);
       return method === "POST" ? cache.post(visit) : next(visit);
     };
   };

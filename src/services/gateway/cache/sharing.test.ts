@@ -104,9 +104,9 @@ test("RFC 9111 3.5: a public route may pass the client's own Authorization; what
 
 test("a body in a GET, a cookie, and a header that some software obeys poison nothing", async () => {
   origin.answer = { headers: { "Cache-Control": "max-age=60" }, body: "evil" };
-  await client.ask("GET", path, { body: "who=evil" });
+  assert.equal((await client.ask("GET", path, { body: "who=evil" })).status, 400, "RFC 9110 9.3.1");
   origin.answer = { headers: { "Cache-Control": "max-age=60" }, body: "good" };
-  assert.equal((await get()).body, "good", "RFC 9110 9.3.1: a body is no part of the key");
+  assert.equal((await get()).body, "good");
   origin.answer = { body: "a person's" };
   await get("/said/person", { Cookie: "session=1" });
   origin.answer = { body: "everyone's" };

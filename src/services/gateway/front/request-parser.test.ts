@@ -71,6 +71,14 @@ test("requests that follow each other are read the same, wherever the bytes are 
   );
 });
 
+test("every beginning of a request is waited for, and none of it is refused", () => {
+  for (const text of GOOD)
+    for (let end = 1; end < text.length; end++) {
+      const whole = read([Buffer.from(text.slice(0, end), "latin1")]);
+      assert.equal(typeof whole.at(-1), "boolean", JSON.stringify([text.slice(0, end), whole]));
+    }
+});
+
 test("bytes that are changed, left out or put in are read or refused with a code, and never more than was sent", () => {
   const odd = fc.constantFrom(
     "\r",

@@ -43,7 +43,7 @@ export const takeIn =
 
 /** Refuses a body where none can be meant. */
 export const takeNone: Step = (next) => (visit) => {
-  if (visit.head!.hasBody) throw fail(GATEWAY_REQUEST_REFUSED, `${visit.method} takes no body here`);
+  if (visit.head!.hasBody) throw bodiless(visit.method);
   return next(visit);
 };
 
@@ -55,7 +55,12 @@ export const takePlain: Step = (next) => (visit) => {
   throw fail(GATEWAY_ENCODING_REFUSED, "the body is packed (Content-Encoding), and services take it as it is");
 };
 
+/** RFC 9110 9.3.1, 9.3.2: it would mean nothing, and a server that does not look for it takes it for the next request. */
+const BODYLESS: ReadonlySet<string> = new Set(["GET", "HEAD"]);
+const bodiless = (method: string) => fail(GATEWAY_REQUEST_REFUSED, `${method} takes no body here`);
+
 async function withBody(options: TakeInOptions, next: Handler, visit: Visit): Promise<Reply> {
+  if (BODYLESS.has(visit.method)) throw bodiless(visit.method);
   const { length } = visit.head!;
   if (length !== undefined && length > options.bytesMax) throw tooLarge(options.bytesMax);
   if (visit.exchange.expects) visit.exchange.proceed();
