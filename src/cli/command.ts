@@ -24,7 +24,8 @@ const GROUPS: readonly (readonly string[])[] = [
   ["start", "stop", "status", "instances", "doctor", "version"],
   ["devices", "readings", "retention", "read", "write"],
   ["pipelines", "rules", "leaves"],
-  ["backlog", "deadletters", "trace", "top", "logs", "routes"],
+  ["backlog", "deadletters", "routes"],
+  ["trace", "spans", "top", "slow", "errors", "follow", "logs"],
   ["token", "ca", "audit"],
   ["enroll", "cloud"],
 ];

@@ -1,6 +1,7 @@
 /** The story of a request, an event or a reading: its steps over all services, as a tree in order of time. */
 import type { StoredSpan } from "../services/trace/api.ts";
 import type { Page } from "./page.ts";
+import { factsOf } from "./spans.ts";
 import { type Cell, table } from "./table.ts";
 import { plain, widthOf, wrap } from "./text.ts";
 import { clockTime, count, duration, msOf } from "./units.ts";
@@ -98,13 +99,16 @@ function stepLines(page: Page, spans: readonly StoredSpan[], first: bigint): str
 }
 
 /** A step's note: what failed first, how many events it handled together. */
-function noteOf({ status, note, ranges }: StoredSpan): string {
+function noteOf(span: StoredSpan): string {
+  const { status, note, ranges, device, link } = span;
   const events = (ranges ?? []).reduce((sum, { from, to }) => sum + to - from + 1, 0);
   return [
-    status >= 400 ? String(status) : "",
-    plain(note ?? ""),
+    `${status >= 400 ? status : ""} ${plain(note ?? "")}`.trim(),
     events > 1 && !note?.includes("event") ? `with ${count(events - 1, "other event")}` : "",
+    device === undefined ? "" : plain(device),
+    ...factsOf(span),
+    link === undefined ? "" : `the client calls it ${plain(link)}`,
   ]
     .filter((part) => part !== "")
-    .join(" ");
+    .join(", ");
 }

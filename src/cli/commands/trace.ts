@@ -8,8 +8,9 @@ import type { Command } from "../command.ts";
 import { CLI_USAGE, EXIT } from "../exit.ts";
 import { type Link, withLink } from "../link.ts";
 import { logLine } from "../log-line.ts";
-import { openPage } from "../page.ts";
+import { openHints, openPage } from "../page.ts";
 import { storyLines } from "../story.ts";
+import { count } from "../units.ts";
 
 /** Services hand over their steps every second: what happened just now is known a moment later. */
 const LATE_MS = 1_500;
@@ -20,7 +21,8 @@ const help = `Usage: holdfast trace ID [options]
 
 Tells what happened to a request, or to an event or a reading: every step in
 every service, in order of time, and when the cloud had it. The id is in the
-answer's header X-Request-ID, in the log book, and in every event and reading.
+answer's header X-Request-ID, in the log book, and in every event and reading;
+a trace id or correlation id that a client sent finds his request too.
 The first 8 digits are enough for a request that is in the log book.
 
   --logs           add the lines of the log book that name it
@@ -56,6 +58,7 @@ export const command: Command = {
         });
       const nowMs = Date.now();
       page.lines(storyLines(page, story.requestId, story.spans, nowMs));
+      if (story.left > 0) openHints()?.line(`... and ${count(story.left, "later step")}`);
       if (logs.length > 0) page.lines(["", ...logs.map((line) => logLine(page, line, nowMs))]);
     });
     return EXIT.fine;
@@ -64,6 +67,8 @@ export const command: Command = {
 
 interface Story {
   readonly requestId: string;
+  /** Later steps that are not told. */
+  readonly left: number;
   readonly spans: StoredSpan[];
 }
 
@@ -95,12 +100,14 @@ async function known(client: Trace, id: string, link: Link): Promise<Story | und
 
 interface Answer {
   readonly requestId: string;
+  readonly left: number;
   readonly spans: readonly (Omit<StoredSpan, "startNs"> & { readonly startNs: bigint | number })[];
 }
 
 /** A start that fits a double comes as one. */
-const withBigints = ({ requestId, spans }: Answer): Story => ({
+const withBigints = ({ requestId, spans, left }: Answer): Story => ({
   requestId,
+  left,
   spans: spans.map((span) => ({ ...span, startNs: BigInt(span.startNs) })),
 });
 

@@ -40,7 +40,7 @@ export interface SpanStore {
   publishers(): string[];
   /** Runs over the spans that pass, the newest block first, one block at a time: all of them are more than memory should hold. */
   search(filter: SpanFilter): Iterable<StoredSpan[]>;
-  /** Lists what came after a place (0 is the newest there are at the most), in order of coming. */
+  /** Lists what came after a place, in order of coming: 0 is as far back as can be, beyond the end is the end. */
   newest(after: number, spansMax: number): Newest;
   /** Sums up what began from one minute (since 1970) up to another. */
   summary(fromMinute: number, toMinute: number): Summary;
@@ -163,8 +163,8 @@ class SqliteSpans implements SpanStore {
 
   newest(after: number, spansMax: number): Newest {
     const end = this.#left + this.#tailSpans;
-    // A place from before the store was replaced: everything is new.
-    const from = after > end ? 0 : after;
+    // Who names a place that is not yet begins at the end; so does one who has it from a store that was replaced.
+    const from = Math.min(after, end);
     const at = Math.max(from, this.#left);
     const spans = this.#tailed().slice(at - this.#left, at - this.#left + spansMax);
     return { spans, next: at + spans.length, missed: from === 0 ? 0 : at - from };
