@@ -108,7 +108,11 @@ export const trace = contract("trace", {
     summary: "Lists the spans that came after a place, in the order in which they came.",
     input: {
       ...filters,
-      after: Type.Integer({ minimum: 0, default: 0, description: "`next` of the answer before; 2^53 - 1 asks from now on." }),
+      after: Type.Integer({
+        minimum: 0,
+        default: 0,
+        description: "`next` of the answer before; 2^53 - 1 asks from now on.",
+      }),
       limit: Type.Integer({ minimum: 1, maximum: SPANS_MAX, default: SPANS_MAX }),
     },
     output: Type.Object({ spans: Type.Array(Span), next: Type.Integer(), missed: Type.Integer() }),
