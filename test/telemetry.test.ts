@@ -15,7 +15,10 @@ let node: Whole;
 let ask: Ask;
 
 before(async () => {
-  node = new Whole();
+  node = new Whole({
+    entry: path.join(import.meta.dirname, "houses/kit/house.ts"),
+    config: "greeter: { greeting: Moin }\n",
+  });
   await node.start();
   ask = await gatewayDoor(node);
 });
@@ -31,9 +34,7 @@ const servicesIn = (all: readonly Read[], name = "holdfast_calls_running") =>
   new Set(rowsOf(all, name).map(({ labels }) => labels["service"]));
 
 test("one scrape through the gateway tells the metrics of every service, as OpenMetrics", async () => {
-  const { services: all } = await node.json<{ services: { service: string }[] }>("status");
-  // A cloud knows nothing of the node around it.
-  const services = all.filter(({ service }) => service !== "cloud");
+  const { services } = await node.json<{ services: { service: string }[] }>("status");
   let read: Read[] = [];
   await node.until(
     async () => {
@@ -77,6 +78,7 @@ test("who has no token is not told its metrics", async () => {
 
 test("docs/metrics.md lists every metric that there is, and no other", async () => {
   const rows = (await scrape())
+    .filter(({ name }) => name.startsWith("holdfast_"))
     .map(({ name, type, help }) => {
       const suffix = type === "counter" ? "_total" : type === "info" ? "_info" : "";
       return `| \`${name}${suffix}\` | ${type} | ${help} |`;
@@ -94,4 +96,56 @@ test("docs/metrics.md lists every metric that there is, and no other", async () 
     whole,
     "make it anew: HOLDFAST_WRITE_DOCS=1 bin/node --test test/telemetry.test.ts",
   );
+});
+
+test("a service of a few lines has a route, config, request ids in its log and in the story, metrics, and a place", async () => {
+  const { status, body, headers } = await ask("GET", "/greeter/api/v3/greet/Ada");
+  assert.deepEqual([status, body["text"]], [200, "Moin, Ada!"]);
+  const id = String(headers["x-request-id"]);
+  const { status: refused } = await ask("GET", `/greeter/api/v3/greet/${"a".repeat(101)}`);
+  assert.equal(refused, 400);
+  const { services } = await node.json<{ services: { service: string; state: string }[] }>("status");
+  assert.equal(services.find(({ service }) => service === "greeter")?.state, "passing");
+  await node.until(
+    async () => (await node.text("logs", "--service", "greeter")).includes(id),
+    "the log line with the request id",
+    TOLD_MS_MAX,
+  );
+  await node.until(
+    async () => (await ask("GET", `/trace/story/${id}`)).text.includes('"greeter"'),
+    "the story of the request",
+    TOLD_MS_MAX,
+  );
+  await node.until(
+    async () => (rowsOf(await scrape(), "greeter_greetings")[0]?.value ?? 0) >= 1,
+    "its own metric",
+    TOLD_MS_MAX,
+  );
+});
+
+test("a device service of a few lines is read by the clock, and by commands that set what it does", async () => {
+  const setpoint = "/core-command/api/v3/device/name/boiler-1/Setpoint";
+  assert.equal((await ask("PUT", setpoint, { body: { Setpoint: "25.5" } })).status, 200);
+  const { body } = await ask("GET", setpoint);
+  const { readings } = body["event"] as { readings: { value: string }[] };
+  assert.equal(Number(readings[0].value), 25.5);
+  assert.equal((await ask("PUT", setpoint, { body: { Setpoint: "95" } })).status, 400, "above the profile's maximum");
+  await node.until(
+    async () => {
+      const kept = await ask("GET", "/core-data/api/v3/reading/device/name/boiler-1/resourceName/Temperature?limit=1");
+      return ((kept.body["readings"] as unknown[] | undefined) ?? []).length === 1;
+    },
+    "a reading in core-data",
+    TOLD_MS_MAX,
+  );
+});
+
+test("docs/developing.md shows the examples as they are", () => {
+  const page = readFileSync(path.join(ROOT, "docs/developing.md"), "utf8");
+  for (const example of ["greeter", "device-boiler"]) {
+    const [, ...lines] = readFileSync(path.join(ROOT, "examples", example, "main.ts"), "utf8")
+      .trim()
+      .split("\n");
+    assert.ok(page.includes(lines.join("\n")), example);
+  }
 });

@@ -1,5 +1,5 @@
 /** What a service is to the process that runs it: its contract, its config, what it needs, and how it starts. */
-import type { Static, TObject, TSchema } from "typebox";
+import { type Static, type TObject, type TSchema, Type } from "typebox";
 import type { Auditor } from "./audit.ts";
 import type { Clock } from "./clock.ts";
 import type { Reach } from "./config.ts";
@@ -96,9 +96,20 @@ export interface ServiceMain<C extends Contract = Contract, S extends TObject = 
   start(context: Context<Static<S>>): Promise<Started<C>>;
 }
 
-/** Types a service's main; `main.ts` of every service exports the value as `main`. */
-export const defineService = <C extends Contract, S extends TObject>(main: ServiceMain<C, S>): ServiceMain<C, S> =>
-  main;
+/** A service that says only what is not as usual: no config, no needs and no state of its own unless it has them. */
+export type ServiceSpec<C extends Contract, S extends TObject> = Omit<
+  ServiceMain<C, S>,
+  "config" | "needs" | "stateful"
+> &
+  Partial<Pick<ServiceMain<C, S>, "config" | "needs" | "stateful">>;
+
+/** Makes a service's main; `main.ts` of every service exports the value as `main`. An unknown key of its config is refused. */
+export const defineService = <C extends Contract, S extends TObject>(spec: ServiceSpec<C, S>): ServiceMain<C, S> => ({
+  needs: [],
+  stateful: false,
+  ...spec,
+  config: Object.assign({}, spec.config ?? Type.Object({}), { additionalProperties: false }) as unknown as S,
+});
 
 /** A config field: its schema with meaning, default and example, from which docs/config.md is made, and what it reaches outside. */
 export const field = <S extends TSchema>(

@@ -1,5 +1,5 @@
 /** Bundles the source: what a process runs, without what it never uses. */
-import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createRequire, isBuiltin } from "node:module";
 import { dirname, join, relative } from "node:path";
 import type { build as Build, BuildOptions as Settings, Metafile, Plugin } from "esbuild";
@@ -41,7 +41,7 @@ export async function bundle(options: BundleOptions): Promise<void> {
     splitting: true,
     format: "esm",
     chunkNames: "[name]-[hash]",
-    plugins: [leaveOut(UNUSED), byRequire, withNative(root)],
+    plugins: [kit(root), leaveOut(UNUSED), byRequire, withNative(root)],
     banner: {
       js: 'import { createRequire as __createRequire } from "node:module"; const require = __createRequire(import.meta.url);',
     },
@@ -59,7 +59,7 @@ export async function bundle(options: BundleOptions): Promise<void> {
     outExtension: { ".js": ROLE_ENDING },
     minifyWhitespace: true,
     minifySyntax: true,
-    plugins: [leaveOut([...UNUSED, ...UNUSED_BY_SERVICES]), byRequire, withNative(root), roles(root)],
+    plugins: [kit(root), leaveOut([...UNUSED, ...UNUSED_BY_SERVICES]), byRequire, withNative(root), roles(root)],
   });
   writeFileSync(join(to, SERVICE), SERVICE_TEXT);
   // Else Node reads each file twice to find out what it is.
@@ -96,6 +96,18 @@ const roleName = (path: string): string =>
   dirname(path)
     .replace(/^src\//, "")
     .replaceAll("/", "-");
+
+/** What a service of others imports by the package's name: in a clone the source, else what was built of it. */
+const kit = (root: string): Plugin => ({
+  name: "kit",
+  setup(build) {
+    build.onResolve({ filter: /^@holdfast\/edge\// }, ({ path }) => {
+      const name = path.slice("@holdfast/edge/".length);
+      const source = join(root, "src/kit", `${name}.ts`);
+      return { path: existsSync(source) ? source : join(root, "kit", `${name}.js`) };
+    });
+  },
+});
 
 /** Makes the program of a service (role.ts) of its module. */
 const roles = (root: string): Plugin => ({

@@ -7,6 +7,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
+import { prepareCode } from "../../src/node/code.ts";
+import { NODE_FLAGS } from "../../src/node/flags.ts";
 import { freePort } from "./ports.ts";
 
 const ROOT = join(import.meta.dirname, "../..");
@@ -25,6 +27,8 @@ export interface WholeOptions {
   readonly doors?: Readonly<Record<string, { readonly host?: string; readonly port?: number }>>;
   /** What the node is started by: a command that runs another one. */
   readonly under?: readonly string[];
+  /** Another composition root than src/main.ts, with services of its own. */
+  readonly entry?: string;
 }
 
 export class Whole {
@@ -35,6 +39,7 @@ export class Whole {
   readonly cloudPort = freePort();
   readonly #args: readonly string[];
   readonly #under: readonly string[];
+  readonly #entry: string | undefined;
   #child: ChildProcess | undefined;
   #text = "";
 
@@ -45,6 +50,7 @@ export class Whole {
     this.state = join(this.directory, "state");
     this.#args = options.args ?? [];
     this.#under = options.under ?? [];
+    this.#entry = options.entry;
     this.keyFile = join(this.directory, "key", "node.key");
     const doors = { "gateway.https": { port: this.gatewayPort }, "bus.mqtts": { port: freePort() }, ...options.doors };
     const node = { keyFile: this.keyFile, doors, cloud: { port: this.cloudPort } };
@@ -63,8 +69,9 @@ export class Whole {
 
   /** Starts the node, with other arguments than its own where they are given, and waits until all its services are up. */
   async start(own: readonly string[] = this.#args): Promise<void> {
-    const args = ["start", "--state", this.state, "--config", join(this.directory, "holdfast.yaml"), ...own];
-    const [command = COMMAND, ...words] = [...this.#under, COMMAND, ...args];
+    const begin = await this.#beginning();
+    const args = ["--state", this.state, "--config", join(this.directory, "holdfast.yaml"), ...own];
+    const [command, ...words] = [...this.#under, ...begin, ...args];
     const child = spawn(command, words, {
       stdio: ["ignore", "pipe", "pipe"],
       env: { ...process.env, HOLDFAST_CACHE: cache },
@@ -77,6 +84,13 @@ export class Whole {
       if (child.exitCode !== null) assert.fail(`the node ended:\n${this.#text}`);
       return this.#text.includes("Running:");
     }, "the node to be up");
+  }
+
+  /** What starts the node: the command, or the code of its own composition root. */
+  async #beginning(): Promise<[string, ...string[]]> {
+    if (this.#entry === undefined) return [COMMAND, "start"];
+    const code = await prepareCode({ root: ROOT, entry: this.#entry, cache: `${cache}-own` });
+    return [process.execPath, ...NODE_FLAGS, code.main, "node"];
   }
 
   /** Ends the node as Ctrl-C does. */

@@ -21,7 +21,7 @@ type DeviceContract = ReturnType<typeof deviceService>;
 export interface DeviceOptions<S extends TObject> {
   /** Service name, `device-...`. */
   readonly name: string;
-  readonly config: S;
+  readonly config?: S;
   readonly reads?: readonly string[];
   /** Makes the driver; `publish` sends an event the device itself began (a load generator, a subscription). */
   driver(context: Context<Static<S>>, publisher: EventPublisher): Driver | Promise<Driver>;
@@ -34,7 +34,7 @@ const FLUSH_TIMEOUT_MS = 3_000;
 export function defineDevice<S extends TObject>(options: DeviceOptions<S>): ServiceMain<DeviceContract, S> {
   return defineService({
     contract: deviceService(options.name),
-    config: options.config,
+    ...(options.config ? { config: options.config } : {}),
     needs: ["bus", "core-metadata"],
     stateful: true,
     ...(options.reads ? { reads: options.reads } : {}),
