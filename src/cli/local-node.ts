@@ -72,30 +72,33 @@ const forbidden = (path: string, cause: unknown): Failure =>
 
 /** A socket that nobody listens on is what a killed node leaves behind. */
 function inWordsOfTheNode<C extends Contract>(client: Service<C>, path: string, what: string): Service<C> {
-  const wrapped = Object.entries(client as Record<string, (input: never, call: Call) => Promise<unknown>>).map(
-    ([name, operation]) => [
-      name,
-      async (input: never, call: Call): Promise<unknown> => {
-        try {
-          return await operation(input, call);
-        } catch (error) {
-          const reason =
-            error instanceof Failure && error.code === UNAVAILABLE.code
-              ? (error.cause as NodeJS.ErrnoException | undefined)?.code
-              : undefined;
-          if (reason === "EACCES") throw forbidden(path, error);
-          if (reason === "ECONNREFUSED" || reason === "ENOENT")
-            throw fail(
-              NODE_NOT_RUNNING,
-              `no ${what} runs on the state directory ${path}; its socket is left over from the last one`,
-              {
-                cause: error,
-              },
-            );
-          throw error;
-        }
-      },
-    ],
-  );
+  const wordsOf = (error: unknown): unknown => {
+    const reason =
+      error instanceof Failure && error.code === UNAVAILABLE.code
+        ? (error.cause as NodeJS.ErrnoException | undefined)?.code
+        : undefined;
+    if (reason === "EACCES") return forbidden(path, error);
+    if (reason !== "ECONNREFUSED" && reason !== "ENOENT") return error;
+    const said = `no ${what} runs on the state directory ${path}; its socket is left over from the last one`;
+    return fail(NODE_NOT_RUNNING, said, { cause: error });
+  };
+  async function* streamed(items: AsyncIterable<unknown>): AsyncGenerator {
+    try {
+      yield* items;
+    } catch (error) {
+      throw wordsOf(error);
+    }
+  }
+  type Operation = (input: never, call: Call) => Promise<unknown> | AsyncIterable<unknown>;
+  const wrapped = Object.entries(client as Record<string, Operation>).map(([name, operation]) => [
+    name,
+    (input: never, call: Call) => {
+      const answer = operation(input, call);
+      if (!(answer instanceof Promise)) return streamed(answer);
+      return answer.catch((error: unknown) => {
+        throw wordsOf(error);
+      });
+    },
+  ]);
   return Object.fromEntries(wrapped) as Service<C>;
 }

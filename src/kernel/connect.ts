@@ -113,7 +113,9 @@ async function* openStream(
   const hangUp = () => response.destroy();
   // What was aborted while the answer's head was on its way is over, too.
   const stop = whenOver(call, hangUp);
-  response.socket.setTimeout(STREAM_SILENCE_MS, hangUp);
+  // The answer has none any more once it has ended.
+  const { socket } = response;
+  socket.setTimeout(STREAM_SILENCE_MS, hangUp);
   try {
     yield* decodeFrames(response);
   } catch (error) {
@@ -124,7 +126,7 @@ async function* openStream(
   } finally {
     stop();
     // A stream that the server ended leaves its connection to the next call, which is no stream.
-    response.socket.off("timeout", hangUp).setTimeout(0);
+    socket.off("timeout", hangUp).setTimeout(0);
     response.destroy();
   }
 }

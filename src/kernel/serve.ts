@@ -42,17 +42,61 @@ export interface ServeOptions<C extends Contract> {
 export interface Served {
   readonly host: string;
   readonly port: number;
+  /** Answers on, but each connection's next answer is its last; resolves when none is left, or after DRAIN_MS. Streams are ended. */
+  drain(): Promise<void>;
   /** Stops accepting, lets running requests end, then closes; streams are ended. */
   close(): Promise<void>;
 }
 
+/** Callers hear within milliseconds that they are to go elsewhere; who did not is cut off where he is idle. */
+const DRAIN_MS = 300;
 const HEADERS_TIMEOUT_MS = 15_000;
 const NAME_LENGTH_MAX = 2_048;
+
+/** What the routes of a server share. */
+interface Open {
+  readonly streams: Set<AbortController>;
+  draining: boolean;
+}
 
 /** Serves a contract at a socket. Rejects when the socket cannot be listened on. */
 export async function serve<C extends Contract>(options: ServeOptions<C>): Promise<Served> {
   const { contract, identity, log } = options;
-  const streams = new Set<AbortController>();
+  const open: Open = { streams: new Set<AbortController>(), draining: false };
+  const app = makeServer(options);
+  for (const [name, op] of Object.entries(contract.operations)) addRoute(app, options, name, op, open);
+  addCommonRoutes(app, options);
+  // A client that speaks garbage gets Node's 400 or its reset; neither is an event for the log at more than debug.
+  app.server.on("tlsClientError", (error: Error) =>
+    log.debug({ err: error.message }, "a connection failed its handshake"),
+  );
+  const connections = countConnections(app.server);
+  const switched = new Set<Socket>();
+  if (identity && options.upgrades)
+    app.server.on("upgrade", upgrading(options, options.upgrades, switched) as (...given: unknown[]) => void);
+  const listen = "fd" in options.listen ? { fd: options.listen.fd } : options.listen;
+  await app.ready();
+  await new Promise<void>((resolve, reject) => app.server.once("error", reject).listen(listen, resolve));
+  const at = app.server.address();
+  return {
+    host: typeof at === "object" && at ? at.address : "",
+    port: typeof at === "object" && at ? at.port : 0,
+    async drain() {
+      open.draining = true;
+      for (const stream of open.streams) stream.abort();
+      await connections.none(DRAIN_MS);
+    },
+    async close() {
+      for (const stream of open.streams) stream.abort();
+      for (const socket of switched) socket.destroySoon();
+      await app.close();
+    },
+  };
+}
+
+/** Makes a server without routes: its limits, and what it answers where there is none. */
+function makeServer(options: ServeOptions<Contract>): FastifyInstance {
+  const { contract, identity } = options;
   const app = Fastify({
     ...(identity
       ? { https: { ...identity.serverOptions(), ...(takesAnonymous(contract) ? { rejectUnauthorized: false } : {}) } }
@@ -60,6 +104,8 @@ export async function serve<C extends Contract>(options: ServeOptions<C>): Promi
     bodyLimit: DEFAULT_BODY_BYTES_MAX,
     forceCloseConnections: "idle",
     keepAliveTimeout: 65_000,
+    // Who asks while the last answers are given is answered, too.
+    return503OnClosing: false,
     http: { headersTimeout: HEADERS_TIMEOUT_MS },
     routerOptions: { maxParamLength: NAME_LENGTH_MAX },
     // A path that is not percent-encoded UTF-8 meets no route and no handler of errors.
@@ -86,26 +132,27 @@ export async function serve<C extends Contract>(options: ServeOptions<C>): Promi
       ),
     ),
   );
-  for (const [name, op] of Object.entries(contract.operations)) addRoute(app, options, name, op, streams);
-  addCommonRoutes(app, options);
-  // A client that speaks garbage gets Node's 400 or its reset; neither is an event for the log at more than debug.
-  app.server.on("tlsClientError", (error: Error) =>
-    log.debug({ err: error.message }, "a connection failed its handshake"),
-  );
-  const switched = new Set<Socket>();
-  if (identity && options.upgrades)
-    app.server.on("upgrade", upgrading(options, options.upgrades, switched) as (...given: unknown[]) => void);
-  const listen = "fd" in options.listen ? { fd: options.listen.fd } : options.listen;
-  await app.ready();
-  await new Promise<void>((resolve, reject) => app.server.once("error", reject).listen(listen, resolve));
-  const at = app.server.address();
+  return app;
+}
+
+/** Counts a server's connections; `none` resolves when there is none, or after `ms`. */
+function countConnections(server: FastifyInstance["server"]): { none(ms: number): Promise<void> } {
+  let count = 0;
+  let emptied: (() => void) | undefined;
+  server.on("connection", (socket: Socket) => {
+    count++;
+    socket.once("close", () => {
+      if (--count === 0) emptied?.();
+    });
+  });
   return {
-    host: typeof at === "object" && at ? at.address : "",
-    port: typeof at === "object" && at ? at.port : 0,
-    async close() {
-      for (const stream of streams) stream.abort();
-      for (const socket of switched) socket.destroySoon();
-      await app.close();
+    async none(ms) {
+      if (count === 0) return;
+      const { promise, resolve } = Promise.withResolvers<void>();
+      emptied = resolve;
+      const timer = setTimeout(resolve, ms);
+      await promise;
+      clearTimeout(timer);
     },
   };
 }
@@ -119,7 +166,7 @@ function addRoute(
   options: ServeOptions<Contract>,
   name: string,
   op: Operation,
-  streams: Set<AbortController>,
+  open: Open,
 ): void {
   const handler = options.service[name] as unknown as (input: unknown, call: Call) => unknown;
   app.route({
@@ -134,6 +181,8 @@ function addRoute(
       function onHangUp() {
         call.end(true);
       }
+      // RFC 9112 9.6: the next request goes to whoever comes after.
+      if (open.draining) void reply.header("connection", "close");
       try {
         admit(options, op, call, request);
         const input = readInput(options.contract, op, request);
@@ -143,7 +192,7 @@ function addRoute(
             handler.call(options.service, input, call) as AsyncIterable<unknown>,
             call,
             reply,
-            streams,
+            open.streams,
           );
         else answer(options, op, call, request, reply, await handler.call(options.service, input, call));
         note(options, name, op, call, startMs, undefined);

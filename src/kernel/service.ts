@@ -44,9 +44,12 @@ export interface Context<Config> {
   readonly doors: Readonly<Record<string, ListenAt>>;
   /** Makes the client of another service. */
   connect<C extends Contract>(contract: C, options?: Partial<ConnectOptions>): Service<C>;
-  /** Aborts when the service is to stop. */
+  /** Aborts when the service is to stop; with HANDED_OVER as its reason where a successor has its place already. */
   readonly stopping: AbortSignal;
 }
+
+/** Why a service stops that has a successor: whoever calls it has time to go there. */
+export const HANDED_OVER = new DOMException("a successor takes over", "AbortError");
 
 export interface SupervisorLine {
   /** Calls back for each message of a kind, those that came before included. */

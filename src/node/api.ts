@@ -1,7 +1,9 @@
 /** The supervisor's own contract, served on the node's Unix socket (0600) alone: what the CLI asks for. */
 import { type Static, Type } from "typebox";
-import { contract, get, post, type Service } from "../kernel/contract.ts";
+import { contract, get, post, type Service, stream } from "../kernel/contract.ts";
 import { Role } from "../services/identity/api.ts";
+
+import { NODE_RESTART_FAILED, NODE_RESTART_RUNNING, NODE_SERVICE_UNKNOWN } from "./codes.ts";
 
 export * from "./codes.ts";
 
@@ -70,6 +72,14 @@ export const node = contract("node", {
       service: Type.Optional(Type.String()),
     },
     output: Type.Object({ lines: Type.Array(Type.String()) }),
+    callers: ["cli"],
+  }),
+  restart: stream("/restart", {
+    summary:
+      "Replaces the processes of services, one after another; all where none is named. Tells of each that was replaced.",
+    input: { services: Type.Array(Type.String({ maxLength: 63 }), { maxItems: 64 }) },
+    output: Type.Object({ service: Type.String(), pid: Type.Integer(), ms: Type.Integer() }),
+    errors: [NODE_SERVICE_UNKNOWN, NODE_RESTART_FAILED, NODE_RESTART_RUNNING],
     callers: ["cli"],
   }),
   stop: post("/stop", { summary: "Stops the node, in order.", input: {}, output: Type.Object({}), callers: ["cli"] }),

@@ -7,6 +7,7 @@ import { type ConfigReach, reachOf, readNamedFiles } from "../kernel/config-reac
 import { withAddresses } from "./addresses.ts";
 import { type ErrorCode, fail } from "../kernel/error.ts";
 import type { KeyRing } from "../kernel/seal/keyring.ts";
+import type { Cast } from "./casts.ts";
 import type { Code } from "./code.ts";
 import { NODE_CACHE_UNUSABLE, NODE_STATE_UNUSABLE } from "./codes.ts";
 import { shareCompileCache } from "./code.ts";
@@ -21,38 +22,38 @@ import { FOUNDATION, meant } from "./order.ts";
 import type { Rights, RightsTable } from "./rights.ts";
 import type { ServiceSockets } from "./sockets.ts";
 import type { StateDirectory } from "./state.ts";
-import type { Birth } from "./unit.ts";
+import type { Birth } from "./life.ts";
+import type { Beginning } from "./unit.ts";
 
 const BOOT = readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
 
-export interface BirthOptions {
+/** What processes are made of: the code, and the config as the code knows it. A restart may bring newer ones. */
+export interface Release {
   readonly code: Code;
+  readonly version: string;
   readonly manifests: readonly Manifest[];
+  readonly values: ConfigValues;
+}
+
+export interface BirthOptions extends Release {
   readonly sockets: ReadonlyMap<string, ServiceSockets>;
   readonly state: StateDirectory;
   readonly ring: KeyRing;
-  readonly values: ConfigValues;
   readonly node: NodeConfig;
   readonly rights: RightsTable;
-  readonly version: string;
   readonly openEdgex: boolean;
   /** Told whom to expect, before the process is there. */
   announce(part: { service: string; instance: string; secretSha256: string }): void;
 }
 
-/** One process: which services, and which instance of them. */
-export interface Cast {
-  readonly name: string;
-  readonly services: readonly string[];
-  readonly index: number;
-}
-
 export class Births {
   readonly #options: BirthOptions;
   readonly #ownUids: boolean;
+  #release: Release;
 
   constructor(options: BirthOptions) {
     this.#options = options;
+    this.#release = options;
     this.#ownUids = maySwitchUser() && process.geteuid?.() === 0;
     if (!this.#ownUids) return;
     requireFreeUids(options.node.uidBase);
@@ -65,13 +66,24 @@ export class Births {
     return this.#ownUids;
   }
 
+  get release(): Release {
+    return this.#release;
+  }
+
+  /** From here on processes are made of this. NODE_CACHE_UNUSABLE. */
+  renew(release: Release): void {
+    if (this.#ownUids) requireWay(release.code.directory, NODE_CACHE_UNUSABLE, "the code");
+    this.#release = release;
+  }
+
   /** Makes what the next process of a cast is started with. */
-  async make(cast: Cast): Promise<Birth> {
-    const { code, node, version, state } = this.#options;
+  async make(cast: Cast, { successor, spare }: Beginning): Promise<Birth> {
+    const { node, state } = this.#options;
+    const { code, version } = this.#release;
     const owner = this.#ownUids ? this.#ownerOf(cast.name) : undefined;
     const fds: number[] = [];
     const parts: Part[] = [];
-    for (const name of cast.services) parts.push(await this.#part(name, cast, owner, fds));
+    for (const name of cast.services) parts.push(await this.#part(name, cast, spare, owner, fds));
     const hello: Hello = {
       kind: "hello",
       node: state.node.name,
@@ -81,15 +93,17 @@ export class Births {
       addresses: this.#fixed(),
       parts,
       compact: cast.services.length > 1,
+      ...(successor ? { successor } : {}),
     };
     return {
       plan: this.#plan(cast, owner, parts, code),
+      launcherPath: code.launcher,
       hello,
       fds,
       services: parts.map(({ name, instance, listen }) => ({
         name,
         instance,
-        address: `${listen.host}:${listen.port}`,
+        address: { host: listen.host, port: listen.port },
       })),
     };
   }
@@ -101,11 +115,12 @@ export class Births {
     return secret;
   }
 
-  async #part(name: string, cast: Cast, owner: Identity | undefined, fds: number[]): Promise<Part> {
-    const { sockets, ring, values, state } = this.#options;
+  async #part(name: string, cast: Cast, spare: boolean, owner: Identity | undefined, fds: number[]): Promise<Part> {
+    const { sockets, ring, state } = this.#options;
+    const { values } = this.#release;
     const manifest = this.#manifest(name);
     const own = sockets.get(name)!;
-    const listen = own.listen[cast.index];
+    const listen = (spare ? own.spare : own.listen)[cast.index];
     const instance = `${name}-${randomBytes(5).toString("hex")}`;
     const directory = join(state.path, name);
     makeOwn(directory, owner);
@@ -159,12 +174,13 @@ export class Births {
 
   /** The ports of what it needs; undefined (all) where it reaches EdgeX software that listens where it likes. */
   #connectPorts(cast: Cast): number[] | undefined {
-    const { manifests, sockets, node, rights } = this.#options;
+    const { sockets, node, rights } = this.#options;
+    const { manifests } = this.#release;
     const needs = [...FOUNDATION, ...cast.services.flatMap((name) => this.#manifest(name).needs)];
     if (this.#reachesEdgex(cast)) return undefined;
     const inside = manifests
       .filter(({ name }) => needs.some((need) => meant(need, name)))
-      .flatMap(({ name }) => sockets.get(name)!.listen.map(({ port }) => port));
+      .flatMap(({ name }) => [...sockets.get(name)!.listen, ...sockets.get(name)!.spare].map(({ port }) => port));
     const outside = cast.services.flatMap((name) => [
       ...(node.connectPorts[name] ?? rights[name]?.connectPorts ?? []),
       ...this.#reach(name).connectPorts,
@@ -176,7 +192,7 @@ export class Births {
 
   /** What its config has a service connect to and from. */
   #reach(name: string): ConfigReach {
-    return reachOf(this.#manifest(name).config, this.#options.values[name]);
+    return reachOf(this.#manifest(name).config, this.#release.values[name]);
   }
 
   /** Whether it calls device services of others. */
@@ -195,17 +211,17 @@ export class Births {
 
   /** Answers the uid of a process; once given, it is kept: the files are its own. */
   #ownerOf(name: string): Identity {
-    const { state, node, code } = this.#options;
+    const { state, node } = this.#options;
     const uids = state.node.uids ?? {};
     const index = uids[name] ?? Object.keys(uids).length;
     if (uids[name] === undefined) state.save({ uids: { ...uids, [name]: index } });
     const owner = uidOf(index, node.uidBase);
-    shareCompileCache(code.compileCache, [owner.uid]);
+    shareCompileCache(this.#release.code.compileCache, [owner.uid]);
     return owner;
   }
 
   #manifest(name: string): Manifest {
-    return this.#options.manifests.find((m) => m.name === name)!;
+    return this.#release.manifests.find((m) => m.name === name)!;
   }
 }
 

@@ -11,7 +11,7 @@ import { type Log, makeLog } from "../kernel/log.ts";
 import { Calls } from "../kernel/metrics/calls.ts";
 import { watchProcess } from "../kernel/metrics/watched.ts";
 import { Metrics } from "../kernel/metrics/metrics.ts";
-import type { ServiceMain } from "../kernel/service.ts";
+import { HANDED_OVER, type ServiceMain } from "../kernel/service.ts";
 import { Tracer } from "../kernel/trace.ts";
 import type { Lease } from "../services/registry/client.ts";
 import { trace as traceContract } from "../services/trace/api.ts";
@@ -21,13 +21,30 @@ import { keepHeapSmall } from "./heap.ts";
 import { Inbox, ServiceLines } from "./inbox.ts";
 import { join } from "./join.ts";
 import { type Line, openLine } from "./line.ts";
-import { contextOf, hold, Lookup, registryOf, rememberTable, type Running, serveAll, stopPart } from "./part.ts";
+import {
+  contextOf,
+  handOver,
+  hold,
+  Lookup,
+  registryOf,
+  rememberTable,
+  type Running,
+  serveAll,
+  stopPart,
+} from "./part.ts";
 import { ship } from "./shipping.ts";
 
 /** A service that cannot reach the registry is still there for those who know its address; it says so, and is ready. */
 const HELD_WAIT_MS = 5_000;
 /** When the supervisor is gone nobody ends a process that hangs in its own stop. */
 const ORPHAN_STOP_MS = 8_000;
+
+/** What a process can be told. */
+export interface Handle {
+  /** Lets who calls go elsewhere, while all still works; never rejects. */
+  handOver(): Promise<void>;
+  stop(): Promise<void>;
+}
 
 export interface ProcessOptions {
   readonly hello: Hello;
@@ -38,7 +55,7 @@ export interface ProcessOptions {
 }
 
 /** Runs what a process is for, to its end; `run` answers how it is stopped. */
-export async function runChild(run: (options: ProcessOptions) => Promise<() => Promise<void>>): Promise<void> {
+export async function runChild(run: (options: ProcessOptions) => Promise<Handle>): Promise<void> {
   const inbox = new Inbox();
   const line = openLine(new Socket({ fd: LINE_FD, readable: true, writable: true }), (message) => inbox.take(message));
   // Ctrl-C reaches every process of the terminal; who ends when is the supervisor's to say.
@@ -51,13 +68,17 @@ export async function runChild(run: (options: ProcessOptions) => Promise<() => P
   ])) as unknown as Hello;
   const log = makeLog(hello.compact ? "node" : hello.parts[0].name, { level: hello.logLevel });
   failLoudly(log);
-  inbox.on("stop", () => stopping.abort());
+  let handle: Handle | undefined;
+  inbox.on("stop", ({ handover }) => {
+    if (handover === true && handle) void handle.handOver().then(() => stopping.abort(HANDED_OVER));
+    else stopping.abort();
+  });
   process.once("SIGTERM", () => stopping.abort());
   try {
-    const stop = await run({ hello, line, inbox, log, stopping: stopping.signal });
+    handle = await run({ hello, line, inbox, log, stopping: stopping.signal });
     if (!stopping.signal.aborted)
       await new Promise((resolve) => stopping.signal.addEventListener("abort", resolve, { once: true }));
-    await stop();
+    await handle.stop();
   } catch (error) {
     // Told to stop while it was still starting: what it waited for is not coming any more.
     if (!stopping.signal.aborted) throw error;
@@ -82,8 +103,8 @@ function failLoudly(log: Log): void {
   process.on("unhandledRejection", end);
 }
 
-/** Runs the one service of this process; the result stops it. */
-export async function runService(main: ServiceMain, options: ProcessOptions): Promise<() => Promise<void>> {
+/** Runs the one service of this process. */
+export async function runService(main: ServiceMain, options: ProcessOptions): Promise<Handle> {
   const { hello, line, inbox, log, stopping } = options;
   const part = hello.parts[0];
   line.send({ kind: "loaded" });
@@ -95,8 +116,9 @@ export async function runService(main: ServiceMain, options: ProcessOptions): Pr
   const counting = { tracer, audit, metrics, calls: new Calls(metrics, systemClock) };
   const running: Running = { hello, part, main, log, ...counting, health: new Health(systemClock, metrics), stopping };
   const lookup = new Lookup(hello);
-  rememberTable(running, lookup.table);
   const joined = main.ownIdentity ? undefined : await joinNode(options);
+  await standBy(options);
+  rememberTable(running, lookup.table);
   if (joined) lookup.identity = joined;
   // The registry holds its own place, too, but only after it is there.
   const early = joined && !part.standalone && part.name !== "core-keeper";
@@ -108,7 +130,9 @@ export async function runService(main: ServiceMain, options: ProcessOptions): Pr
   if (identity) lookup.identity = identity;
   const served = await serveAll(running, started, identity);
   running.health.began(started);
-  if (lease) await inTime(lease.held.then(() => lease!.renew()));
+  // A successor is there only when callers know it: until then they are its predecessor's.
+  if (lease && hello.successor) await lease.held.then(() => lease!.renew());
+  else if (lease) await inTime(lease.held.then(() => lease!.renew()));
   else if (!part.standalone) lease = hold(running, { registry: registryOf(lookup), table: lookup.table });
   const stopShipping = part.standalone
     ? undefined
@@ -119,7 +143,18 @@ export async function runService(main: ServiceMain, options: ProcessOptions): Pr
   };
   line.send({ kind: "ready", service: part.name });
   if (main.frugal) keepHeapSmall();
-  return () => stopPart(running, { started, served, lease, stopShipping });
+  const parts = { started, served, lease, stopShipping };
+  return { handOver: () => handOver(running, parts), stop: () => stopPart(running, parts) };
+}
+
+/** One that takes the place of another waits here until that has let go of its store. */
+export async function standBy({ hello, line, inbox, stopping }: Omit<ProcessOptions, "log">): Promise<void> {
+  if (hello.successor !== "waiting") return;
+  line.send({ kind: "standing" });
+  await Promise.race([
+    inbox.next("go"),
+    new Promise((_, reject) => stopping.addEventListener("abort", reject, { once: true })),
+  ]);
 }
 
 async function joinNode({ hello, line, inbox, log, stopping }: ProcessOptions): Promise<TlsIdentity> {

@@ -13,6 +13,7 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  realpathSync,
   renameSync,
   rmSync,
   statSync,
@@ -21,7 +22,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { homedir } from "node:os";
-import { basename, join, resolve } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import { promisify } from "node:util";
 import { fail } from "../kernel/error.ts";
 import { bundle, DATABASE_FILE, databaseFile, SERVICE } from "./bundle.ts";
@@ -129,10 +130,19 @@ async function make(directory: string, root: string, fill: (to: string) => Promi
 
 /** Lets bin/holdfast find the code of a clone without reading the source: a command then starts in a third of the time. */
 function pointTo(cache: string, root: string, directory: string): void {
-  const link = join(cache, `of${root.replaceAll("/", "+")}`);
+  const link = linkOf(cache, root);
   const aside = `${link}.new-${process.pid}`;
   symlinkSync(basename(directory), aside);
   renameSync(aside, link);
+}
+
+const linkOf = (cache: string, root: string): string => join(cache, `of${root.replaceAll("/", "+")}`);
+
+/** Finds the code that was made last of the same package as this one. */
+export function newestCode({ directory }: Code): { code: Code; root: string } {
+  const root = readFileSync(join(directory, ROOT_FILE), "utf8");
+  const link = linkOf(dirname(directory), root);
+  return { code: codeIn(existsSync(link) ? realpathSync(link) : directory), root };
 }
 
 /** Reads what a made code says about itself. */

@@ -36,4 +36,19 @@ export const NODE_START_FAILED = code(
   "unavailable",
   "Read the lines above, or 'holdfast logs'; correct what they name and start again.",
 );
+export const NODE_RESTART_FAILED = code(
+  "NODE_RESTART_FAILED",
+  "unavailable",
+  "Read the reason in the message, or 'holdfast logs'; correct it and restart again. Services that were not reached run on.",
+);
+export const NODE_SERVICE_UNKNOWN = code(
+  "NODE_SERVICE_UNKNOWN",
+  "not-found",
+  "Take a name that 'holdfast status' lists.",
+);
+export const NODE_RESTART_RUNNING = code(
+  "NODE_RESTART_RUNNING",
+  "conflict",
+  "Another 'holdfast restart' is under way; wait for its end.",
+);
 export const NODE_OPTION_INVALID = code("NODE_OPTION_INVALID", "invalid", "See 'holdfast start --help'.");

@@ -11,7 +11,7 @@ import { Table } from "../services/registry/client.ts";
 import { identity as identityContract } from "../services/identity/api.ts";
 import { registry as registryContract } from "../services/registry/api.ts";
 import { trace as traceContract } from "../services/trace/api.ts";
-import type { ProcessOptions } from "./child.ts";
+import { type Handle, type ProcessOptions, standBy } from "./child.ts";
 import type { Part } from "./hello.ts";
 import { Health } from "./health.ts";
 import { ServiceLines } from "./inbox.ts";
@@ -30,8 +30,8 @@ interface Up {
   stopShipping: (() => Promise<void>) | undefined;
 }
 
-/** Runs all services of the hello in this process; the result stops them, last started first. */
-export async function runCompact(table: ServiceTable, options: ProcessOptions): Promise<() => Promise<void>> {
+/** Runs all services of the hello in this process; they are stopped last started first. */
+export async function runCompact(table: ServiceTable, options: ProcessOptions): Promise<Handle> {
   const { hello, inbox, line, log } = options;
   const parts = new Map(hello.parts.map((part) => [part.name, part]));
   const identities = new Map<string, TlsIdentity>();
@@ -52,6 +52,7 @@ export async function runCompact(table: ServiceTable, options: ProcessOptions): 
   });
   const mains = await Promise.all(hello.parts.map((part) => loadMain(table, part.name)));
   line.send({ kind: "loaded" });
+  await standBy(options);
   const up: Up[] = [];
   const caPem = new Promise<string>((resolve) =>
     inbox.on("authority", (message) => resolve(message["caPem"] as string)),
@@ -66,7 +67,7 @@ export async function runCompact(table: ServiceTable, options: ProcessOptions): 
       }),
     );
   }
-  return async () => {
+  const stop = async (): Promise<void> => {
     for (const { running, local, served, lease, stopShipping } of up.reverse()) {
       await stopPart(running, {
         started: { service: local.started.service, stop: () => local.stop() },
@@ -76,6 +77,8 @@ export async function runCompact(table: ServiceTable, options: ProcessOptions): 
       });
     }
   };
+  // The gateway is stopped first, and lets its requests end while all others still work.
+  return { handOver: async () => undefined, stop };
 }
 
 async function joinHere(

@@ -1,7 +1,10 @@
 /** The node's own service, on its Unix socket alone: what `holdfast status`, `token`, `logs` and `stop` ask for. */
+import { fail } from "../kernel/error.ts";
 import { identity } from "../services/identity/api.ts";
 import type { Node } from "./api.ts";
+import { NODE_SERVICE_UNKNOWN } from "./codes.ts";
 import type { Logbook } from "./logbook.ts";
+import type { Restarted } from "./rolling.ts";
 import type { Supervisor } from "./supervisor.ts";
 
 export interface ControlOptions {
@@ -16,6 +19,8 @@ export interface ControlOptions {
   gatewayUrl(): string;
   /** What protects the node, and what not, a sentence each. */
   protection(): string[];
+  /** Replaces the processes of these services. */
+  restart(services: readonly string[]): AsyncIterable<Restarted>;
   /** Begins the end; answers at once. */
   stop(): void;
 }
@@ -50,6 +55,13 @@ export function makeControl(options: ControlOptions): Node {
     },
     async logs(query) {
       return { lines: await logbook.tail(query) };
+    },
+    restart: ({ services }) => {
+      const all = supervisor.status().map(({ service }) => service);
+      const unknown = services.find((name) => !all.includes(name));
+      if (unknown !== undefined)
+        throw fail(NODE_SERVICE_UNKNOWN, `no service '${unknown}' runs here; there are: ${all.join(", ")}`);
+      return options.restart(services.length === 0 ? all : services);
     },
     async stop() {
       options.stop();

@@ -43,6 +43,8 @@ export interface Hello {
   /** One; with `--compact` all of the node's services. */
   readonly parts: readonly Part[];
   readonly compact: boolean;
+  /** It takes the place of another: `waiting` for the word to begin, loaded and with its certificate, or `beside` it for a moment. */
+  readonly successor?: "waiting" | "beside";
 }
 
 /** Further messages to a process. */
@@ -59,11 +61,16 @@ export type ToChild =
       readonly name: string;
       readonly message: Readonly<Record<string, unknown>>;
     }
-  | { readonly kind: "stop" };
+  /** The word for a standby to begin. */
+  | { readonly kind: "go" }
+  /** `handover`: somebody takes over, and whoever calls is to come to no harm. */
+  | { readonly kind: "stop"; readonly handover: boolean };
 
 export type FromChild =
   /** All code is loaded; what follows waits for others more than it computes. */
   | { readonly kind: "loaded" }
+  /** A standby needs nothing more but the word to begin. */
+  | { readonly kind: "standing" }
   | { readonly kind: "ready"; readonly service: string; readonly caPem?: string }
   | {
       readonly kind: "state";

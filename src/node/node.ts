@@ -19,6 +19,7 @@ import { openKeys } from "./keys/open.ts";
 import { Logbook, readLine } from "./logbook.ts";
 import type { Manifest } from "./manifest.ts";
 import { type NodeOptions, readOptions } from "./options.ts";
+import { nextRelease } from "./release.ts";
 import type { RightsTable } from "./rights.ts";
 import { RoutesFile } from "./routes-file.ts";
 import { Screen } from "./screen.ts";
@@ -229,6 +230,7 @@ class Running {
       startedAtMs: this.#startedAtMs,
       gatewayUrl: () => welcome.gatewayUrl ?? "",
       protection: () => welcome.protection(),
+      restart: (services) => supervisor.restart(services, nextRelease(supervisor.release, this.#configFile)),
       stop: () => setImmediate(() => this.#stopping.abort()),
     });
     const served = await serve({
@@ -248,6 +250,11 @@ class Running {
         rmSync(path, { force: true });
       },
     };
+  }
+
+  get #configFile(): string | undefined {
+    const { options, state } = this.#o;
+    return configFileOf({ named: options.config, env: process.env, state: state.path });
   }
 
   #interrupted(): void {

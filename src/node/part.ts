@@ -161,17 +161,28 @@ export function rememberTable({ hello, part, main, log }: Running, table: Table)
 /** Makes the client of the registry for a process. */
 export const registryOf = (lookup: Lookup): Registry => connect(registryContract, { resolver: lookup });
 
+export interface Parts {
+  readonly started: Started<Contract>;
+  readonly served: readonly Served[];
+  readonly lease: Lease | undefined;
+  readonly stopShipping: (() => Promise<void>) | undefined;
+}
+
+/** Lets who calls a service go to its successor, or wait for it, while it still answers those who have not heard of that. */
+export async function handOver({ health, log }: Running, { lease, served }: Parts): Promise<void> {
+  try {
+    health.drain();
+    // Who hears that it drains before it goes knows that another one comes.
+    await lease?.renew();
+    await lease?.release();
+    await Promise.all(served.map((door) => door.drain()));
+  } catch (error) {
+    log.warn({ err: error }, "the service could not be handed over in order");
+  }
+}
+
 /** Ends a service: no new requests, the last ones answered, its own work ended, its spans shipped, its place given up. */
-export async function stopPart(
-  running: Running,
-  parts: {
-    started: Started<Contract>;
-    served: readonly Served[];
-    lease: Lease | undefined;
-    stopShipping: (() => Promise<void>) | undefined;
-  },
-): Promise<void> {
-  const { health, log } = running;
+export async function stopPart({ health, log }: Running, parts: Parts): Promise<void> {
   health.drain();
   const steps: [string, () => Promise<unknown> | undefined][] = [
     ["releasing its place in the registry", () => parts.lease?.release()],

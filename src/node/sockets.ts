@@ -15,6 +15,8 @@ export interface Listening extends Address {
 /** The sockets of one service; instances share the doors and have a contract's socket each. */
 export interface ServiceSockets {
   readonly listen: readonly Listening[];
+  /** A second one for each process of a service without state: it is replaced by one that serves beside it for a moment. */
+  readonly spare: readonly Listening[];
   readonly doors: Readonly<Record<string, Listening>>;
   /** EdgeX's own port, which serves the contract. */
   readonly openEdgex?: Listening;
@@ -51,8 +53,9 @@ export function openSockets(options: SocketOptions): Map<string, ServiceSockets>
 
 /** Closes them all. */
 export function closeSockets(sockets: ReadonlyMap<string, ServiceSockets>): void {
-  for (const { listen, doors, openEdgex, control } of sockets.values()) {
-    for (const socket of [...listen, ...Object.values(doors), openEdgex, control]) if (socket) closeSync(socket.fd);
+  for (const { listen, spare, doors, openEdgex, control } of sockets.values()) {
+    for (const socket of [...listen, ...spare, ...Object.values(doors), openEdgex, control])
+      if (socket) closeSync(socket.fd);
   }
 }
 
@@ -83,6 +86,7 @@ function openOf(manifest: Manifest, options: SocketOptions, keep: Keep): Service
   const listen = Array.from({ length: instancesOf(manifest, options.node) }, () =>
     keep(isCloud ? cloudSocket(options) : listenTcp({ host: LOOPBACK, port: 0 })),
   );
+  const spare = manifest.stateful ? [] : listen.map(() => keep(listenTcp({ host: LOOPBACK, port: 0 })));
   const doors: Record<string, Listening> = {};
   const withoutTls: Listening[] = [];
   for (const door of allDoors(manifest)) {
@@ -102,6 +106,7 @@ function openOf(manifest: Manifest, options: SocketOptions, keep: Keep): Service
   const { edgex, ...others } = doors;
   return {
     listen,
+    spare,
     doors: others,
     withoutTls,
     ...(edgex ? { openEdgex: edgex } : {}),

@@ -12,15 +12,16 @@ import { fail, UNAVAILABLE } from "../kernel/error.ts";
 import type { TlsIdentity } from "../kernel/identity/tls.ts";
 import type { Log } from "../kernel/log.ts";
 import type { ServiceStatus } from "./api.ts";
-import { Births, type BirthOptions, type Cast } from "./births.ts";
+import { type BirthOptions, Births, type Release } from "./births.ts";
+import { NODE_RESTART_RUNNING } from "./codes.ts";
 import type { Report } from "./confine/spawn.ts";
 import type { Missing } from "./confine/steps.ts";
 import type { FromChild } from "./hello.ts";
 import { join } from "./join.ts";
-import type { Manifest } from "./manifest.ts";
-import { levelsOf } from "./order.ts";
 import type { RoutesFile, RoutesMessage } from "./routes-file.ts";
-import type { ServiceSockets } from "./sockets.ts";
+import { type Cast, castsOf } from "./casts.ts";
+import type { Life } from "./life.ts";
+import { type Restarted, restartUnits } from "./rolling.ts";
 import { Unit, type UnitState } from "./unit.ts";
 
 /** All that are stopped share this; who is not gone by then is killed. */
@@ -60,6 +61,7 @@ export class Supervisor {
   readonly #stopping = new AbortController();
   #caPem = Promise.withResolvers<string>();
   #authority: string | undefined;
+  #restarting = false;
   #self: Promise<TlsIdentity> | undefined;
 
   constructor(options: SupervisorOptions) {
@@ -119,6 +121,28 @@ export class Supervisor {
     return killed;
   }
 
+  /** What the next processes are made of. */
+  get release(): Release {
+    return this.#births.release;
+  }
+
+  /** Replaces the processes of these services, one after another, by new ones of this release; NODE_RESTART_RUNNING, NODE_RESTART_FAILED. */
+  async *restart(services: readonly string[], release: Release): AsyncGenerator<Restarted> {
+    if (this.#restarting) throw fail(NODE_RESTART_RUNNING, "the services are being restarted already");
+    this.#restarting = true;
+    try {
+      this.#births.renew(release);
+      const order = this.#order.flat();
+      const at = (unit: Unit) => order.indexOf(unit.name.split("#", 1)[0]);
+      const units = this.#units
+        .filter((unit) => services.some((service) => runs(unit, service)))
+        .sort((a, b) => at(a) - at(b));
+      yield* restartUnits(units, release.manifests);
+    } finally {
+      this.#restarting = false;
+    }
+  }
+
   status(): ServiceStatus[] {
     return this.#units.flatMap((unit) => unit.status());
   }
@@ -139,13 +163,12 @@ export class Supervisor {
   }
 
   #makeUnit(cast: Cast): Unit {
-    const { code, clock, onState, onOutput } = this.#options;
+    const { clock, onState, onOutput } = this.#options;
     const unit: Unit = new Unit({
       name: cast.name,
-      launcherPath: code.launcher,
       clock,
-      birth: () => this.#births.make(cast),
-      onMessage: (message) => this.#take(unit, message),
+      birth: (beginning) => this.#births.make(cast, beginning),
+      onMessage: (message, life) => this.#take(unit, life, message),
       onState,
       onOutput,
       onReport: (report) => this.#learn(report),
@@ -153,15 +176,15 @@ export class Supervisor {
     return unit;
   }
 
-  #take(unit: Unit, message: FromChild): void {
+  #take(unit: Unit, life: Life, message: FromChild): void {
     switch (message.kind) {
       case "loaded":
         if (runs(unit, GATEWAY)) {
           const routes = this.#options.routes.read();
           // Before the authority, without which it does not start: its door opens with its routes.
-          if (routes) unit.send(routesLine(routes));
+          if (routes) life.send(routesLine(routes));
         }
-        if (this.#authority !== undefined) unit.send({ kind: "authority", caPem: this.#authority });
+        if (this.#authority !== undefined) life.send({ kind: "authority", caPem: this.#authority });
         return;
       case "ready":
         for (const [instance, { service }] of this.#expected)
@@ -170,9 +193,9 @@ export class Supervisor {
         if (this.#options.manifests.every(({ name }) => this.#ready.has(name))) this.#allReady.resolve();
         return;
       case "need-join": {
-        const at = unit.status().find(({ service }) => service === message.service);
+        const at = life.services.get(message.service);
         if (at)
-          unit.send({ kind: `join ${message.service}`, secret: this.#births.secretFor(message.service, at.instance) });
+          life.send({ kind: `join ${message.service}`, secret: this.#births.secretFor(message.service, at.instance) });
         return;
       }
       case "line":
@@ -200,7 +223,7 @@ export class Supervisor {
   }
 
   #isRunning(instance: string): boolean {
-    return this.status().some((s) => s.instance === instance && s.pid !== 0);
+    return this.#units.some((unit) => unit.lifeOf(instance)?.pid !== undefined);
   }
 
   #tellIdentity(part: { service: string; instance: string; secretSha256: string }): void {
@@ -241,7 +264,7 @@ export class Supervisor {
         const at = this.#options.sockets.get(service);
         if (!at) throw fail(UNAVAILABLE, `${service} is not a service of this node`);
         if (at.control) return { host: "", port: 0, socketPath: at.control.path, agent: plainAgent, secure: false };
-        const { host, port } = at.listen[0];
+        const { host, port } = this.#unitOf(service)?.addressOf(service) ?? at.listen[0];
         return { host, port, agent: (await this.#identity()).agent(service), secure: true };
       },
       failed: () => undefined,
@@ -255,26 +278,4 @@ export class Supervisor {
       log.error({ service: report.service }, `${report.service} could not be confined: ${report.failed}`);
     else log.debug({ service: report.service, absent: report.absent }, "a service was confined");
   }
-}
-
-/** Divides the services into processes: each its own, or with `--compact` all in one but the cloud, which is another machine's. */
-function castsOf(
-  manifests: readonly Manifest[],
-  compact: boolean,
-  sockets: ReadonlyMap<string, ServiceSockets>,
-): { casts: Cast[]; order: string[][] } {
-  const inside = manifests.filter(({ name }) => name !== "cloud").map(({ name }) => name);
-  if (compact && inside.length > 0) {
-    const whole = { name: "compact", services: inside, index: 0 };
-    const cloud = manifests
-      .filter(({ name }) => name === "cloud")
-      .map(({ name }) => ({ name, services: [name], index: 0 }));
-    return { casts: [whole, ...cloud], order: [["compact"], ...cloud.map(({ name }) => [name])] };
-  }
-  const casts = manifests.flatMap(({ name }) =>
-    sockets
-      .get(name)!
-      .listen.map((_, index) => ({ name: index === 0 ? name : `${name}#${index + 1}`, services: [name], index })),
-  );
-  return { casts, order: levelsOf(manifests) };
 }

@@ -1,59 +1,58 @@
-/** One process under the supervisor: started confined, told who it is, watched, started again, stopped. */
-import type { ChildProcess } from "node:child_process";
-import { readFileSync } from "node:fs";
-import type { Duplex } from "node:stream";
+/** One place for a process under the supervisor: started, watched, started again, replaced by a successor, stopped. */
 import type { Clock } from "../kernel/clock.ts";
+import { fail } from "../kernel/error.ts";
 import type { ServiceStatus } from "./api.ts";
 import { Backoff } from "./backoff.ts";
-import type { Plan } from "./confine/plan.ts";
-import { type Report, spawnConfined } from "./confine/spawn.ts";
-import { type FromChild, LINE_FD, type ToChild } from "./hello.ts";
-import { type Line, openLine } from "./line.ts";
-import { eachLine, ERROR, TROUBLE } from "./logbook.ts";
+import { NODE_RESTART_FAILED } from "./codes.ts";
+import type { Report } from "./confine/spawn.ts";
+import type { Address, FromChild, ToChild } from "./hello.ts";
+import { type Birth, Life, type UnitState } from "./life.ts";
 
-export type UnitState = ServiceStatus["state"];
+export type { UnitState } from "./life.ts";
 
-/** What a process is started with; made anew for each start. */
-export interface Birth {
-  readonly plan: Plan;
-  readonly hello: ToChild;
-  /** Descriptors it inherits, from LINE_FD + 1 on. */
-  readonly fds: readonly number[];
-  /** Its services with their instances. */
-  readonly services: readonly { readonly name: string; readonly instance: string; readonly address?: string }[];
+/** How a process is to begin. */
+export interface Beginning {
+  /** The place of another is taken. */
+  readonly successor?: "waiting" | "beside";
+  /** Listens on its second socket: the first is its predecessor's, who still serves. */
+  readonly spare: boolean;
 }
 
 export interface UnitOptions {
   readonly name: string;
-  readonly launcherPath: string;
   readonly clock: Clock;
-  readonly birth: () => Promise<Birth>;
-  readonly onMessage: (message: FromChild) => void;
+  readonly birth: (beginning: Beginning) => Promise<Birth>;
+  readonly onMessage: (message: FromChild, life: Life) => void;
   readonly onOutput: (service: string, text: string) => void;
   /** Told of each change, for the screen. */
   readonly onState: (service: string, state: UnitState, reason: string | undefined) => void;
   readonly onReport: (report: Report) => void;
 }
 
-interface ServiceState {
-  instance: string;
-  address: string | undefined;
-  state: UnitState;
-  reason: string | undefined;
+export interface Replacement {
+  /** Both serve for a moment; else the successor waits until its predecessor has let go of the store that only one may hold. */
+  readonly beside: boolean;
+  /** A successor that is not up by then is given up. */
+  readonly startMsMax: number;
+  /** A predecessor that has not ended by then is killed. */
+  readonly drainMsMax: number;
 }
 
 export class Unit {
   readonly name: string;
   readonly #options: UnitOptions;
   readonly #backoff: Backoff;
-  readonly #services = new Map<string, ServiceState>();
-  #child: ChildProcess | undefined;
-  #line: Line | undefined;
+  /** All processes that are there: the one that serves, its successor, its predecessor. */
+  readonly #lives = new Set<Life>();
+  /** The one that serves, or did last. */
+  #life: Life | undefined;
+  #successor: Life | undefined;
+  #replacing = false;
+  #spare = false;
   #stopping = false;
+  /** Why no process could be started at all. */
+  #unborn: string | undefined;
   #again: NodeJS.Timeout | undefined;
-  #exited: Promise<void> = Promise.resolve();
-  #lastWords = "";
-  #startedAtMs = 0;
   restarts = 0;
 
   constructor(options: UnitOptions) {
@@ -62,170 +61,140 @@ export class Unit {
     this.#backoff = new Backoff(options.clock);
   }
 
-  get pid(): number | undefined {
-    return this.#child?.pid;
-  }
-
-  get running(): boolean {
-    return this.#line !== undefined;
-  }
-
   /** Starts the process; resolves when it has loaded its code, or ended. A failure to start counts as an end. */
   async start(): Promise<void> {
     if (this.#stopping) return;
-    const loaded = Promise.withResolvers<void>();
     try {
-      const birth = await this.#options.birth();
+      const birth = await this.#options.birth({ spare: this.#spare });
       if (this.#stopping) return;
-      this.#born(birth, loaded.resolve);
+      this.#unborn = undefined;
+      this.#life = this.#begin(birth);
     } catch (error) {
-      this.#ended(error instanceof Error ? error.message : String(error));
-      return;
+      return this.#ended(error instanceof Error ? error.message : String(error));
     }
-    await Promise.race([loaded.promise, this.#exited]);
+    for (const service of this.#life.services.keys()) this.#tell(this.#life, service);
+    await this.#life.loaded;
+  }
+
+  /**
+   * Puts a new process in the place of the one that runs. NODE_RESTART_FAILED where that does not come up: its predecessor
+   * serves on, unless it had to let go of its store before (then a process is tried for as after any end).
+   */
+  async replace({ beside, startMsMax, drainMsMax }: Replacement): Promise<void> {
+    const old = this.#life;
+    if (!old?.pid || this.#replacing || this.#stopping)
+      throw fail(NODE_RESTART_FAILED, `${this.name} does not run, so there is nothing to take over from`);
+    this.#replacing = true;
+    try {
+      const successor = beside ? "beside" : "waiting";
+      const birth = await this.#options.birth({ successor, spare: this.#spare !== beside });
+      const next = (this.#successor = this.#begin(birth));
+      await this.#inTime(next, beside ? next.ready : next.standing, startMsMax);
+      [this.#life, this.#successor] = [next, undefined];
+      if (beside) this.#spare = !this.#spare;
+      await old.stop(drainMsMax, true);
+      if (!beside) next.send({ kind: "go" });
+      await this.#inTime(next, next.ready, startMsMax);
+    } finally {
+      this.#replacing = false;
+      // It may have ended of itself while its successor, which did not come up, was waited for.
+      if (!this.#life?.pid && !this.#stopping && this.#again === undefined) void this.start();
+    }
   }
 
   send(message: ToChild): void {
-    this.#line?.send(message);
+    for (const life of this.#lives) life.send(message);
+  }
+
+  /** Where the process that serves is to be called. */
+  addressOf(service: string): Address | undefined {
+    return this.#life?.services.get(service)?.address;
+  }
+
+  /** The process of an instance. */
+  lifeOf(instance: string): Life | undefined {
+    for (const life of this.#lives)
+      for (const service of life.services.values()) if (service.instance === instance) return life;
+    return undefined;
   }
 
   /** Asks it to end, kills it after `timeoutMs`; resolves when it is gone. */
   async stop(timeoutMs: number): Promise<"stopped" | "killed"> {
     this.#stopping = true;
     clearTimeout(this.#again);
-    const child = this.#child;
-    if (!child) {
-      this.#all("stopped", undefined);
-      return "stopped";
-    }
-    this.#all("draining", undefined);
-    this.#line?.send({ kind: "stop" });
-    let killed = false;
-    const timer = setTimeout(() => {
-      killed = true;
-      child.kill("SIGKILL");
-    }, timeoutMs);
-    await this.#exited;
-    clearTimeout(timer);
-    return killed ? "killed" : "stopped";
+    const ends = await Promise.all([...this.#lives].map((life) => life.stop(timeoutMs)));
+    this.#life?.setAll("stopped", undefined);
+    return ends.includes("killed") ? "killed" : "stopped";
   }
 
   /** Tells each service of the process, for `holdfast status`. */
   status(): ServiceStatus[] {
-    const memoryBytes = memoryOf(this.#child?.pid);
-    return [...this.#services].map(([service, { instance, state, reason, address }]) => ({
-      service,
-      instance,
-      state,
-      pid: this.#child?.pid ?? 0,
-      restarts: this.restarts,
-      startedAtMs: this.#startedAtMs,
-      ...(reason === undefined ? {} : { reason }),
-      ...(memoryBytes === undefined ? {} : { memoryBytes }),
-      ...(address === undefined ? {} : { address }),
-    }));
+    if (this.#life) return this.#life.status(this.restarts);
+    if (this.#unborn === undefined) return [];
+    const nobody = { service: this.name, instance: "", pid: 0, startedAtMs: 0, restarts: this.restarts };
+    return [{ ...nobody, state: this.#backoff.looping ? "critical" : "restarting", reason: this.#unborn }];
   }
 
-  #born(birth: Birth, onLoaded: () => void): void {
-    const { onMessage, onReport, onOutput, launcherPath } = this.#options;
-    for (const { name, instance, address } of birth.services)
-      this.#services.set(name, { instance, address, state: "starting", reason: undefined });
-    for (const { name } of birth.services) this.#options.onState(name, "starting", undefined);
-    this.#startedAtMs = Date.now();
+  #begin(birth: Birth): Life {
     this.#backoff.started();
-    const stdio = ["ignore" as const, "pipe" as const, "pipe" as const, "pipe" as const, ...birth.fds];
-    const child = spawnConfined({
-      plan: birth.plan,
-      stdio,
-      launcherPath,
-      onReport: (report) => {
-        if (report.failed !== undefined) this.#lastWords = report.failed;
-        onReport(report);
-      },
+    const { onMessage, onOutput, onReport } = this.#options;
+    const life = new Life(birth, {
+      onMessage: (from, message) => onMessage(message, from),
+      onState: (of, service) => this.#tell(of, service),
+      onOutput: (text) => onOutput(this.name, text),
+      onReport,
+      onEnd: (of, reason) => this.#gone(of, reason),
     });
-    this.#child = child;
-    this.#lastWords = "";
-    const gone = Promise.withResolvers<void>();
-    this.#exited = gone.promise;
-    const over = (reason: string): void => {
-      if (this.#child !== child) return;
-      this.#child = undefined;
-      this.#line?.close();
-      this.#line = undefined;
-      gone.resolve();
-      this.#ended(reason);
-    };
-    child.once("error", (error) => over(error.message));
-    child.once("exit", (status, signal) => over(signal ? `ended by ${signal}` : `ended with status ${status}`));
-    for (const output of [child.stdout, child.stderr]) {
-      if (output)
-        eachLine(output, (text) => {
-          this.#lastWords = troubleIn(text) ?? this.#lastWords;
-          onOutput(this.name, text);
-        });
+    this.#lives.add(life);
+    return life;
+  }
+
+  /** Of a successor nobody is told before it has the place. */
+  #tell(life: Life, service: string): void {
+    const at = life.services.get(service);
+    if (life === this.#life && at) this.#options.onState(service, at.state, at.reason);
+  }
+
+  async #inTime(life: Life, what: Promise<void>, msMax: number): Promise<void> {
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<string>((resolve) => {
+      timer = setTimeout(() => resolve(`is not up within ${msMax / 1_000} s`), msMax);
+    });
+    const why = await Promise.race([what, life.ended, late]);
+    clearTimeout(timer);
+    if (why === undefined) return;
+    if (life === this.#successor) {
+      this.#successor = undefined;
+      life.kill();
     }
-    const line = openLine(child.stdio[LINE_FD] as unknown as Duplex, (message) => {
-      const from = message as unknown as FromChild;
-      if (from.kind === "loaded") onLoaded();
-      else if (from.kind === "ready") this.#set(from.service, "passing", undefined);
-      else if (from.kind === "state") this.#set(from.service, from.state, from.reason);
-      onMessage(from);
-    });
-    this.#line = line;
-    line.send(birth.hello);
+    throw fail(NODE_RESTART_FAILED, `the new process of ${this.name} ${why}`);
+  }
+
+  #gone(life: Life, reason: string): void {
+    this.#lives.delete(life);
+    // A predecessor, or a successor that did not come up: who waits for it is told.
+    if (life !== this.#life) return;
+    if (this.#replacing && this.#successor) return life.setAll("restarting", reason);
+    this.#ended(reason);
   }
 
   /** The process is gone: stopped where that was wanted, else started again after a while. */
   #ended(reason: string): void {
-    if (this.#stopping) return this.#all("stopped", undefined);
+    if (this.#stopping) return this.#life?.setAll("stopped", undefined);
     const waitMs = this.#backoff.ended();
     this.restarts++;
-    const why = `${reason}${this.#lastWords ? `: ${this.#lastWords}` : ""}`;
-    this.#all(
-      this.#backoff.looping ? "critical" : "restarting",
-      this.#backoff.looping ? `ended ${this.#backoff.ends} times in a row, ${why}` : why,
-    );
-    this.#again = setTimeout(() => void this.start(), waitMs);
-  }
-
-  #all(state: UnitState, reason: string | undefined): void {
-    if (this.#services.size === 0) this.#services.set(this.name, { instance: "", address: undefined, state, reason });
-    for (const name of this.#services.keys()) this.#set(name, state, reason);
-  }
-
-  #set(service: string, state: UnitState, reason: string | undefined): void {
-    const at = this.#services.get(service);
-    if (!at || (at.state === state && at.reason === reason)) return;
-    at.state = state;
-    at.reason = reason;
-    this.#options.onState(service, state, reason);
-  }
-}
-
-/** Reads what a line says about an end: an error's message, or the head of what Node prints when it gives up. */
-function troubleIn(text: string): string | undefined {
-  if (!text.startsWith("{")) return TROUBLE.test(text) ? text.slice(0, 300) : undefined;
-  try {
-    const line = JSON.parse(text) as { level?: number; msg?: string };
-    return (line.level ?? 0) >= ERROR ? line.msg?.slice(0, 300) : undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-/** Tells a process's memory: its share (PSS) where that may be read, else all that it touches (RSS). */
-function memoryOf(pid: number | undefined): number | undefined {
-  if (pid === undefined) return undefined;
-  for (const [file, pattern] of [
-    ["smaps_rollup", /^Pss:\s+(\d+) kB$/m],
-    ["status", /^VmRSS:\s+(\d+) kB$/m],
-  ] as const) {
-    try {
-      const found = pattern.exec(readFileSync(`/proc/${pid}/${file}`, "utf8"));
-      if (found) return Number(found[1]) * 1024;
-    } catch {
-      // Not ours to read, or gone by now: the next way, or none.
+    const { looping, ends } = this.#backoff;
+    const [state, why] = looping
+      ? (["critical", `ended ${ends} times in a row, ${reason}`] as const)
+      : (["restarting", reason] as const);
+    if (this.#life) this.#life.setAll(state, why);
+    else {
+      this.#unborn = why;
+      this.#options.onState(this.name, state, why);
     }
+    this.#again = setTimeout(() => {
+      this.#again = undefined;
+      void this.start();
+    }, waitMs);
   }
-  return undefined;
 }

@@ -9,12 +9,16 @@ const CONNECTIONS_MAX = 256;
 const IDLE_CONNECTIONS_MAX = 16;
 /** Below what our servers wait (65 s), so that the one who sends is the one who closes. */
 const IDLE_MS_MAX = 50_000;
+/** Addresses that are remembered as given up; at the limit all are forgotten, which costs a call a second try. */
+const RETIRED_MAX = 256;
 
 export class IdentityAgent extends Agent {
   readonly #settings: () => ConnectionOptions;
   readonly #clock: Clock;
   readonly #ageMsMax: number;
-  readonly #bornMs = new WeakMap<Duplex, number>();
+  readonly #born = new WeakMap<Duplex, { readonly address: string; readonly ms: number }>();
+  /** When connections to an address were last given up; those that are older are used for no further request. */
+  readonly #retiredMs = new Map<string, number>();
 
   constructor(settings: () => ConnectionOptions, clock: Clock, ageMsMax: number) {
     super({
@@ -34,12 +38,23 @@ export class IdentityAgent extends Agent {
   override createConnection(options: ConnectionOptions): Duplex {
     // Asked anew each time, and kept out of the pool's key: a renewal does not empty the pool.
     const socket = connect({ ...options, ...this.#settings() });
-    this.#bornMs.set(socket, this.#clock.monotonicMs());
+    const { host, port } = options;
+    this.#born.set(socket, { address: `${host}:${port}`, ms: this.#clock.monotonicMs() });
     return socket;
   }
 
   override keepSocketAlive(socket: Duplex): boolean {
-    const ageMs = this.#clock.monotonicMs() - (this.#bornMs.get(socket) ?? 0);
-    return ageMs < this.#ageMsMax && Boolean(super.keepSocketAlive(socket));
+    const { address, ms } = this.#born.get(socket) ?? { address: "", ms: 0 };
+    const isOver = this.#clock.monotonicMs() - ms >= this.#ageMsMax || ms <= (this.#retiredMs.get(address) ?? -1);
+    return !isOver && Boolean(super.keepSocketAlive(socket));
+  }
+
+  /** Gives up the connections to an address: idle ones now, busy ones after their request. */
+  retire(host: string, port: number): void {
+    const address = `${host}:${port}`;
+    if (this.#retiredMs.size >= RETIRED_MAX) this.#retiredMs.clear();
+    this.#retiredMs.set(address, this.#clock.monotonicMs());
+    for (const [name, sockets] of Object.entries(this.freeSockets))
+      if (name.startsWith(`${address}:`)) for (const socket of sockets ?? []) socket.destroy();
   }
 }

@@ -8,7 +8,6 @@
  */
 import { constants, createPrivateKey, X509Certificate } from "node:crypto";
 import { EventEmitter } from "node:events";
-import type { Agent } from "node:https";
 import {
   type ConnectionOptions,
   createSecureContext,
@@ -146,7 +145,7 @@ export class TlsIdentity extends EventEmitter<{ renewed: [] }> {
   }
 
   /** Gives the keep-alive agent for `expect`, the same one each time. */
-  agent(expect: Expected): Agent {
+  agent(expect: Expected): IdentityAgent {
     const key = typeof expect === "string" ? spiffeName(this.node, expect) : spiffeName(expect.node, expect.service);
     const known = this.#agents.get(key);
     if (known) return known;

@@ -36,6 +36,10 @@ export interface DoorOptions {
 }
 
 const HANDSHAKE_MS = 10_000;
+/** So long a client may still send a request on a connection that is about to be closed. */
+const PARTING_MS = 300;
+/** What came at the last moment has so long to be answered before all is cut. */
+const HTTP1_LAST_MS = 500;
 
 export class Door {
   readonly #options: DoorOptions;
@@ -85,11 +89,14 @@ export class Door {
     return typeof address === "object" && address ? address.port : 0;
   }
 
-  /** Takes no more connections, lets running requests end, no longer than `ms`; then cuts what is left. */
-  async close(ms: number): Promise<void> {
+  /**
+   * Takes no more connections, lets running requests end, no longer than `ms`; then cuts what is left. Idle connections are closed
+   * soon; where a successor answers new ones, only when their client has had all that time to leave them.
+   */
+  async close(ms: number, handedOver = false): Promise<void> {
     this.#options.passage.load.draining = true;
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
-    this.#http1.drain();
+    this.#http1.drain(handedOver ? Math.max(0, ms - HTTP1_LAST_MS) : PARTING_MS);
     const http2 = await this.#http2;
     http2?.drain();
     const end = setTimeout(() => {

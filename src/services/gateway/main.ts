@@ -5,7 +5,7 @@ import { forever } from "../../kernel/forever.ts";
 import type { TlsIdentity } from "../../kernel/identity/tls.ts";
 import type { ListenAt } from "../../kernel/serve.ts";
 import { IDENTITY_NOT_READY } from "../../kernel/identity/codes.ts";
-import { type Context, defineService, type Started } from "../../kernel/service.ts";
+import { type Context, defineService, HANDED_OVER, type Started } from "../../kernel/service.ts";
 import { identity as identityContract, ROLES } from "../identity/api.ts";
 import { bus as busContract } from "../bus/api.ts";
 import { registry as registryContract } from "../registry/api.ts";
@@ -79,7 +79,7 @@ export async function openDoor(context: GatewayContext): Promise<{ started: Star
     async stop() {
       clearInterval(refreshing);
       coap?.close();
-      await door.close(c.drainMs);
+      await door.close(c.drainMs, stopping.reason === HANDED_OVER);
       checks.stop();
       connections.close();
       shedder.stop();

@@ -16,6 +16,8 @@ export const START_WAIT_MS = 10_000;
  * once.
  */
 export const GONE_WAIT_MS = 2_000;
+/** One that said that it drains before it went has a successor, which waits for its store: picks wait as long as a call may. */
+export const HANDOVER_WAIT_MS = 15_000;
 /** A target that failed is left alone for so long; each further failure doubles it up to the most. */
 export const EJECT_MS = 1_000;
 export const EJECT_MS_MAX = 8_000;
@@ -27,7 +29,7 @@ const TURNS_MAX = 256;
 export interface ResolverOptions {
   readonly table: Table;
   /** Gives the connections to a service, which must prove its name. */
-  readonly identity: { agent(service: string): Agent };
+  readonly identity: { agent(service: string): Agent & { retire?(host: string, port: number): void } };
   /** Services found without the registry: the registry itself, and identity. */
   readonly fixed?: Readonly<Record<string, { readonly host: string; readonly port: number }>>;
   readonly clock?: Clock;
@@ -59,7 +61,7 @@ interface Pool {
 /**
  * Makes the resolver of a process. `pick` takes turns over the passing instances, then the warning ones, leaving out those
  * that failed lately unless all did. Without any it waits: up to START_WAIT_MS after the resolver was made, GONE_WAIT_MS
- * after the last instance went; else it throws UNAVAILABLE at once.
+ * after the last instance went (HANDOVER_WAIT_MS where it said that another follows); else it throws UNAVAILABLE at once.
  */
 export const makeResolver = (options: ResolverOptions): Resolver => new RegistryResolver(options);
 
@@ -142,6 +144,11 @@ class RegistryResolver implements Resolver {
       candidate.weight = weight;
       ranks[rank].push(candidate);
     }
+    for (const { target } of before.values()) {
+      // What is kept to one that went leads nowhere, and soon to its successor's port.
+      if (!source.some(({ instance: i }) => i.instance === target.instance))
+        this.#options.identity.agent(service).retire?.(target.host, target.port);
+    }
     pool.ranks = ranks.filter((r) => r.length > 0).map(turnsOf);
     pool.ejections = pool.ranks.some((r) => r.some((c) => c.strikes > 0 || c.ejectedUntilMs > 0));
     if (pool.ranks.length > 0) pool.emptySinceMs = Number.POSITIVE_INFINITY;
@@ -157,7 +164,8 @@ class RegistryResolver implements Resolver {
   /** One promise for all who wait for a service, so that a flood of calls holds no more than itself. */
   #wait(service: string, pool: Pool): Promise<Target> {
     if (pool.waiting) return pool.waiting;
-    const untilMs = Math.max(this.#startedMs + START_WAIT_MS, pool.emptySinceMs + GONE_WAIT_MS);
+    const goneMs = this.#options.table.isHandedOver(service) ? HANDOVER_WAIT_MS : GONE_WAIT_MS;
+    const untilMs = Math.max(this.#startedMs + START_WAIT_MS, pool.emptySinceMs + goneMs);
     const leftMs = untilMs - this.#clock.monotonicMs();
     if (leftMs <= 0) throw this.#unavailable(service);
     const waiting = new Promise<Target>((resolve, reject) => {

@@ -19,6 +19,8 @@ export class Table {
   readonly #entries = new Map<string, Entry>();
   /** By service, in order of instance, made when asked for; a service that ever was here stays a key. */
   readonly #byService = new Map<string, readonly Entry[] | undefined>();
+  /** Services whose last instance that went had said before that it drains. */
+  readonly #handedOver = new Set<string>();
   readonly #listeners = new Set<() => void>();
   #first = true;
   /** That of the last change that is here; a stream may go on after it. 0: nobody has told anything yet. */
@@ -40,6 +42,11 @@ export class Table {
   /** True where an instance of the service was ever here. */
   knows(service: string): boolean {
     return this.#byService.has(service);
+  }
+
+  /** True where the instance that went last was to be followed by another. */
+  isHandedOver(service: string): boolean {
+    return this.#handedOver.has(service);
   }
 
   instances(): Instance[] {
@@ -67,8 +74,11 @@ export class Table {
     else if (change.revision <= this.revision) return;
     this.revision = change.revision;
     for (const instance of change.instances) {
-      if (change.kind === "down") this.#entries.delete(instance.instance);
-      else this.#entries.set(instance.instance, { instance, confirmed: true });
+      if (change.kind === "down") {
+        this.#entries.delete(instance.instance);
+        if (instance.state === "draining") this.#handedOver.add(instance.service);
+        else this.#handedOver.delete(instance.service);
+      } else this.#entries.set(instance.instance, { instance, confirmed: true });
       touched.add(instance.service);
     }
     this.#regroup(touched);

@@ -26,7 +26,7 @@ test("a body waits outside until somebody reads it, and then all of it comes", a
   const client = connect((server.address() as AddressInfo).port, "127.0.0.1");
   t.after(() => {
     client.destroy();
-    front.drain();
+    front.drain(0);
     front.closeAll();
     server.close();
   });

@@ -54,11 +54,16 @@ export class Http1Front {
     this.connections.add(new Http1Connection(this, socket));
   }
 
-  /** Closes what is idle, now and as it comes to be. A WebSocket has no end of its own to wait for: its client opens another one. */
-  drain(): void {
+  /**
+   * Each connection's next answer is its last; after `partingMs` what is still idle is closed: a request may be on its way.
+   * A WebSocket has no end of its own to wait for: its client opens another one.
+   */
+  drain(partingMs: number): void {
     this.draining = true;
     clearInterval(this.#looking);
-    for (const connection of this.connections) connection.closeIdle();
+    setTimeout(() => {
+      for (const connection of this.connections) connection.closeIdle();
+    }, partingMs).unref();
     for (const socket of this.#switched) socket.destroySoon();
   }
 

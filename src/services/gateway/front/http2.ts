@@ -63,6 +63,10 @@ function asOne(given: readonly string[], ended: boolean): string[] {
   return raw;
 }
 
+/** RFC 9113 6.8: a first GOAWAY names the highest id there is, and the second one, a round trip later, the last that was taken. */
+const LAST_STREAM_ID = 2 ** 31 - 1;
+const PARTING_MS = 300;
+
 interface Connection {
   readonly bornMs: number;
   running: number;
@@ -104,10 +108,13 @@ export class Http2Front {
     session.once("close", () => this.#connections.delete(session));
   }
 
-  /** Lets what is under way end (RFC 9113 6.8). */
+  /** Says that the connections end, takes what is on its way to them, then lets that end (RFC 9113 6.8). */
   drain(): void {
     clearInterval(this.#looking);
-    for (const session of this.#connections.keys()) session.close();
+    for (const session of this.#connections.keys()) {
+      session.goaway(constants.NGHTTP2_NO_ERROR, LAST_STREAM_ID);
+      setTimeout(() => session.close(), PARTING_MS).unref();
+    }
   }
 
   closeAll(): void {

@@ -24,7 +24,10 @@ export class Balancer {
     this.#options = options;
     options.instances.onChange((service, known) => {
       // A name that the routes file gives to others is theirs.
-      if (!this.#others.includes(service)) this.group(service).update(known.flatMap(addressOf));
+      if (this.#others.includes(service)) return;
+      const group = this.group(service);
+      group.handedOver = options.instances.isHandedOver(service);
+      group.update(known.flatMap(addressOf));
     });
   }
 

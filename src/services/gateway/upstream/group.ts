@@ -9,6 +9,8 @@ import { Breaker, Budget, Bulkhead, Latencies } from "./guards.ts";
 
 const EJECT = { failures: 5, ms: 1_000, msMax: 8_000, shareMax: 1 };
 const RETRIES = { share: 0.2, reserve: 100 };
+/** One that said that it drains before it went has a successor, which waits for its store: a request waits as long as it may. */
+const HANDOVER_WAIT_MS = 15_000;
 const NONE: ReadonlySet<Endpoint> = new Set();
 
 export interface GroupOptions {
@@ -44,6 +46,8 @@ export class Group {
   bulkhead: Bulkhead | undefined;
   /** Its instances are those of the routes file: none comes up that could be waited for. */
   fixed = false;
+  /** The instance that went last had said that another follows. */
+  handedOver = false;
   /** Times are measured: somebody chooses by them, or asks a second instance by them. */
   measured = false;
 
@@ -130,7 +134,7 @@ export class Group {
   async #wait(tried: ReadonlySet<Endpoint>, { ticket, key, sinceMs }: PickOptions): Promise<Endpoint> {
     const { clock, waitMs } = this.#o;
     for (;;) {
-      const leftMs = sinceMs + waitMs - clock.monotonicMs();
+      const leftMs = sinceMs + (this.handedOver ? Math.max(waitMs, HANDOVER_WAIT_MS) : waitMs) - clock.monotonicMs();
       if (this.fixed || leftMs <= 0) throw fail(UNAVAILABLE, `no instance of ${this.name} is up`, { retryAfterS: 1 });
       await ticket.wait(this.#change(leftMs));
       const endpoint = this.choose(tried, key);

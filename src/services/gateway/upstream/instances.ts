@@ -14,6 +14,8 @@ export interface Known {
 export class Instances {
   readonly #known = new Map<string, Known>();
   readonly #byService = new Map<string, readonly Known[]>();
+  /** Services whose last instance that went had said before that it drains. */
+  readonly #handedOver = new Set<string>();
   readonly #listeners: ((service: string, known: readonly Known[]) => void)[] = [];
   #first = true;
   readonly #heard = Promise.withResolvers<void>();
@@ -27,6 +29,11 @@ export class Instances {
 
   of(service: string): readonly Known[] {
     return this.#byService.get(service) ?? NONE;
+  }
+
+  /** True where the instance that went last was to be followed by another. */
+  isHandedOver(service: string): boolean {
+    return this.#handedOver.has(service);
   }
 
   /** Calls back for each service that something changed of. */
@@ -44,8 +51,11 @@ export class Instances {
     const touched = new Set<string>();
     if (change.kind === "snapshot") this.#compare(change.instances, touched);
     for (const instance of change.instances) {
-      if (change.kind === "down") this.#known.delete(instance.instance);
-      else this.#known.set(instance.instance, { instance, confirmed: true });
+      if (change.kind === "down") {
+        this.#known.delete(instance.instance);
+        if (instance.state === "draining") this.#handedOver.add(instance.service);
+        else this.#handedOver.delete(instance.service);
+      } else this.#known.set(instance.instance, { instance, confirmed: true });
       touched.add(instance.service);
     }
     this.#regroup(touched);
