@@ -154,12 +154,10 @@ let house: GatewayHouse;
 let stopBus: () => Promise<void>;
 const TEXT = "0123456789abcdef".repeat(100);
 
-before(async () => {
-  house = await startGateway();
-  stopBus = await busAtDoor(house);
+const rules = (json: object = { at: "the door" }) => {
   const topic = { publish: "edgex/telemetry/gateway/{device}" };
   const coap = true;
-  house.routes({
+  return {
     routes: [
       {
         name: "about",
@@ -167,7 +165,7 @@ before(async () => {
         access: "public",
         coap,
         speaks: "json",
-        respond: { json: { at: "the door" } },
+        respond: { json },
       },
       { name: "long", match: { path: "/long", methods: ["GET"] }, access: "public", coap, respond: { text: TEXT } },
       { name: "say", match: { path: "/say/{device}" }, access: "public", coap, topic },
@@ -181,7 +179,13 @@ before(async () => {
         topic: { request: "edgex/telemetry/gateway/asked", reply: "edgex/telemetry/pump/said" },
       },
     ],
-  });
+  };
+};
+
+before(async () => {
+  house = await startGateway();
+  stopBus = await busAtDoor(house);
+  house.routes(rules());
 });
 after(async () => {
   await stopBus();
@@ -208,6 +212,11 @@ class Device {
     this.#socket.send(given, house.coapPort, "127.0.0.1");
   }
 
+  /** What came and nobody has looked at. */
+  get waiting(): number {
+    return this.#got.length;
+  }
+
   async next(): Promise<Packet> {
     while (this.#got.length === 0) await new Promise<void>((resolve) => (this.#wake = resolve));
     return this.#got.shift()!;
@@ -218,7 +227,8 @@ class Device {
     path: string,
     more: Partial<Packet> & { code?: number } = {},
   ): Promise<Packet & { bytes: number; sent: number }> {
-    const token = Buffer.from([++this.#id]);
+    this.#id++;
+    const { token = Buffer.from([this.#id]) } = more;
     const segments = path
       .slice(1)
       .split("/")
@@ -379,4 +389,47 @@ test("what takes longer is acknowledged first and comes by itself; who answers i
   const answer = await device.ask("/ask", { code: 2, payload: Buffer.from("?") });
   assert.deepEqual([answer.type, answer.code], [TYPE.confirmable, codeOf("5.04")]);
   device.close();
+});
+
+test("who observes is told what has changed, until it says that it has had enough, or takes it no more (RFC 7641)", async () => {
+  const device = new Device();
+  const observe = [{ number: OPTION.observe, value: NONE }];
+  const first = await device.ask("/about", { options: observe });
+  // A stranger has to acknowledge it: nobody else is sent anything by a forged address.
+  assert.deepEqual([first.type, first.code], [TYPE.confirmable, codeOf("2.05")]);
+  const number = (packet: Packet) => valueOf(packet, OPTION.observe)!.reduce((sum, byte) => sum * 256 + byte, 0);
+  const change = (at: string) => house.routes(rules({ at }));
+  change("another door");
+  const told = await device.next();
+  assert.deepEqual([told.type, told.payload.toString()], [TYPE.confirmable, '{"at":"another door"}']);
+  assert.deepEqual([told.token, valueOf(told, OPTION.maxAge)], [first.token, Buffer.from([60])]);
+  assert.ok(number(told) > number(first), "3.4: what is newer has a higher number");
+  device.send(empty(TYPE.acknowledgement, told.id));
+  // 3.6: the same token with 1 ends it.
+  const last = await device.ask("/about", { token: first.token, options: [option(OPTION.observe, 1)] });
+  assert.deepEqual([last.type, valueOf(last, OPTION.observe)], [TYPE.acknowledgement, undefined]);
+  change("a third door");
+  // 4.5: who rejects a notification is told no more.
+  const again = await device.ask("/about", { options: observe });
+  assert.equal(again.type, TYPE.acknowledgement, "it is believed by now");
+  change("a fourth door");
+  const rejected = await device.next();
+  assert.deepEqual([rejected.token, rejected.payload.toString()], [again.token, '{"at":"a fourth door"}']);
+  device.send(empty(TYPE.reset, rejected.id));
+  const other = new Device();
+  const seen = await other.ask("/about", { options: observe });
+  change("the door");
+  const notified = await other.next();
+  assert.deepEqual(notified.token, seen.token);
+  other.send(empty(TYPE.acknowledgement, notified.id));
+  assert.equal(device.waiting, 0);
+  // 4.2: an error is told, and is the last.
+  house.routes({ routes: [] });
+  const gone = await other.next();
+  assert.deepEqual([gone.code, valueOf(gone, OPTION.observe)], [codeOf("4.04"), undefined]);
+  other.send(empty(TYPE.acknowledgement, gone.id));
+  const unproved = await new Device().ask("/about", { type: TYPE.nonConfirmable, options: observe });
+  assert.equal(valueOf(unproved, OPTION.observe), undefined);
+  device.close();
+  other.close();
 });

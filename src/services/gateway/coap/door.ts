@@ -9,7 +9,8 @@ import type { Handler, Visit } from "../visit.ts";
 import { inWords, option, type Said, saidOf } from "./answer.ts";
 import { type Block, Bodies, BODY_BYTES_MAX, EXPONENT_MAX, Kept, readBlock, sizeOf, writeBlock } from "./blocks.ts";
 import { Exchanges, type Peer } from "./exchanges.ts";
-import { EMPTY, type Packet, readPacket, TYPE, writePacket } from "./packet.ts";
+import { type Observation, Observers } from "./observers.ts";
+import { EMPTY, type Packet, readPacket, TYPE, uintOf, writePacket } from "./packet.ts";
 import { checkRequest, keyOf, methodOf, Refused, valuesOf, visitOf } from "./request.ts";
 import { CODE, codeOfStatus, OPTION } from "./terms.ts";
 
@@ -30,10 +31,11 @@ const STRANGER_EXPONENT = 2;
 /** Header, token and options of an answer. */
 const OVERHEAD_BYTES = 24;
 const NONE = Buffer.alloc(0);
+/** RFC 7641 2. */
+const REGISTER = 0;
+const DEREGISTER = 1;
 
-interface Asked {
-  readonly packet: Packet;
-  readonly peer: Peer;
+interface Asked extends Observation {
   /** Of the datagram. */
   readonly bytes: number;
 }
@@ -45,6 +47,7 @@ export class CoapDoor {
   readonly #bodies: Bodies;
   /** Answers whose further blocks may be asked for. */
   readonly #answers: Kept<Said>;
+  readonly #observers: Observers;
   #running = 0;
 
   constructor(options: CoapOptions) {
@@ -56,6 +59,15 @@ export class CoapDoor {
     this.#exchanges = new Exchanges({ clock, send });
     this.#bodies = new Bodies(clock);
     this.#answers = new Kept(clock);
+    this.#observers = new Observers({
+      clock,
+      ask: async ({ packet, peer }) =>
+        this.#running < RUNNING_MAX && !options.load.draining
+          ? this.#counted(() => this.#run(packet, NONE, peer, true))
+          : undefined,
+      tell: (observation, said, over) =>
+        this.#confirm(observation, this.#cut({ ...observation, bytes: 0 }, said), over),
+    });
     this.#socket.on("message", (bytes, peer) => this.#take(bytes, peer));
     this.#socket.on("error", (error) => log.warn({ err: error.message }, "the CoAP door has an error"));
   }
@@ -72,6 +84,7 @@ export class CoapDoor {
   }
 
   close(): void {
+    this.#observers.close();
     this.#exchanges.close();
     this.#socket.close();
   }
@@ -80,7 +93,8 @@ export class CoapDoor {
     const packet = readPacket(bytes);
     if (!packet) return;
     const { type, id } = packet;
-    if (type === TYPE.acknowledgement || type === TYPE.reset) return this.#exchanges.acknowledged(peer, id);
+    if (type === TYPE.acknowledgement || type === TYPE.reset)
+      return this.#exchanges.acknowledged(peer, id, type === TYPE.reset);
     const isRequest = !("malformed" in packet) && packet.code !== EMPTY && packet.code >> 5 === 0;
     if (!isRequest) {
       // RFC 7252 4.2, 4.3: an empty message is a ping; what cannot be processed is rejected; the rest goes by in silence.
@@ -99,7 +113,9 @@ export class CoapDoor {
       this.#exchanges.answer(peer, packet.id, empty(TYPE.acknowledgement, packet.id));
     };
     const timer = confirmable ? setTimeout(acknowledge, PIGGYBACK_MS) : undefined;
-    const said = this.#cut(asked, await this.#say(asked));
+    const whole = await this.#say(asked);
+    const observed = this.#observed(asked, whole);
+    const said = this.#cut(asked, observed);
     clearTimeout(timer);
     const { token } = packet;
     if (!confirmable) {
@@ -107,13 +123,30 @@ export class CoapDoor {
       return this.#exchanges.answer(peer, packet.id, writePacket({ ...said, type: TYPE.nonConfirmable, id, token }));
     }
     // Who asks for more than a little shows that the address is his: by acknowledging what only he can have got.
-    if (said.isLarge && !this.#exchanges.believes(peer) && !acknowledged) acknowledge();
+    const isMore = said.isLarge || observed !== whole;
+    if (isMore && !this.#exchanges.believes(peer) && !acknowledged) acknowledge();
     if (!acknowledged) {
       const bytes = writePacket({ ...said, type: TYPE.acknowledgement, id: packet.id, token });
       return this.#exchanges.answer(peer, packet.id, bytes);
     }
+    this.#confirm(asked, said, (arrived) => !arrived && this.#observers.remove(asked));
+  }
+
+  /** RFC 7641 4.1: begins or ends to observe, where that is asked for and the address is, or will be, believed. */
+  #observed(asked: Asked, said: Said): Said {
+    const { packet, peer } = asked;
+    const [value] = valuesOf(packet, OPTION.observe);
+    const observe = value && methodOf(packet) === "GET" ? uintOf(value, 3) : undefined;
+    if (observe === DEREGISTER) this.#observers.remove(asked);
+    if (observe !== REGISTER || said.code !== CODE.content) return said;
+    const provable = packet.type === TYPE.confirmable || this.#exchanges.believes(peer);
+    return provable ? this.#observers.add(asked, said) : said;
+  }
+
+  #confirm({ packet, peer }: Observation, said: Said, over: (acknowledged: boolean) => void): void {
     const id = this.#exchanges.nextId();
-    this.#exchanges.confirm(peer, id, writePacket({ ...said, type: TYPE.confirmable, id, token }));
+    const { token } = packet;
+    this.#exchanges.confirm(peer, id, writePacket({ ...said, type: TYPE.confirmable, id, token }), over);
   }
 
   /** What is answered, whole. */
@@ -121,11 +154,18 @@ export class CoapDoor {
     const { load } = this.#o;
     if (this.#running >= RUNNING_MAX || load.draining)
       return inWords(CODE.unavailable, "come again", [option(OPTION.maxAge, 1)]);
+    return this.#counted(async () => {
+      checkRequest(asked.packet);
+      return this.#sayTo(asked);
+    });
+  }
+
+  async #counted(work: () => Promise<Said>): Promise<Said> {
+    const { load } = this.#o;
     this.#running++;
     load.running++;
     try {
-      checkRequest(asked.packet);
-      return await this.#sayTo(asked);
+      return await work();
     } catch (error) {
       if (error instanceof Refused) return inWords(error.code, error.message);
       this.#o.log.error({ err: error }, "a request by CoAP failed");
@@ -159,8 +199,9 @@ export class CoapDoor {
     return inWords(CODE.incomplete, "a block of the body is missing");
   }
 
-  async #run(packet: Packet, body: Buffer, peer: Peer): Promise<Said> {
+  async #run(packet: Packet, body: Buffer, peer: Peer, quiet = false): Promise<Said> {
     const visit = visitOf(packet, body, peer, this.#o.clock);
+    visit.quiet = quiet;
     try {
       const reply = await this.#o.handle(visit);
       const said = await saidOf(reply, visit);

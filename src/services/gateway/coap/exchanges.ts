@@ -33,6 +33,7 @@ interface Exchange {
 
 interface Waiting {
   readonly timer: NodeJS.Timeout;
+  readonly over: (acknowledged: boolean) => void;
 }
 
 const nameOf = ({ address, port }: Peer): string => `${address} ${port}`;
@@ -81,35 +82,33 @@ export class Exchanges {
     return this.#id;
   }
 
-  /** Sends what is to be acknowledged, again and again, each time after twice as long (RFC 7252 4.2). */
-  confirm(peer: Peer, id: number, bytes: Buffer): void {
+  /** Sends what is to be acknowledged, again and again, each time after twice as long (RFC 7252 4.2); `over` is told once whether it was. */
+  confirm(peer: Peer, id: number, bytes: Buffer, over: (acknowledged: boolean) => void = () => undefined): void {
     const key = `${nameOf(peer)} ${id}`;
     const timesMax = this.believes(peer) ? RETRANSMISSIONS_MAX : STRANGER_RETRANSMISSIONS_MAX;
     const send = (times: number, ms: number) => {
       this.#send(bytes, peer);
-      if (times >= timesMax || (times === 0 && this.#waiting.size >= WAITING_MAX)) {
-        this.#waiting.delete(key);
-        // Its acknowledgement may still come.
-        if (times >= timesMax) this.#wait(key, () => this.#waiting.delete(key), ms);
-        return;
-      }
-      this.#wait(key, () => send(times + 1, ms * 2), ms);
+      if (times === 0 && this.#waiting.size >= WAITING_MAX) return over(false);
+      // After the last its acknowledgement may still come.
+      const next = times >= timesMax ? () => this.#end(key, false) : () => send(times + 1, ms * 2);
+      clearTimeout(this.#waiting.get(key)?.timer);
+      this.#waiting.set(key, { timer: setTimeout(next, ms).unref(), over });
     };
     send(0, ACK_TIMEOUT_MS * (1 + (ACK_RANDOM_FACTOR - 1) * Math.random()));
   }
 
-  #wait(key: string, then: () => void, ms: number): void {
-    clearTimeout(this.#waiting.get(key)?.timer);
-    this.#waiting.set(key, { timer: setTimeout(then, ms).unref() });
+  #end(key: string, acknowledged: boolean): boolean {
+    const waiting = this.#waiting.get(key);
+    if (!waiting) return false;
+    clearTimeout(waiting.timer);
+    this.#waiting.delete(key);
+    waiting.over(acknowledged);
+    return true;
   }
 
   /** An acknowledgement or a Reset has come: of what was sent, it proves that the address is its sender's. */
-  acknowledged(peer: Peer, id: number): void {
-    const key = `${nameOf(peer)} ${id}`;
-    const waiting = this.#waiting.get(key);
-    if (!waiting) return;
-    clearTimeout(waiting.timer);
-    this.#waiting.delete(key);
+  acknowledged(peer: Peer, id: number, isReset = false): void {
+    if (!this.#end(`${nameOf(peer)} ${id}`, !isReset)) return;
     this.#believed.delete(nameOf(peer));
     this.#believed.set(nameOf(peer), this.#clock.monotonicMs() + BELIEVED_MS);
     for (const oldest of this.#believed.keys()) {

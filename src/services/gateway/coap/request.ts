@@ -40,13 +40,15 @@ export function checkRequest(packet: Packet): void {
   if (!methodOf(packet)) throw new Refused(CODE.methodNotAllowed, "the methods are GET, POST, PUT and DELETE");
 }
 
-/** What makes two requests ask for the same (RFC 7252 5.4.2): a body in blocks belongs to it, too. */
+/** What makes two requests ask for the same (RFC 7252 5.4.2, RFC 7641 2): a body in blocks belongs to it, too. */
 export function keyOf({ code, options }: Packet, { address, port }: Peer): string {
   const parts = options
-    .filter(({ number }) => number !== OPTION.block1 && number !== OPTION.block2 && (number & 0x1e) !== 0x1c)
+    .filter(({ number }) => !BESIDE_KEY.has(number) && (number & 0x1e) !== 0x1c)
     .map(({ number, value }) => `${number}=${value.toString("base64")}`);
   return [address, port, code, ...parts].join(" ");
 }
+
+const BESIDE_KEY: ReadonlySet<number> = new Set([OPTION.block1, OPTION.block2, OPTION.observe]);
 
 /** Makes the visit; Refused where a format is not known, or what `readHead` refuses with. */
 export function visitOf(packet: Packet, body: Buffer, { address }: Peer, clock: Clock): Visit {
