@@ -14,6 +14,7 @@ interface Need {
 
 export const NEEDS = {
   mosquitto: { commands: ["mosquitto"], debian: "mosquitto" },
+  etcd: { commands: ["etcd"], debian: "etcd-server" },
   nats: { commands: ["nats-server"], debian: "nats-server" },
   /** Captures loopback: needs the right to, as well. */
   tcpdump: { commands: ["tcpdump"], debian: "tcpdump", root: true },

@@ -1,4 +1,4 @@
-/** Real brokers for tests of destinations: Mosquitto and nats-server, each on a port of its own, killed when the test ends. */
+/** Real servers of others for tests: Mosquitto, nats-server and etcd, each on a port of its own, killed when the test ends. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdirSync, writeFileSync } from "node:fs";
@@ -116,4 +116,23 @@ export function startNats(
     writeFileSync(file, [`listen: 127.0.0.1:${port}`, store, ...secure, ...lines, ""].join("\n"));
     return ["-c", file];
   });
+}
+
+/** Starts the members of an etcd cluster; one member is a cluster, too. */
+export async function startEtcd(t: After, directory: string, members = 1): Promise<Broker[]> {
+  const peers = Array.from({ length: members }, () => `http://127.0.0.1:${freePort()}`);
+  const cluster = peers.map((peer, n) => `m${n}=${peer}`).join(",");
+  const started = peers.map((peer, n) =>
+    run(t, "etcd", (port) => [
+      `--name=m${n}`,
+      `--data-dir=${join(directory, `etcd-${n}`)}`,
+      "--log-level=error",
+      `--listen-client-urls=http://127.0.0.1:${port}`,
+      `--advertise-client-urls=http://127.0.0.1:${port}`,
+      `--listen-peer-urls=${peer}`,
+      `--initial-advertise-peer-urls=${peer}`,
+      `--initial-cluster=${cluster}`,
+    ]),
+  );
+  return Promise.all(started);
 }

@@ -82,7 +82,7 @@ export function instanceTable(page: Page, instances: readonly Instance[], nowMs:
     plain(`${i.host}:${i.port}`),
     i.maintenance ? { text: "out of use", style: "yellow" } : { text: i.state, style: STYLES[i.state] },
     String(i.weight ?? WEIGHT_DEFAULT),
-    i.check === undefined ? "its lease" : `${i.check} check`,
+    i.node !== undefined ? `node ${plain(i.node)}` : i.check === undefined ? "its lease" : `${i.check} check`,
     ago(Math.max(0, nowMs - i.startedAtMs)),
     plain(i.reason ?? ""),
   ]);

@@ -56,3 +56,18 @@ export const REGISTRY_VALUE_INVALID = code(
   "invalid",
   "Send a 'value' that is no empty object, within the limits that the message names.",
 );
+export const REGISTRY_FLEET_REFUSED = code(
+  "REGISTRY_FLEET_REFUSED",
+  "unavailable",
+  "Correct 'core-keeper.fleet' in the config, or what it names, as the message says; the node works alone meanwhile.",
+);
+export const REGISTRY_FLEET_NAME_TAKEN = code(
+  "REGISTRY_FLEET_NAME_TAKEN",
+  "conflict",
+  "Give each machine of a fleet a name of its own (node.name); this one is not shown to the others meanwhile.",
+);
+export const REGISTRY_FLEET_LEASE_LOST = code(
+  "REGISTRY_FLEET_LEASE_LOST",
+  "unavailable",
+  "Wait: the node shows itself to the fleet again at once.",
+);

@@ -67,8 +67,15 @@ export const Instance = Type.Object({
   maintenance: Type.Optional(Type.Boolean()),
   /** Its loopback port without TLS, where `--open-edgex` opened one. */
   edgexPort: Type.Optional(Type.Integer({ minimum: 1, maximum: 65_535 })),
-  /** How the registry looks after it, where it holds no lease: a stranger without certificate, which our services do not call. */
-  check: Type.Optional(Type.Union([Type.Literal("http"), Type.Literal("tcp"), Type.Literal("ttl")])),
+  /**
+   * How the registry looks after it, where it holds no lease here: a stranger without certificate, or (`node`) what another
+   * node of the fleet shows. Our services call neither.
+   */
+  check: Type.Optional(
+    Type.Union([Type.Literal("http"), Type.Literal("tcp"), Type.Literal("ttl"), Type.Literal("node")]),
+  ),
+  /** The node of the fleet that it belongs to, where it is another; its instance id then begins with it. */
+  node: Type.Optional(Type.String({ maxLength: 100 })),
   /** Default routes for the gateway. */
   routes: Type.Array(Route, { maxItems: 1024 }),
   revision: Type.Optional(Type.Integer()),

@@ -8,6 +8,7 @@ import { bus } from "../bus/api.ts";
 import { Announcer } from "./announcer.ts";
 import { registry } from "./api.ts";
 import { DnsServer } from "./dns/server.ts";
+import { FleetConfig } from "./fleet/config.ts";
 import { probe } from "./probe.ts";
 import { makeRegistry } from "./service.ts";
 import { openRegistryStore } from "./store.ts";
@@ -44,6 +45,11 @@ export const main = defineService({
         default: "holdfast.internal",
         example: "pump-house.internal",
       }),
+      fleet: field(FleetConfig, {
+        description: "The nodes that see each other's instances, beyond this machine (docs/registry.md).",
+        default: {},
+        example: { engine: "etcd", urls: ["https://10.0.0.11:2379"] },
+      }),
     },
     { additionalProperties: false },
   ),
@@ -74,14 +80,21 @@ export const main = defineService({
       const states = Map.groupBy(roster.audience.instances(), ({ state }) => state);
       return [...states].map(([state, { length }]) => [{ state }, length]);
     });
+    // Loaded only where there is one.
+    const engine = config.fleet.engine === "none" ? undefined : await import("./fleet/engine.ts");
+    const authorities = context.identity?.authorities ?? [];
+    const fleet = engine?.joinFleet({ ...context, config: config.fleet, authorities, roster, signal: stopping });
     const dns = new DnsServer({ zone: config.dnsZone, listed: (name) => roster.list(name), log });
     const { dns: tcp, "dns-udp": udp } = context.doors;
     if (tcp && udp) log.info({ zone: config.dnsZone, ...(await dns.listen({ tcp, udp })) }, "DNS is answered");
     return {
       service,
-      health: () => healthAfterDamage(store.replaced, "EdgeX's services are to be registered and configured again"),
+      health: () =>
+        fleet?.trouble === undefined
+          ? healthAfterDamage(store.replaced, "EdgeX's services are to be registered and configured again")
+          : { state: "warning" as const, reason: fleet.trouble },
       async stop() {
-        await dns.close();
+        await Promise.all([dns.close(), fleet?.over]);
         store.close();
       },
     };

@@ -95,7 +95,8 @@ export class Registrations {
 
   /** All, our own services' included, by name; those that deregistered only where asked. */
   list(deregistered: boolean): Registration[] {
-    const names = new Set([...this.#options.roster.list().instances.map((i) => i.service), ...this.#checked.keys()]);
+    const here = this.#options.roster.list().instances.filter(({ node }) => node === undefined);
+    const names = new Set([...here.map((i) => i.service), ...this.#checked.keys()]);
     const all = [...names].sort().map((name) => this.get(name));
     return deregistered ? all : all.filter(({ status }) => status !== "HALT");
   }

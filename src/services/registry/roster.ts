@@ -7,6 +7,7 @@ import { Audience } from "./audience.ts";
 import { REGISTRY_FULL, REGISTRY_LEASE_UNKNOWN, REGISTRY_NAME_REFUSED } from "./codes.ts";
 import type { Change, Instance, Listed, State } from "./instances.api.ts";
 import { Crowd, Losses } from "./losses.ts";
+import type { Held, Lease, Member } from "./member.ts";
 import { Watcher } from "./watcher.ts";
 
 /** More are refused with REGISTRY_FULL: a node runs tens. */
@@ -38,27 +39,6 @@ export interface RosterOptions {
   readonly isMaintained: (name: string) => boolean;
 }
 
-interface Lease {
-  readonly id: string;
-  readonly watcher: Watcher;
-  /** As its holder last told. */
-  told: { state: State; reason?: string };
-  renewedMs: number;
-}
-
-/** An instance in the table. */
-interface Member {
-  readonly sizeBytes: number;
-  /** As watchers see it. */
-  instance: Instance;
-  /** Absent where it has none: it is checked, or was lost and is kept. */
-  readonly lease?: Lease;
-  /** When one that was lost is given up. */
-  readonly untilMs?: number;
-}
-
-type Held = Member & { readonly lease: Lease };
-
 export class Roster {
   readonly #options: RosterOptions;
   readonly #members = new Map<string, Member>();
@@ -82,8 +62,8 @@ export class Roster {
   hold(instance: Instance, after: number | undefined, call: Call): AsyncIterable<Change> {
     if (instance.service !== call.caller)
       throw fail(REGISTRY_NAME_REFUSED, `'${call.caller}' may not register as '${instance.service}'`);
-    // Of these two the registry alone decides.
-    const { check: _, maintenance: __, ...own } = instance;
+    // Of these the registry alone decides.
+    const { check: _, maintenance: __, node: ___, ...own } = instance;
     return this.#held(own, this.#fitting(own), after, call);
   }
 
@@ -137,9 +117,9 @@ export class Roster {
     return this.list(service);
   }
 
-  /** Shows anew, with or without the mark of maintenance, what a name means; answers the instances. */
-  mark(name: string): string[] {
-    const meant = [...this.#members.values()].filter(({ instance: i }) => i.service === name || i.instance === name);
+  /** Shows anew, with or without the mark of maintenance, those that are meant; answers the instances. */
+  mark(isMeant: (instance: Instance) => boolean): string[] {
+    const meant = [...this.#members.values()].filter(({ instance }) => isMeant(instance));
     for (const member of meant) this.#appear(member, member.instance);
     return meant.map(({ instance }) => instance.instance);
   }
@@ -224,8 +204,8 @@ export class Roster {
    * first; so does one at the address of an instance that is only kept: the port is another's now.
    */
   #put(member: Member): void {
-    const { service, instance, host, port } = member.instance;
-    const former = this.#at(host, port);
+    const { service, instance, host, port, node } = member.instance;
+    const former = node === undefined ? this.#at(host, port) : undefined;
     if (former?.untilMs !== undefined && former.instance.instance !== instance)
       this.#drop(former, "its address is another's now");
     const before = this.#members.get(instance);
@@ -238,8 +218,10 @@ export class Roster {
   }
 
   #at(host: string, port: number): Member | undefined {
-    for (const member of this.#members.values())
-      if (member.instance.port === port && member.instance.host === host) return member;
+    // Of another node's it is another machine's loopback.
+    for (const { instance } of this.#members.values())
+      if (instance.port === port && instance.host === host && instance.node === undefined)
+        return this.#members.get(instance.instance);
     return undefined;
   }
 
@@ -278,18 +260,23 @@ export class Roster {
     lease.watcher.end();
   }
 
-  #marked({ maintenance: _, ...instance }: Instance): Instance {
+  #marked(given: Instance): Instance {
     const { isMaintained } = this.#options;
+    // Out of use there, or not: that is not ours to say.
+    if (given.node !== undefined) return given;
+    const { maintenance: _, ...instance } = given;
     const isOut = isMaintained(instance.service) || isMaintained(instance.instance);
     return isOut ? { ...instance, maintenance: true } : instance;
   }
 
-  #appear(member: Member, { state, reason, weight }: Pick<Instance, "state" | "reason" | "weight">): void {
+  #appear(member: Member, shown: Pick<Instance, "state" | "reason" | "weight" | "maintenance">): void {
+    const { state, reason, weight, maintenance } = shown;
     const before = member.instance;
-    const { reason: _, ...rest } = before;
+    const { reason: _, maintenance: __, ...rest } = before;
     const next = this.#marked({
       ...rest,
       state,
+      ...(maintenance === undefined ? {} : { maintenance }),
       ...(reason === undefined ? {} : { reason }),
       ...(weight === undefined ? {} : { weight }),
     });

@@ -4,6 +4,7 @@ import { fail } from "../../kernel/error.ts";
 import type { Log } from "../../kernel/log.ts";
 import type { Registry } from "./api.ts";
 import { REGISTRY_FULL, REGISTRY_INSTANCE_UNKNOWN } from "./codes.ts";
+import type { Instance } from "./instances.api.ts";
 import { Keys, type KeysOptions } from "./keys.ts";
 import { Registrations, type RegistrationsOptions } from "./registrations.ts";
 import { Roster } from "./roster.ts";
@@ -49,12 +50,12 @@ export function makeRegistry(options: RegistryOptions): RunningRegistry {
   const maintain = (name: string, on: boolean) => {
     if (on && maintained.size >= MAINTAINED_MAX)
       throw fail(REGISTRY_FULL, `${MAINTAINED_MAX} names are out of use already`);
-    const isKnown = roster.list().instances.some((i) => i.service === name || i.instance === name);
+    const isKnown = roster.list().instances.some(meant(name));
     if (!isKnown && !maintained.has(name))
       throw fail(REGISTRY_INSTANCE_UNKNOWN, `there is no service and no instance '${name}'`);
     maintained[on ? "add" : "delete"](name);
     store.setMaintained(name, on);
-    return roster.mark(name);
+    return roster.mark(meant(name));
   };
   return {
     roster,
@@ -99,3 +100,9 @@ export function makeRegistry(options: RegistryOptions): RunningRegistry {
     counts: () => roster.counts(),
   };
 }
+
+/** What an operator's name means: a service of this node, or an instance of it. */
+const meant =
+  (name: string) =>
+  ({ service, instance, node }: Instance): boolean =>
+    node === undefined && (service === name || instance === name);

@@ -52,7 +52,7 @@ function recordsOf(
 /** Best first; whom nobody is sent to is not in it. */
 function usable(instances: readonly Instance[]): Instance[] {
   return instances
-    .filter(({ state, maintenance }) => state !== "critical" && !maintenance)
+    .filter(({ state, maintenance, node }) => state !== "critical" && !maintenance && node === undefined)
     .sort((a, b) => priorityOf(a) - priorityOf(b))
     .slice(0, INSTANCES_MAX);
 }
