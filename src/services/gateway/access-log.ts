@@ -3,6 +3,7 @@ import type { Clock } from "../../kernel/clock.ts";
 import type { Failure } from "../../kernel/error.ts";
 import type { Log } from "../../kernel/log.ts";
 import type { Tracer } from "../../kernel/trace.ts";
+import { GATEWAY_BUSY } from "./api.ts";
 import type { Metrics } from "./metrics.ts";
 import type { Visit } from "./visit.ts";
 
@@ -25,7 +26,7 @@ export function noteRequest(
   const { service, operation, verdict, method, client, url, requestId, spanId, startMs, head } = visit;
   const ms = clock.monotonicMs() - startMs;
   // What is asked all the time, and what a flood is made of, is counted and not written.
-  const quiet = visit.quiet || status === 429;
+  const quiet = visit.quiet || status === 429 || failure?.code === GATEWAY_BUSY.code;
   const traced = verdict && !quiet ? requestId : undefined;
   metrics.finished(service, operation, status, ms * 1000, traced, traced === undefined ? 0 : clock.wallMs());
   log[quiet ? "debug" : "info"]({

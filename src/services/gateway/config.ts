@@ -62,7 +62,8 @@ export const config = Type.Object(
       example: 50,
     }),
     requestsRunningMax: field(whole(1, 100_000), {
-      description: "Requests under way at once; further ones are refused with 503.",
+      description:
+        "Requests under way at once; as many more wait for a second at the most, further ones are refused with 503.",
       default: 2_048,
       example: 256,
     }),

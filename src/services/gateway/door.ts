@@ -9,6 +9,7 @@ import type { Exchange } from "./front/exchange.ts";
 import { Http1Front } from "./front/http1.ts";
 import type { Http2Front } from "./front/http2.ts";
 import { Passage, type PassageOptions, statusOf } from "./passage.ts";
+import type { Admission } from "./shape/admission.ts";
 import { clientOf } from "./shape/limiter.ts";
 import { rawRefusal, tooSlow } from "./refusals.ts";
 
@@ -26,6 +27,7 @@ export interface DoorLimits {
 }
 
 export interface DoorOptions {
+  readonly admission: Admission;
   readonly identity: TlsIdentity;
   readonly listen: ListenAt;
   readonly limits: DoorLimits;
@@ -71,7 +73,7 @@ export class Door {
     server.prependListener("connection", (socket: Socket) => this.#admitConnection(socket));
     server.on("tlsClientError", (error) => log.debug({ err: error.message }, "a connection failed its handshake"));
     const refuse = (failure: Failure) => this.#refuse(failure);
-    const pass = (exchange: Exchange) => void new Passage(options.passage, exchange).run();
+    const pass = (exchange: Exchange) => options.admission.enter(new Passage(options.passage, exchange));
     this.#http1 = new Http1Front({ clock: options.passage.clock, limits, pass, refuse });
     // RFC 9113 3.2: what was agreed on in the handshake; who agreed on nothing speaks HTTP/1.1.
     server.on("secureConnection", (socket) => {
@@ -145,7 +147,7 @@ export class Door {
 
   readonly #passHttp2 = (exchange: Exchange) => {
     const passage = new Passage(this.#options.passage, exchange);
-    void passage.run();
+    this.#options.admission.enter(passage);
     return { slow: () => passage.refuse(tooSlow(this.#options.limits)) };
   };
 

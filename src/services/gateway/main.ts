@@ -15,6 +15,7 @@ import { Balancer } from "./upstream/balancer.ts";
 import type { Endpoint } from "./upstream/endpoint.ts";
 import { Store } from "./cache/store.ts";
 import type { CoapDoor } from "./coap/door.ts";
+import { Admission } from "./shape/admission.ts";
 import { Budget } from "./shape/body.ts";
 import { config, type GatewayConfig } from "./config.ts";
 import { Checks } from "./upstream/checks.ts";
@@ -140,7 +141,7 @@ function build(context: GatewayContext, known: Known) {
     verdicts: tokens.size,
     cacheBytes: parts.store.bytes,
     refusedConnections: door.refusedConnections,
-    shed: parts.shedder.shed,
+    shed: parts.shedder.shed + admission.refused,
     upstreams: [...balancer.all()].map((e) => ({ ...namesOf(e), ...connections.counts(e) })),
   }));
   const scrape = new Scrape({ ...context, trace: context.connect(traceContract) });
@@ -150,9 +151,18 @@ function build(context: GatewayContext, known: Known) {
   );
   const startedAtMs = clock.wallMs();
   const rules = makeGateway({ pages, router, balancer, byAddress, metrics, startedAtMs, openConnections });
-  const passage = { handle: rules.handle, metrics, clock, log, tracer, runningMax: c.requestsRunningMax, load };
+  const passage = { handle: rules.handle, metrics, clock, log, tracer, load };
   const clientAuthorities = certificates.asked ? certificates.pems : undefined;
-  const door: Door = new Door({ identity, listen, log, limits: limitsOf(context), clientAuthorities, passage });
+  const admission = new Admission({ clock, load, runningMax: c.requestsRunningMax });
+  const door: Door = new Door({
+    admission,
+    identity,
+    listen,
+    log,
+    limits: limitsOf(context),
+    clientAuthorities,
+    passage,
+  });
   const { checks, shedder } = parts;
   return { door, passage, rules, connections, checks, shedder, missing };
 }

@@ -142,7 +142,7 @@ export function watchGauges(counted: Counted, gauges: () => Gauges): void {
   );
   tell("gauge", "connections", "Open connections of clients.", (now) => now.openConnections);
   tell("counter", "connections_refused", "Connections of clients above a limit.", (now) => now.refusedConnections);
-  tell("counter", "shed", "Requests refused by priority, in trouble.", (now) => now.shed);
+  tell("counter", "shed", "Requests refused in trouble: by priority, or because too many came.", (now) => now.shed);
   tell("gauge", "cache_bytes", "Bytes of kept answers.", (now) => now.cacheBytes);
   tell("gauge", "requests_running", "Requests under way.", (now) => now.runningRequests);
   tell("gauge", "tokens_cached", "Tokens whose verdict is kept.", (now) => now.verdicts);

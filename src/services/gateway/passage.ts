@@ -1,12 +1,11 @@
 /** One request's time at the door: handed to the steps, its answer given, whatever goes wrong told, written down at the end. */
 import type { Clock } from "../../kernel/clock.ts";
-import { asFailure, type Failure, fail } from "../../kernel/error.ts";
+import { asFailure, type Failure } from "../../kernel/error.ts";
 import type { Log } from "../../kernel/log.ts";
 import type { Tracer } from "../../kernel/trace.ts";
 import { errorBody } from "../../kernel/wire.ts";
 import { noteRequest } from "./access-log.ts";
 import {
-  GATEWAY_BUSY,
   GATEWAY_CLIENT_GONE,
   GATEWAY_HEADERS_TOO_LARGE,
   GATEWAY_REQUEST_REFUSED,
@@ -20,6 +19,7 @@ import { JSON_MEDIA } from "./media/media.ts";
 import type { Metrics } from "./metrics.ts";
 import { Answer } from "./upstream/answer.ts";
 import type { Exchange, Switched } from "./front/exchange.ts";
+import type { Guest } from "./shape/admission.ts";
 import { drop, gone, type Handler, type Reply, Visit } from "./visit.ts";
 
 export interface PassageOptions {
@@ -29,7 +29,6 @@ export interface PassageOptions {
   readonly clock: Clock;
   readonly log: Log;
   readonly tracer: Tracer;
-  readonly runningMax: number;
   /** Requests under way in this process; changed here. */
   readonly load: { running: number; draining: boolean };
 }
@@ -44,7 +43,7 @@ const STATUSES: Readonly<Record<string, number>> = {
   [GATEWAY_CLIENT_GONE.code]: 499,
 };
 
-export class Passage {
+export class Passage implements Guest {
   readonly #o: PassageOptions;
   readonly #exchange: Exchange;
   readonly #visit: Visit;
@@ -52,24 +51,27 @@ export class Passage {
   #status = 0;
   #bytes = 0;
   #done: (() => void) | undefined;
+  #running = false;
 
   constructor(options: PassageOptions, exchange: Exchange) {
     this.#o = options;
     this.#exchange = exchange;
     this.#visit = new Visit(exchange, options.clock);
-    options.load.running++;
     exchange.onClose = () => this.#over();
     exchange.onFault = (failure) => this.refuse(failure);
   }
 
+  get open(): boolean {
+    return this.#exchange.open;
+  }
+
   async run(): Promise<void> {
     const visit = this.#visit;
+    this.#running = true;
+    this.#o.load.running++;
     try {
       visit.head = this.#exchange.head();
       visit.passed = visit.head.passed;
-      const { load, runningMax } = this.#o;
-      if (load.running > runningMax)
-        throw fail(GATEWAY_BUSY, "as many requests are under way as the gateway takes", { retryAfterS: 1 });
       const reply = this.#o.handle(visit);
       this.#give(reply instanceof Promise ? await reply : reply);
     } catch (error) {
@@ -135,7 +137,7 @@ export class Passage {
   #over(): void {
     const visit = this.#visit;
     const { ticket } = visit;
-    this.#o.load.running--;
+    if (this.#running) this.#o.load.running--;
     const { finished } = this.#exchange;
     this.#done?.();
     this.#failure ??= finished ? undefined : gone();
