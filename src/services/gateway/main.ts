@@ -104,17 +104,14 @@ interface Known extends Believed {
   readonly instances: Instances;
 }
 
-/** Puts the parts together, from the door inwards. */
-function build(context: GatewayContext, known: Known) {
-  const { clock, log, tracer, config: c } = context;
-  const { access, tokens, certificates, login, instances } = known;
-  const { identity, listen } = socketsOf(context);
-  const metrics = new Metrics(context.metrics);
+/** Makes what the steps of routes stand on. */
+function partsOf(context: GatewayContext, { access, instances }: Known, metrics: Metrics, byToken: Limiter): Parts {
+  const { clock, log, config: c, directory } = context;
+  const { identity } = socketsOf(context);
   const connections = new Connections({ identity, clock });
   const onGone = (endpoint: Endpoint) => connections.retire(endpoint);
   const balancer = new Balancer({ instances, clock, waitMs: c.instanceWaitMs, onGone });
-  const { byAddress, byToken } = limitersOf(context);
-  const parts: Parts = {
+  return {
     clock,
     log,
     bus: context.connect(busContract),
@@ -123,13 +120,24 @@ function build(context: GatewayContext, known: Known) {
     access,
     bodies: { bytesMax: c.bodyBytesMax, budget: new Budget(c.bodiesBytesMax) },
     shedder: new Shedder(),
-    directory: context.directory,
+    directory,
     balancer,
     store: new Store(c.cacheBytesMax),
     checks: new Checks({ balancer, connections, clock }),
     connections,
     upstream: new Upstream({ balancer, connections, metrics, clock }),
   };
+}
+
+/** Puts the parts together, from the door inwards. */
+function build(context: GatewayContext, known: Known) {
+  const { clock, log, tracer, config: c } = context;
+  const { tokens, certificates, login, instances } = known;
+  const { identity, listen } = socketsOf(context);
+  const metrics = new Metrics(context.metrics);
+  const { byAddress, byToken } = limitersOf(context);
+  const parts = partsOf(context, known, metrics, byToken);
+  const { balancer, connections } = parts;
   const router = new Router({ parts, instances, log });
   followRoutes(context, router);
   const load = { running: 0, draining: false };

@@ -65,10 +65,14 @@ export class Passage implements Guest {
     return this.#exchange.open;
   }
 
-  async run(): Promise<void> {
-    const visit = this.#visit;
+  run(): void {
     this.#running = true;
     this.#o.load.running++;
+    void this.#pass();
+  }
+
+  async #pass(): Promise<void> {
+    const visit = this.#visit;
     try {
       visit.head = this.#exchange.head();
       visit.passed = visit.head.passed;
