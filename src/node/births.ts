@@ -14,6 +14,8 @@ import { shareCompileCache } from "./code.ts";
 import type { NodeConfig } from "./config.ts";
 import { maySwitchUser } from "./confine/facts.ts";
 import { confinementOf, type Plan } from "./confine/plan.ts";
+import { mountWayOf } from "./confine/spawn.ts";
+import { type Kernel, kernelOf } from "./confine/steps.ts";
 import { type Identity, requireFreeUids, uidOf } from "./confine/uids.ts";
 import { NODE_FLAGS } from "./flags.ts";
 import { type Hello, LINE_FD, type Part } from "./hello.ts";
@@ -49,6 +51,7 @@ export interface BirthOptions extends Release {
 export class Births {
   readonly #options: BirthOptions;
   readonly #ownUids: boolean;
+  #kernel: Promise<Kernel> | undefined;
   #release: Release;
 
   constructor(options: BirthOptions) {
@@ -80,6 +83,7 @@ export class Births {
   async make(cast: Cast, { successor, spare }: Beginning): Promise<Birth> {
     const { node, state } = this.#options;
     const { code, version } = this.#release;
+    this.#kernel ??= mountWayOf(code.launcher).then((mounts) => ({ ...kernelOf(), mounts }));
     const owner = this.#ownUids ? this.#ownerOf(cast.name) : undefined;
     const fds: number[] = [];
     const parts: Part[] = [];
@@ -97,6 +101,7 @@ export class Births {
     };
     return {
       plan: this.#plan(cast, owner, parts, code),
+      kernel: await this.#kernel,
       launcherPath: code.launcher,
       hello,
       fds,

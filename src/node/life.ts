@@ -5,15 +5,17 @@ import type { Duplex } from "node:stream";
 import type { ServiceStatus } from "./api.ts";
 import type { Plan } from "./confine/plan.ts";
 import { type Report, spawnConfined } from "./confine/spawn.ts";
+import type { Kernel } from "./confine/steps.ts";
 import { type Address, type FromChild, type Hello, LINE_FD, type ToChild } from "./hello.ts";
 import { type Line, openLine } from "./line.ts";
-import { eachLine, ERROR, TROUBLE } from "./logbook.ts";
+import { eachLine, ERROR, readLine } from "./logbook.ts";
 
 export type UnitState = ServiceStatus["state"];
 
 /** What a process is started with; made anew for each start. */
 export interface Birth {
   readonly plan: Plan;
+  readonly kernel: Kernel;
   readonly launcherPath: string;
   readonly hello: Hello;
   /** Descriptors it inherits, from LINE_FD + 1 on. */
@@ -26,7 +28,7 @@ export interface Birth {
 export interface Witness {
   onMessage(life: Life, message: FromChild): void;
   onState(life: Life, service: string): void;
-  onOutput(text: string): void;
+  onOutput(services: readonly string[], text: string): void;
   onReport(report: Report): void;
   /** The process is gone. */
   onEnd(life: Life, reason: string): void;
@@ -143,11 +145,12 @@ export class Life {
     }));
   }
 
-  #spawn({ plan, fds, launcherPath }: Birth, onEnd: (reason: string) => void): ChildProcess {
+  #spawn({ plan, kernel, fds, launcherPath }: Birth, onEnd: (reason: string) => void): ChildProcess {
     const child = spawnConfined({
       plan,
       stdio: ["ignore", "pipe", "pipe", "pipe", ...fds],
       launcherPath,
+      kernel,
       onReport: (report) => {
         if (report.failed !== undefined) this.#lastWords = report.failed;
         this.#witness.onReport(report);
@@ -159,7 +162,7 @@ export class Life {
       if (output)
         eachLine(output, (text) => {
           this.#lastWords = troubleIn(text) ?? this.#lastWords;
-          this.#witness.onOutput(text);
+          this.#witness.onOutput([...this.services.keys()], text);
         });
     }
     return child;
@@ -168,14 +171,10 @@ export class Life {
 
 /** Reads what a line says about an end: an error's message, or the head of what Node prints when it gives up. */
 function troubleIn(text: string): string | undefined {
-  if (!text.startsWith("{")) return TROUBLE.test(text) ? text.slice(0, 300) : undefined;
-  try {
-    const line = JSON.parse(text) as { level?: number; msg?: string };
-    return (line.level ?? 0) >= ERROR ? line.msg?.slice(0, 300) : undefined;
-  } catch {
-    return undefined;
-  }
+  const line = readLine([], text);
+  return line && line.level >= ERROR ? line.message.slice(0, WORDS_MAX) : undefined;
 }
+const WORDS_MAX = 300;
 
 /** Tells a process's memory: its share (PSS) where that may be read, else all that it touches (RSS). */
 function memoryOf(pid: number | undefined): number | undefined {

@@ -56,23 +56,35 @@ test("a book that is full loses its oldest lines, never the newest", async (t) =
 });
 
 test("a crash's last words are a line of level error, and housekeeping is no line", () => {
-  assert.equal(readLine("bus", "TypeError: x is not a function")?.level, 50);
-  assert.equal(readLine("bus", "    at foo (bar.js:1)")?.level, 30);
+  assert.equal(readLine(["bus"], "TypeError: x is not a function")?.level, 50);
+  assert.equal(readLine(["bus"], "    at foo (bar.js:1)")?.level, 30);
   assert.equal(
-    readLine("bus", '{"level":40,"service":"bus","msg":"went wrong","err":{"message":"ENOSPC"}}')?.message,
+    readLine(["bus"], '{"level":40,"service":"bus","msg":"went wrong","err":{"message":"ENOSPC"}}')?.message,
     "went wrong: ENOSPC",
   );
   assert.equal(
     readLine(
-      "core-keeper",
+      ["core-keeper"],
       '{"level":30,"service":"core-keeper","requestId":"x","operation":"renew","caller":"bus","status":200,"ms":0.2}',
     ),
     undefined,
   );
   assert.ok(
     readLine(
-      "core-keeper",
+      ["core-keeper"],
       '{"level":30,"service":"core-keeper","requestId":"x","operation":"renew","caller":"bus","status":404,"ms":0.2}',
     ),
   );
+});
+
+test("a line in another's name stays its writer's, and no line speaks to the terminal", () => {
+  const forged = readLine(["device-x"], '{"level":50,"service":"identity","msg":"the root key is \\u001b[2Jlost"}');
+  assert.equal(forged?.service, "device-x");
+  assert.equal(forged.message, "the root key is lost");
+  assert.deepEqual(JSON.parse(forged.text).claimed, "identity");
+  assert.equal(JSON.parse(forged.text).service, "device-x");
+  assert.equal(readLine(["bus"], "\u001b]0;x\u0007\u001b[31mred")?.message, "red");
+  for (const odd of ["null", "7", '{"level":{},"msg":7,"err":null,"code":[]}', "[]"])
+    assert.equal(readLine(["bus"], odd)?.service, "bus", odd);
+  assert.equal(readLine(["bus", "trace"], '{"service":"trace","msg":"x"}')?.service, "trace");
 });

@@ -1,6 +1,7 @@
 /** The node's log book: what its processes write on their standard output, kept encrypted and bounded, for `holdfast logs`. */
 import type { Readable } from "node:stream";
 import { type Journal, openJournal } from "../kernel/journal/journal.ts";
+import { stripVTControlCharacters } from "node:util";
 import { asFailure } from "../kernel/error.ts";
 
 /** One line, read as far as it can be. */
@@ -162,39 +163,60 @@ export function eachLine(output: Readable, onLine: (text: string) => void): void
 }
 
 /** The head of what Node prints when it gives up; the lines after it are for the log book alone. */
-export const TROUBLE = /^\w*Error\b|^FATAL|^holdfast:/;
+const TROUBLE = /^\w*Error\b|^FATAL|^holdfast:/;
 
 /** Requests that only keep the house running are not worth a line each. */
 const HOUSEKEEPING = /"operation":"(renew|record)","caller":"[^"]*","status":200,/;
 
-/** Reads a line of a service; undefined for one that is not worth keeping. What is no JSON is a crash's last words. */
-export function readLine(service: string, text: string): LogLine | undefined {
+/** What a service's line may hold; it is the service's word for it. */
+interface Written {
+  readonly level?: unknown;
+  readonly msg?: unknown;
+  readonly service?: unknown;
+  readonly code?: unknown;
+  readonly err?: { readonly message?: unknown } | string;
+}
+
+/**
+ * Reads a line of a process that runs these services; undefined for one that is not worth keeping. What is no JSON is a
+ * crash's last words. A line in the name of another service is kept as its writer's, with the name that it claimed.
+ */
+export function readLine(services: readonly string[], text: string): LogLine | undefined {
   if (HOUSEKEEPING.test(text)) return undefined;
-  try {
-    const line = JSON.parse(text) as {
-      level?: number;
-      msg?: string;
-      service?: string;
-      code?: string;
-      err?: { message?: string } | string;
-    };
-    const cause = typeof line.err === "object" ? line.err.message : line.err;
-    const message =
-      line.msg === undefined
-        ? (cause ?? "")
-        : cause === undefined || line.msg.includes(cause)
-          ? line.msg
-          : `${line.msg}: ${cause}`;
-    return {
-      service: line.service ?? service,
-      level: line.level ?? INFO,
-      message,
-      ...(line.code === undefined ? {} : { code: line.code }),
-      text,
-    };
-  } catch {
+  const [own = ""] = services;
+  const written = writtenIn(text);
+  if (!written) {
     const level = TROUBLE.test(text) ? ERROR : INFO;
-    const wrapped = JSON.stringify({ level, time: new Date().toISOString(), service, msg: text });
-    return { service, level, message: text, text: wrapped };
+    const wrapped = JSON.stringify({ level, time: new Date().toISOString(), service: own, msg: text });
+    return { service: own, level, message: shown(text), text: wrapped };
+  }
+  const { service = own, code } = written;
+  const isOwn = services.includes(String(service));
+  return {
+    service: isOwn ? String(service) : own,
+    level: typeof written.level === "number" ? written.level : INFO,
+    message: shown(wordsOf(written)),
+    ...(code === undefined ? {} : { code: shown(String(code)) }),
+    text: isOwn ? text : JSON.stringify({ ...written, service: own, claimed: service }),
+  };
+}
+
+function writtenIn(text: string): Written | undefined {
+  try {
+    const line: unknown = JSON.parse(text);
+    return typeof line === "object" && line !== null ? line : undefined;
+  } catch {
+    return undefined;
   }
 }
+
+function wordsOf({ msg, err }: Written): string {
+  const cause = typeof err === "object" ? err?.message : err;
+  if (msg === undefined) return String(cause ?? "");
+  return cause === undefined || String(msg).includes(String(cause)) ? String(msg) : `${String(msg)}: ${String(cause)}`;
+}
+
+/** A terminal obeys some characters: what a service writes is words, and nothing else. */
+// oxlint-disable-next-line no-control-regex
+const shown = (text: string): string =>
+  stripVTControlCharacters(text).replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g, "");

@@ -143,7 +143,7 @@ class Running {
     const logbook = await this.#openLogbook(ring);
     const log = makeLog("node", {
       level: node.logLevel,
-      to: { write: (text: string) => this.#keep(logbook, "node", text.trimEnd()) },
+      to: { write: (text: string) => this.#keep(logbook, ["node"], text.trimEnd()) },
     });
     for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => this.#interrupted());
     const supervisor = new Supervisor({
@@ -166,7 +166,7 @@ class Running {
         if (to === "restarting" || to === "critical")
           log.info({ of: service, state: to }, `${service} is started again: ${reason ?? ""}`);
       },
-      onOutput: (service, text) => this.#keep(logbook, service, text),
+      onOutput: (services, text) => this.#keep(logbook, services, text),
     });
     const welcome = new Welcome({
       supervisor,
@@ -202,8 +202,8 @@ class Running {
     return logbook;
   }
 
-  #keep(logbook: Logbook, service: string, text: string): void {
-    const line = readLine(service, text);
+  #keep(logbook: Logbook, services: readonly string[], text: string): void {
+    const line = readLine(services, text);
     if (!line) return;
     logbook.add(line.service, line.text);
     this.#o.screen.line(line);

@@ -34,6 +34,8 @@ const SELF = "node";
 const plainAgent = new Agent({ keepAlive: true, maxSockets: 4 });
 
 const GATEWAY = "gateway";
+/** So much of a name that a process made up is said. */
+const NAME_SHOWN = 100;
 
 const runs = (unit: Unit, service: string): boolean => unit.status().some((part) => part.service === service);
 const routesLine = (message: RoutesMessage) => ({ kind: "line", service: GATEWAY, name: "routes", message }) as const;
@@ -45,7 +47,7 @@ export interface SupervisorOptions extends Omit<BirthOptions, "announce"> {
   /** What the gateway is told at its start and at each change. */
   readonly routes: Pick<RoutesFile, "read" | "follow" | "close">;
   readonly onState: (service: string, state: UnitState, reason: string | undefined) => void;
-  readonly onOutput: (service: string, text: string) => void;
+  readonly onOutput: (services: readonly string[], text: string) => void;
 }
 
 export class Supervisor {
@@ -177,6 +179,11 @@ export class Supervisor {
   }
 
   #take(unit: Unit, life: Life, message: FromChild): void {
+    // Whoever has a line says what it likes: it speaks for its own services, and for nobody else.
+    if ("service" in message && !life.services.has(message.service)) {
+      const words = `${unit.name} spoke as '${message.service.slice(0, NAME_SHOWN)}'; that was not heard`;
+      return this.#options.log.error({ kind: message.kind.slice(0, NAME_SHOWN) }, words);
+    }
     switch (message.kind) {
       case "loaded":
         if (runs(unit, GATEWAY)) {
@@ -200,7 +207,7 @@ export class Supervisor {
       }
       case "line":
         if (message.service === "identity" && message.name === "authority")
-          this.#identityIsUp(message.message["caPem"] as string);
+          this.#identityIsUp(String(message.message["caPem"]));
         return;
       default:
     }

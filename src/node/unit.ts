@@ -23,7 +23,8 @@ export interface UnitOptions {
   readonly clock: Clock;
   readonly birth: (beginning: Beginning) => Promise<Birth>;
   readonly onMessage: (message: FromChild, life: Life) => void;
-  readonly onOutput: (service: string, text: string) => void;
+  /** Told of each line that the process of these services wrote. */
+  readonly onOutput: (services: readonly string[], text: string) => void;
   /** Told of each change, for the screen. */
   readonly onState: (service: string, state: UnitState, reason: string | undefined) => void;
   readonly onReport: (report: Report) => void;
@@ -141,7 +142,7 @@ export class Unit {
     const life = new Life(birth, {
       onMessage: (from, message) => onMessage(message, from),
       onState: (of, service) => this.#tell(of, service),
-      onOutput: (text) => onOutput(this.name, text),
+      onOutput,
       onReport,
       onEnd: (of, reason) => this.#gone(of, reason),
     });

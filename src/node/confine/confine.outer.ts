@@ -13,7 +13,7 @@ import { launcherFile } from "./launcher.ts";
 import { archOf } from "./libc.ts";
 import { listenTcp } from "./listen.ts";
 import { confinementOf } from "./plan.ts";
-import { type Report, spawnConfined } from "./spawn.ts";
+import { mountWayOf, type Report, spawnConfined } from "./spawn.ts";
 import { type Kernel, kernelOf } from "./steps.ts";
 import { uidOf } from "./uids.ts";
 
@@ -95,7 +95,7 @@ async function run({ place, work, key, cert, ownUid, kernel }: OuterInput): Prom
     plan,
     stdio: ["ignore", "pipe", "inherit", socket.fd, "pipe"],
     launcherPath,
-    kernel: { ...kernelOf(), ...kernel },
+    kernel: { ...kernelOf(), mounts: await mountWayOf(launcherPath), ...kernel },
     onReport: reported.resolve,
   });
   const input: ProbeInput = {

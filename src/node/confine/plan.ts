@@ -95,7 +95,7 @@ export interface ConfinementInput {
 /** Open files of a service unless the plan says otherwise; the kernel answers EMFILE past it. Its table takes 8 bytes for each. */
 const FILES_MAX = 4095;
 /** Threads of an own uid: Node has about 12, workers 1 each and libuv up to 4 more; past it creating a thread fails. */
-const PROCESSES_MAX = 128;
+export const PROCESSES_MAX = 128;
 
 /** Makes the plan of a service out of what is particular to it, adding what Node itself needs. */
 export function confinementOf(input: ConfinementInput): Plan {

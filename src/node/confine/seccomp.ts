@@ -49,6 +49,8 @@ const AF = { unix: 1, inet: 2, inet6: 10 };
 const SOCK_TYPE_MASK = 0xf;
 const SOCK = { stream: 1, dgram: 2 };
 const IPPROTO = { any: 0, tcp: 6, udp: 17 };
+/** Memory shared with nobody yet, which the limit on memory does not count (MAP_SHARED and MAP_ANONYMOUS): nobody here forks. */
+const MAP_UNCOUNTED = 0x21;
 /** Connects while sending, unseen by Landlock's rule on connect. */
 const MSG_FASTOPEN = 0x2000_0000;
 /** TIOCSTI, TIOCLINUX, TIOCSETD: types into the terminal that the node was started from; an inherited descriptor passes by Landlock. */
@@ -117,6 +119,14 @@ function judgements(input: FilterInput): [keyof typeof JUDGED, Instruction[]][] 
   const self = [pid];
   const sockets = bind || udp || unixSockets;
   return [
+    [
+      "mmap",
+      assemble([
+        [LD_W_ABS, argument(3)],
+        [AND, MAP_UNCOUNTED],
+        [JEQ, MAP_UNCOUNTED, "refuse", "allow"],
+      ]),
+    ],
     // Threads only: a process that cannot exec has no use for children, and a fork bomb no fuse.
     [
       "clone",

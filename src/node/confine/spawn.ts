@@ -1,9 +1,12 @@
 /** Starting a service confined to its plan: the launcher is spawned, told what to do, and says how far it came. */
 import { type ChildProcess, spawn, type StdioOptions } from "node:child_process";
 import type { Duplex } from "node:stream";
+import { once } from "node:events";
 import { SAID_BYTES, SCRIPT_FD } from "./launcher.ts";
-import { LibcError } from "./libc.ts";
-import { basics, nameBasics, type Plan } from "./plan.ts";
+import { archOf, LibcError } from "./libc.ts";
+import { type MountWay, privateMounts } from "./mounts.ts";
+import { basics, confinementOf, nameBasics, type Plan } from "./plan.ts";
+import { Script } from "./script.ts";
 import { type Kernel, kernelOf, type Missing, type Steps, stepsOf } from "./steps.ts";
 
 /** What became of the plan. `failed` says why the service was not started. */
@@ -70,6 +73,26 @@ export function spawnConfined(input: SpawnInput): ChildProcess {
     });
   });
   return child;
+}
+
+/**
+ * Finds out how a service can be given a file system of its own here, by trying it in a process that does nothing else: containers,
+ * AppArmor and older kernels each refuse it in a way of their own. Changes nothing; undefined where there is no way.
+ */
+export async function mountWayOf(launcherPath: string): Promise<MountWay | undefined> {
+  const way = process.geteuid?.() === 0 ? "root" : "user";
+  const script = new Script(archOf());
+  privateMounts(script, { ...confinementOf({ service: "", nodePath: launcherPath, script: "", codeDirs: [] }) }, way);
+  script.call("exit_group", [0]);
+  const stdio = [...Array<"ignore">(SCRIPT_FD).fill("ignore"), "pipe" as const];
+  const child = spawn(launcherPath, [], { env: {}, cwd: "/", stdio });
+  const ended = once(child, "exit");
+  const pipe = child.stdio[SCRIPT_FD as number] as Duplex;
+  // It may be gone before it has read all: its status tells.
+  pipe.on("error", () => pipe.destroy()).resume();
+  pipe.end(script.bytes());
+  const [status] = (await ended) as [number | null];
+  return status === 0 ? way : undefined;
 }
 
 /** What every plan names just in case; its absence is nothing to report. */

@@ -19,7 +19,8 @@ import {
 import type { Ruleset } from "./landlock.ts";
 import { SAID_BYTES, SCRIPT_FD } from "./launcher.ts";
 import { archOf, attempt, LibcError } from "./libc.ts";
-import type { Plan } from "./plan.ts";
+import { type MountWay, privateMounts, TEMPORARY } from "./mounts.ts";
+import { type Plan, PROCESSES_MAX } from "./plan.ts";
 import {
   becomeUser,
   beyondReach,
@@ -53,6 +54,8 @@ export interface Kernel {
   seccomp: boolean;
   /** Whether descriptors can be marked close-on-exec by range: Linux 5.11. */
   closeRange: boolean;
+  /** How a service gets a file system of its own; undefined: not at all (`mountWayOf`, spawn.ts). */
+  mounts?: MountWay | undefined;
 }
 
 /** Something that this machine cannot give, and what that costs. */
@@ -86,10 +89,11 @@ export function stepsOf(plan: Plan, pid: number, kernel: Kernel): Steps {
   if (node === undefined) throw new Error("the plan's argv is empty");
   const script = new Script(archOf());
   const { execFd, move } = beyondReach(plan.filesMax);
-  setLimits(script, plan);
+  if (kernel.mounts) privateMounts(script, plan, kernel.mounts);
+  setLimits(script, { ...plan, ...threadsIn(kernel) });
   const opened = openPlace(script, node);
-  const { rules, absent } = writeRules(script, plan, node, kernel.landlockAbi);
-  if (plan.uid !== undefined || process.geteuid?.() === 0) dropBounding(script);
+  const { rules, absent } = writeRules(script, plan, node, kernel);
+  if (plan.uid !== undefined || process.geteuid?.() === 0 || kernel.mounts) dropBounding(script);
   if (plan.uid !== undefined)
     becomeUser(script, plan.uid, plan.gid ?? plan.uid, plan.launchGid ?? plan.gid ?? plan.uid);
   dropCapabilities(script);
@@ -109,9 +113,21 @@ export function stepsOf(plan: Plan, pid: number, kernel: Kernel): Steps {
   return { script, missing: shortOf(kernel, plan), absent };
 }
 
+/** A user namespace counts its own threads, since Linux 5.14, so that they can be limited without an own uid. */
+const threadsIn = ({ mounts, landlockAbi: abi }: Kernel) =>
+  mounts === "user" && abi >= ABI_COUNTED ? { processesMax: PROCESSES_MAX } : {};
+/** Landlock's second ABI came with Linux 5.19. */
+const ABI_COUNTED = 2;
+
 /** What this kernel cannot give, with what that costs. Never an error: an old kernel is confined as well as it can be. */
-function shortOf({ landlockAbi: abi, seccomp }: Kernel, plan: Plan): Missing[] {
+function shortOf({ landlockAbi: abi, seccomp, mounts }: Kernel, plan: Plan): Missing[] {
   const missing: Missing[] = [];
+  if (!mounts)
+    missing.push({
+      what: "mount namespace",
+      costs:
+        "services see the machine's file system, not one of their own: no temporary files, and what they write could be loaded as code",
+    });
   if (abi === 0)
     missing.push({ what: "landlock", costs: "files are guarded by their owner and mode alone, TCP ports not at all" });
   else if (abi < ABI_PORTS && plan.connectPorts !== undefined)
@@ -139,7 +155,7 @@ function writeRules(
   script: Script,
   plan: Plan,
   node: string,
-  abi: number,
+  { landlockAbi: abi, mounts }: Kernel,
 ): { rules: Ruleset | undefined; absent: string[] } {
   const absent: string[] = [];
   const rules = makeRuleset(script, { connect: plan.connectPorts !== undefined, abi });
@@ -150,6 +166,7 @@ function writeRules(
   for (const path of libraries) allowPath(rules, path, "read");
   for (const path of plan.read) if (!allowPath(rules, path, "read")) absent.push(path);
   for (const path of plan.write) if (!allowPath(rules, path, "write", plan.unixSockets)) absent.push(path);
+  if (mounts) allowPath(rules, TEMPORARY, "write", plan.unixSockets);
   for (const port of plan.connectPorts ?? []) allowPort(rules, port, "connect");
   for (const port of plan.bindPorts) allowPort(rules, port, "bind");
   return { rules, absent };

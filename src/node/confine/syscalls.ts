@@ -130,6 +130,7 @@ export const REFUSED = {
 
 /** Calls that are judged by their arguments. */
 export const JUDGED = {
+  mmap: [9, 222],
   clone: [56, 220],
   clone3: [435, 435],
   execveat: [322, 281],
@@ -162,6 +163,12 @@ export const MADE = {
   setresgid: [119, 149],
   setresuid: [117, 147],
   capset: [126, 91],
+  unshare: [272, 97],
+  mount: [165, 40],
+  open_tree: [428, 428],
+  move_mount: [429, 429],
+  mount_setattr: [442, 442],
+  mkdirat: [258, 34],
   landlock_create_ruleset: [444, 444],
   landlock_add_rule: [445, 445],
   landlock_restrict_self: [446, 446],
