@@ -1,6 +1,7 @@
 /** What each process is started with: its rights, its keys, its sockets, and the one-time secret it joins with. */
 import { createHash, randomBytes } from "node:crypto";
 import { chmodSync, chownSync, lstatSync, mkdirSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { totalmem } from "node:os";
 import { dirname, join } from "node:path";
 import type { ConfigValues } from "../kernel/config.ts";
 import { type ConfigReach, reachOf, readNamedFiles } from "../kernel/config-reach.ts";
@@ -27,6 +28,8 @@ import type { StateDirectory } from "./state.ts";
 import type { Birth } from "./life.ts";
 import type { Beginning } from "./unit.ts";
 
+/** Of one service, besides what a bare Node sets apart; all of them use 400 MB. With `--compact` one process has it all. */
+const MEMORY_BYTES_MAX = 1024 * 1024 * 1024;
 const BOOT = readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
 
 /** What processes are made of: the code, and the config as the code knows it. A restart may bring newer ones. */
@@ -174,6 +177,7 @@ export class Births {
       ...(cast.services.some((name) => this.#reach(name).isBinding) ? { bindPorts: [0] } : {}),
       udp: names,
       names,
+      ...(cast.services.length > 1 ? {} : { memoryBytesMax: Math.min(MEMORY_BYTES_MAX, totalmem() / 2) }),
     });
   }
 

@@ -28,12 +28,12 @@ export interface Place {
 }
 
 /** Makes a place for a node: a free port for the door, a key file beside the state. `more` are further lines of the config. */
-export function makePlace(more = ""): Place {
+export function makePlace(more = "", door = "test-service.plain"): Place {
   const directory = openTo(mkdtempSync(join(tmpdir(), "holdfast-node-")));
   const port = freePort();
   const keyFile = join(directory, "key", "node.key");
   const config = join(directory, "holdfast.yaml");
-  writeFileSync(config, `node:\n  keyFile: ${keyFile}\n  doors: { test-service.plain: { port: ${port} } }\n${more}`);
+  writeFileSync(config, `node:\n  keyFile: ${keyFile}\n  doors: { ${door}: { port: ${port} } }\n${more}`);
   return {
     state: join(directory, "s"),
     keyFile,
@@ -71,13 +71,17 @@ export interface RunningNode {
   close(): void;
 }
 
-/** Starts a node; `ready` waits until all its services are up. */
-export async function startNode(place: Place, args: readonly string[] = []): Promise<RunningNode> {
+/** Starts a node, as another user where one is given. */
+export async function startNode(
+  place: Place,
+  args: readonly string[] = [],
+  user: { uid?: number; gid?: number } = {},
+): Promise<RunningNode> {
   const code = await testCode();
   const child = spawn(
     process.execPath,
     [...NODE_FLAGS, code.main, "node", "--state", place.state, "--config", place.config, ...args],
-    { stdio: ["ignore", "pipe", "pipe"] },
+    { ...user, stdio: ["ignore", "pipe", "pipe"] },
   );
   let text = "";
   for (const stream of [child.stdout, child.stderr])
