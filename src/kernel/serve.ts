@@ -239,7 +239,7 @@ function note(
   noteDeed(options, operation, op, call, failure);
 }
 
-/** For the audit trail: a caller that the contract does not name, and what is changed over a socket that has no gateway before it. */
+/** For the audit trail: a caller that may not do what it asked for, and what is changed over a socket that has no gateway before it. */
 function noteDeed(
   { audit, contract, plainCaller }: ServeOptions<Contract>,
   operation: string,
@@ -247,7 +247,8 @@ function noteDeed(
   { caller, requestId }: Call,
   failure: Failure | undefined,
 ): void {
-  const isRefused = failure?.code === CALLER_REFUSED.code;
+  // By the contract (CALLER_REFUSED), or by the service: a name, a topic or a role that is not the caller's.
+  const isRefused = failure?.kind === CALLER_REFUSED.kind;
   const isDeed = plainCaller !== undefined && op.method !== "GET" && op.kind !== "stream" && !op.quiet && !failure;
   if (!isRefused && !isDeed) return;
   audit?.note({

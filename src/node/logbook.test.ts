@@ -81,8 +81,8 @@ test("a line in another's name stays its writer's, and no line speaks to the ter
   const forged = readLine(["device-x"], '{"level":50,"service":"identity","msg":"the root key is \\u001b[2Jlost"}');
   assert.equal(forged?.service, "device-x");
   assert.equal(forged.message, "the root key is lost");
-  assert.deepEqual(JSON.parse(forged.text).claimed, "identity");
-  assert.equal(JSON.parse(forged.text).service, "device-x");
+  const kept = JSON.parse(forged.text) as Record<string, unknown>;
+  assert.deepEqual([kept["service"], kept["claimed"]], ["device-x", "identity"]);
   assert.equal(readLine(["bus"], "\u001b]0;x\u0007\u001b[31mred")?.message, "red");
   for (const odd of ["null", "7", '{"level":{},"msg":7,"err":null,"code":[]}', "[]"])
     assert.equal(readLine(["bus"], odd)?.service, "bus", odd);

@@ -191,12 +191,12 @@ export function readLine(services: readonly string[], text: string): LogLine | u
     return { service: own, level, message: shown(text), text: wrapped };
   }
   const { service = own, code } = written;
-  const isOwn = services.includes(String(service));
+  const isOwn = typeof service === "string" && services.includes(service);
   return {
-    service: isOwn ? String(service) : own,
+    service: isOwn ? service : own,
     level: typeof written.level === "number" ? written.level : INFO,
     message: shown(wordsOf(written)),
-    ...(code === undefined ? {} : { code: shown(String(code)) }),
+    ...(typeof code === "string" ? { code: shown(code) } : {}),
     text: isOwn ? text : JSON.stringify({ ...written, service: own, claimed: service }),
   };
 }
@@ -211,12 +211,15 @@ function writtenIn(text: string): Written | undefined {
 }
 
 function wordsOf({ msg, err }: Written): string {
-  const cause = typeof err === "object" ? err?.message : err;
-  if (msg === undefined) return String(cause ?? "");
-  return cause === undefined || String(msg).includes(String(cause)) ? String(msg) : `${String(msg)}: ${String(cause)}`;
+  const cause = wordIn(typeof err === "object" ? err?.message : err);
+  const words = wordIn(msg);
+  if (words === undefined) return cause ?? "";
+  return cause === undefined || words.includes(cause) ? words : `${words}: ${cause}`;
 }
 
+const wordIn = (value: unknown): string | undefined => (typeof value === "string" ? value : undefined);
+
 /** A terminal obeys some characters: what a service writes is words, and nothing else. */
-// oxlint-disable-next-line no-control-regex
-const shown = (text: string): string =>
-  stripVTControlCharacters(text).replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g, "");
+const shown = (text: string): string => stripVTControlCharacters(text).replace(CONTROLS, "");
+/** All but tab and line feed. */
+const CONTROLS = /[^\P{Cc}\t\n]/gu;

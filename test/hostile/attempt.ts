@@ -9,7 +9,12 @@ export interface Target {
   readonly ownDirectory: string;
   readonly codeDirectory: string;
   /** Files of others: a service's, the key file, the wrapped keys, the config, one that any program left in /tmp. */
-  readonly files: Readonly<Record<"a neighbour's file" | "the key file" | "the wrapped keys" | "the config" | "a program's file in /tmp", string>>;
+  readonly files: Readonly<
+    Record<
+      "a neighbour's file" | "the key file" | "the wrapped keys" | "the config" | "a program's file in /tmp",
+      string
+    >
+  >;
   readonly directories: Readonly<Record<string, string>>;
   readonly controlSocket: string;
   readonly supervisorPid: number;
@@ -51,10 +56,13 @@ export const FILTER = /EPERM|ENOSYS/;
 /** Makes attempts one after the other. */
 export async function tryAll(attempts: readonly Attempt[], box: Box): Promise<Outcome[]> {
   const outcomes: Outcome[] = [];
-  for (const { name, run } of attempts) {
+  for (const attempt of attempts) {
+    const { name } = attempt;
     try {
-      const evidence = await run(box);
-      outcomes.push(evidence === undefined ? { name, refusal: "nothing happened" } : { name, evidence: String(evidence) });
+      const evidence = await attempt.run(box);
+      outcomes.push(
+        evidence === undefined ? { name, refusal: "nothing happened" } : { name, evidence: String(evidence) },
+      );
     } catch (error) {
       const { code, message } = error as NodeJS.ErrnoException;
       outcomes.push({ name, refusal: `${error instanceof LibcError ? error.symbol : (code ?? "")} ${message}`.trim() });

@@ -24,7 +24,7 @@ function planted(directory: string): string {
 const loads = (directory: string) => {
   const path = planted(directory);
   try {
-    process.dlopen({ exports: {} } as NodeModule, path);
+    process.dlopen({ exports: {} }, path);
     return `${path} is loaded`;
   } finally {
     rmSync(path);
@@ -34,10 +34,20 @@ const loads = (directory: string) => {
 export const programs: readonly Attempt[] = [
   { name: "run a shell", refused: FILE, run: () => run("/bin/sh", "-c", "echo x") },
   { name: "run its own program again", refused: FILE, run: () => run(process.execPath, "--version") },
-  { name: "run a program by its descriptor", refused: FILTER, run: () => heldBy(() => systemCall("execveat", openSync("/bin/sh", "r"), "", null, null, AT_EMPTY_PATH)), control: false },
+  {
+    name: "run a program by its descriptor",
+    refused: FILE,
+    run: () => heldBy(() => systemCall("execveat", openSync("/bin/sh", "r"), "", null, null, AT_EMPTY_PATH)),
+    control: false,
+  },
   { name: "run itself by /proc/self/exe", refused: FILE, run: () => run("/proc/self/exe", "--version") },
   { name: "run a set-user-id program", refused: FILE, run: () => run("/bin/su", "--version") },
-  { name: "run the loader with a program", refused: FILE, run: () => run("/lib64/ld-linux-x86-64.so.2", "/bin/true"), ...(process.arch === "x64" ? {} : { control: false as const }) },
+  {
+    name: "run the loader with a program",
+    refused: FILE,
+    run: () => run("/lib64/ld-linux-x86-64.so.2", "/bin/true"),
+    ...(process.arch === "x64" ? {} : { control: false as const }),
+  },
   { name: "fork", refused: FILTER, control: false, run: () => call("fork") },
   {
     name: "write a program and run it",
@@ -53,8 +63,16 @@ export const programs: readonly Attempt[] = [
       }
     },
   },
-  { name: "make what it wrote a program", refused: FILTER, run: ({ target }) => chmodded(join(target.ownDirectory, "mode")) },
-  { name: "load a library that it wrote", refused: /ERR_DLOPEN_FAILED|EPERM/, run: ({ target }) => loads(target.ownDirectory) },
+  {
+    name: "make what it wrote a program",
+    refused: FILTER,
+    run: ({ target }) => chmodded(join(target.ownDirectory, "mode")),
+  },
+  {
+    name: "load a library that it wrote",
+    refused: /ERR_DLOPEN_FAILED|EPERM/,
+    run: ({ target }) => loads(target.ownDirectory),
+  },
   { name: "load a library from /tmp", refused: /ERR_DLOPEN_FAILED|EPERM|EACCES|ENOENT/, run: () => loads("/tmp") },
   {
     name: "map what it wrote as code",
@@ -89,4 +107,5 @@ function chmodded(path: string): string {
 }
 
 /** Maps a page of the file as code; the kernel says EPERM on a file system without programs. */
-const systemMap = (fd: number): bigint => BigInt(systemCall("mmap", 0, 4096, PROT.read | PROT.exec, MAP_PRIVATE, fd, 0));
+const systemMap = (fd: number): bigint =>
+  BigInt(systemCall("mmap", 0, 4096, PROT.read | PROT.exec, MAP_PRIVATE, fd, 0));

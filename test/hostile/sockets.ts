@@ -32,20 +32,45 @@ async function sends(): Promise<string> {
     socket.close();
   }
 }
-const opens = (family: number, type: number, protocol = 0) => () => `${call("socket", family, type, protocol)} is open`;
+const opens =
+  (family: number, type: number, protocol = 0) =>
+  () =>
+    `${call("socket", family, type, protocol)} is open`;
 
 export const sockets: readonly Attempt[] = [
-  { name: "connect to a service that it does not need", refused: /EACCES/, run: ({ target }) => reaches({ port: target.otherServicePort }) },
+  {
+    name: "connect to a service that it does not need",
+    refused: /EACCES/,
+    run: ({ target }) => reaches({ port: target.otherServicePort }),
+  },
   { name: "connect to a stranger", refused: /EACCES/, run: ({ target }) => reaches({ port: target.strangePort }) },
-  { name: "command the node over its control socket", refused: /EPERM|EACCES|ENOENT/, run: ({ target }) => reaches({ path: target.controlSocket }) },
+  {
+    name: "command the node over its control socket",
+    refused: /EPERM|EACCES|ENOENT/,
+    run: ({ target }) => reaches({ path: target.controlSocket }),
+  },
   { name: "listen on a port", refused: /EPERM|EACCES/, run: () => listens({ port: 0 }) },
-  { name: "listen for the machine's programs", refused: /EPERM|EACCES/, run: () => listens({ path: "\0holdfast-hostile" }) },
+  {
+    name: "listen for the machine's programs",
+    refused: /EPERM|EACCES/,
+    run: () => listens({ path: "\0holdfast-hostile" }),
+  },
   { name: "send a datagram", refused: FILTER, run: sends },
   { name: "open a raw socket", refused: FILTER, run: opens(AF.inet, SOCK.raw, 1) },
   { name: "ask the kernel about the network", refused: FILTER, run: opens(AF.netlink, SOCK.raw) },
   { name: "listen to the wire", refused: FILTER, run: opens(AF.packet, SOCK.raw) },
-  { name: "speak to the machine's host", refused: /EPERM|EAFNOSUPPORT/, control: false, run: opens(AF.vsock, SOCK.stream) },
-  { name: "open a socket that Landlock does not rule", refused: /EPERM|EPROTONOSUPPORT/, control: false, run: opens(AF.inet, SOCK.stream, 262) },
+  {
+    name: "speak to the machine's host",
+    refused: /EPERM|EAFNOSUPPORT/,
+    control: false,
+    run: opens(AF.vsock, SOCK.stream),
+  },
+  {
+    name: "open a socket that Landlock does not rule",
+    refused: /EPERM|EPROTONOSUPPORT/,
+    control: false,
+    run: opens(AF.inet, SOCK.stream, 262),
+  },
   {
     name: "connect by sending",
     refused: FILTER,

@@ -23,6 +23,8 @@ export interface OuterInput {
   key: string;
   cert: string;
   ownUid: boolean;
+  /** Whether it gets a file system of its own, where the machine allows that; without, Landlock is all that guards files. */
+  mounts: boolean;
   /** What an older kernel has. */
   kernel?: Partial<Kernel>;
 }
@@ -69,7 +71,7 @@ const ask = (port: number): Promise<string> =>
     get({ port, rejectUnauthorized: false, agent: false }, (response) => resolve(text(response))).once("error", reject),
   );
 
-async function run({ place, work, key, cert, ownUid, kernel }: OuterInput): Promise<Seen> {
+async function run({ place, work, key, cert, ownUid, mounts, kernel }: OuterInput): Promise<Seen> {
   const { stateDir, neighbourFile } = furnish(work);
   const identity = ownUid ? uidOf(99) : {};
   if (ownUid) chownSync(stateDir, uidOf(99).uid, uidOf(99).gid);
@@ -95,7 +97,7 @@ async function run({ place, work, key, cert, ownUid, kernel }: OuterInput): Prom
     plan,
     stdio: ["ignore", "pipe", "inherit", socket.fd, "pipe"],
     launcherPath,
-    kernel: { ...kernelOf(), mounts: await mountWayOf(launcherPath), ...kernel },
+    kernel: { ...kernelOf(), mounts: mounts ? await mountWayOf(launcherPath) : undefined, ...kernel },
     onReport: reported.resolve,
   });
   const input: ProbeInput = {

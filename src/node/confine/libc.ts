@@ -5,7 +5,6 @@
 import { existsSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { getSystemErrorMap } from "node:util";
 import type koffi from "koffi";
 
@@ -46,7 +45,8 @@ export function archOf(name: string = process.arch): Arch {
  * else in koffi's package. Not through koffi's own start-up code: that looks at every platform and takes 20 ms per process.
  */
 export function koffiFile(): string {
-  const here = dirname(fileURLToPath(import.meta.url));
+  // A service's program is CommonJS, and has no place of its own: it lies where the script does that it was started with.
+  const here = import.meta.dirname ?? dirname(process.argv[1] ?? "");
   const beside = join(here, "koffi.node");
   if (existsSync(beside)) return beside;
   const arch = archOf();

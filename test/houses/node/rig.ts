@@ -16,7 +16,7 @@ import { freePort } from "../ports.ts";
 import { type TestService, testService } from "./api.ts";
 
 const ROOT = join(import.meta.dirname, "../../..");
-const WAIT_MS = 15_000;
+const WAIT_MS = 60_000;
 
 export interface Place {
   /** The state directory; not there yet. */
