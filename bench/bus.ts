@@ -18,7 +18,7 @@ import { makeKeyAndRequest } from "../src/kernel/identity/request.ts";
 import { TlsIdentity } from "../src/kernel/identity/tls.ts";
 import { makeLog } from "../src/kernel/log.ts";
 import { serve } from "../src/kernel/serve.ts";
-import { deriveKey } from "../src/node/local.ts";
+import { StoreKeys } from "../src/kernel/seal/store-keys.ts";
 import { bus, type Bus } from "../src/services/bus/api.ts";
 import { batch } from "../test/houses/bus.ts";
 import { main } from "../src/services/bus/main.ts";
@@ -58,6 +58,7 @@ async function runBus(): Promise<void> {
   identity.update(hello);
   const mqttPort = await freePort();
   const tracer = new Tracer("bus", clock);
+  const keys = new StoreKeys("bus", [{ id: 0, key: Buffer.alloc(32, 1) }]);
   const started = await main.start({
     name: "bus",
     node: "edge1",
@@ -72,7 +73,8 @@ async function runBus(): Promise<void> {
     metrics: new Metrics(),
     identity,
     config: { sizeBytesMax: 2 ** 31, keepBytes: 0, followers: [], foreignIdsMax: 100_000 },
-    key: (purpose) => deriveKey(Buffer.alloc(32, 1), "bus", purpose),
+    key: (purpose) => keys.key(purpose),
+    keys: (purpose) => keys.keys(purpose),
     supervisor: { on: () => undefined, send: () => undefined },
     doors: { mqtt: { host: "127.0.0.1", port: mqttPort } },
     connect: () => {

@@ -16,7 +16,8 @@ import { Metrics } from "../../src/kernel/metrics/metrics.ts";
 import { serve } from "../../src/kernel/serve.ts";
 import { type Span, Tracer } from "../../src/kernel/trace.ts";
 import { keepHeapSmall } from "../../src/node/heap.ts";
-import { deriveKey, localClient, makeLocalHouse } from "../../src/node/local.ts";
+import { StoreKeys } from "../../src/kernel/seal/store-keys.ts";
+import { localClient, makeLocalHouse } from "../../src/node/local.ts";
 import { bus } from "../../src/services/bus/api.ts";
 import { main as busMain } from "../../src/services/bus/main.ts";
 import { pipeline, type Pipeline } from "../../src/services/pipeline/api.ts";
@@ -141,6 +142,7 @@ async function runPipeline(): Promise<void> {
   const stopping = new AbortController();
   const latencies = new Latencies();
   setInterval(() => latencies.learn(tracer.take()), 100);
+  const keys = new StoreKeys("pipeline", [{ id: 0, key: KEY }]);
   const started = await pipelineMain.start({
     name: "pipeline",
     node: EDGE,
@@ -163,7 +165,8 @@ async function runPipeline(): Promise<void> {
       backfill: "refuse",
     },
     directory,
-    key: (purpose) => deriveKey(KEY, "pipeline", purpose),
+    key: (purpose) => keys.key(purpose),
+    keys: (purpose) => keys.keys(purpose),
     secrets: {},
     log,
     clock,

@@ -10,6 +10,14 @@ export const CONFIG_NAMED_FILE_UNREADABLE = code(
   "Put the file where the key of the config says, readable for the node's user, or name another.",
 );
 
+export const CONFIG_SECRET_MISSING = code(
+  "CONFIG_SECRET_MISSING",
+  "invalid",
+  "Set the secret with 'holdfast secret set NAME' and start the service again, or name a file.",
+);
+
+/** What a key of the config names instead of a file: `secret:NAME`. */
+const SECRET = "secret:";
 /** Certificates, keys and passwords are far smaller; a larger file is refused: it was named by mistake. */
 const FILE_BYTES_MAX = 262_144;
 
@@ -57,20 +65,32 @@ export function reachOf(schema: ConfigSchema, value: unknown): ConfigReach {
 }
 
 /**
- * Reads the files that a checked config names: text by path. The supervisor does, since a service may open none but its
- * own; it does so at each start of the service. CONFIG_NAMED_FILE_UNREADABLE, also above FILE_BYTES_MAX.
+ * Reads the files that a checked config names, and the secrets (`secret:NAME`): text by path. The supervisor does, since a service may open none but its
+ * own; it does so at each start of the service. CONFIG_NAMED_FILE_UNREADABLE, also above FILE_BYTES_MAX; CONFIG_SECRET_MISSING.
  */
-export function readNamedFiles(schema: ConfigSchema, value: unknown, section: string): Record<string, string> {
+export function readNamedFiles(
+  schema: ConfigSchema,
+  value: unknown,
+  section: string,
+  secretOf: (name: string) => string | undefined = () => undefined,
+): Record<string, string> {
   const files: Record<string, string> = {};
   walkConfig(
     schema,
     value,
     ({ reach }, found, path) => {
-      if (reach === "file" && typeof found === "string" && found !== "") files[found] ??= readNamed(found, path);
+      if (reach !== "file" || typeof found !== "string" || found === "") return;
+      files[found] ??= found.startsWith(SECRET) ? secretNamed(found, path, secretOf) : readNamed(found, path);
     },
     section,
   );
   return files;
+}
+
+function secretNamed(found: string, path: string, secretOf: (name: string) => string | undefined): string {
+  const value = secretOf(found.slice(SECRET.length));
+  if (value === undefined) throw fail(CONFIG_SECRET_MISSING, `'${path}' names ${found}, and there is no such secret`);
+  return value;
 }
 
 function readNamed(file: string, path: string): string {

@@ -194,3 +194,36 @@ async function killed(path: string): Promise<void> {
   child.kill("SIGKILL");
   await once(child, "exit");
 }
+
+test("a database comes under the newest key when it is opened, and opens with no older one any more", () => {
+  const path = place();
+  fill(path, 2000);
+  const keys = [key, Buffer.alloc(32, 8), Buffer.alloc(32, 9)].map((bytes, id) => ({ id, key: bytes }));
+  for (const known of [keys.slice(0, 2), keys]) {
+    const db = open(path, { key: known });
+    assert.equal(db.replaced, undefined);
+    assert.equal(db.prepare<number>("SELECT count(*) FROM note", { pluck: true }).get(), 2000);
+    db.close();
+    assert.throws(() => open(path), coded("DATABASE_KEY_WRONG"));
+  }
+  const db = open(path, { key: keys.slice(2) });
+  assert.equal(db.prepare<number>("SELECT count(*) FROM note", { pluck: true }).get(), 2000);
+  db.close();
+  assert.deepEqual(readdirSync(join(path, "..")), ["store.db"]);
+});
+
+test("a database that nobody closed keeps what its log had when it comes under a new key", async () => {
+  const path = place();
+  const script = `
+    const { openDatabase } = await import(${JSON.stringify(join(import.meta.dirname, "database.ts"))});
+    const db = openDatabase({ path: process.argv[1], key: Buffer.alloc(32, 7), schema: ${JSON.stringify(schema)} });
+    const add = db.prepare("INSERT INTO note (text) VALUES (?)");
+    for (let row = 0; row < 50; row++) add.run("row " + row);
+    process.kill(process.pid, "SIGKILL");`;
+  await once(spawn(process.execPath, ["--input-type=module", "-e", script, path]), "exit");
+  assert.ok(statSync(`${path}-wal`).size > 0);
+  const db = open(path, { key: [key, Buffer.alloc(32, 8)].map((bytes, id) => ({ id, key: bytes })) });
+  assert.equal(db.replaced, undefined);
+  assert.equal(db.prepare<number>("SELECT count(*) FROM note", { pluck: true }).get(), 50);
+  db.close();
+});

@@ -13,8 +13,10 @@ import {
   suspicion,
   translate,
 } from "./database-errors.ts";
-import { keyFits, keyMark, moveAside, prepareFile, sizeOf } from "./database-file.ts";
+import { bringUnderNewest, keyOf, withSecret } from "./database-key.ts";
+import { keyFits, moveAside, prepareFile, sizeOf } from "./database-file.ts";
 import { Failure, fail } from "./error.ts";
+import type { PurposeKey } from "./seal/store-keys.ts";
 
 export type Value = null | number | bigint | string | Uint8Array;
 
@@ -54,8 +56,8 @@ export interface Database {
 
 export interface DatabaseOptions {
   path: string;
-  /** 32 bytes. */
-  key: Uint8Array;
+  /** 32 bytes; or the keys that there are, the newest last: the database is brought under that one. */
+  key: Uint8Array | readonly PurposeKey[];
   /** `migrations[n]` is the SQL that leads from version n to n + 1. */
   schema: { version: number; migrations: string[] };
   log?: { warn(fields: object, message: string): void };
@@ -75,18 +77,20 @@ const LOG_BYTES_MAX = 4 * 1024 * 1024;
  */
 export function openDatabase(options: DatabaseOptions): Database {
   const { path, schema } = options;
-  if (options.key.length !== 32) throw new TypeError(`a database key has 32 bytes, not ${options.key.length}`);
+  const keys = options.key instanceof Uint8Array ? [options.key] : options.key.map(({ key }) => key);
+  if (keys.length === 0 || keys.some(({ length }) => length !== 32)) throw new TypeError("a database key has 32 bytes");
   if (schema.version !== schema.migrations.length)
     throw new TypeError(`schema version ${schema.version} needs as many migrations, not ${schema.migrations.length}`);
   let replaced: Database["replaced"];
   let native: Native | undefined;
   try {
     prepareFile(path);
-    native = openWhole(options);
+    bringUnderNewest(path, keys, options.log);
+    native = openWhole(options, keys);
   } catch (error) {
     const failure = translate(error, path);
     if (!(failure instanceof Failure) || failure.code !== DATABASE_DAMAGED.code) throw failure;
-    if (keyFits(path, options.key) === "other") {
+    if (keys.every((key) => keyFits(path, key) === "other")) {
       throw fail(DATABASE_KEY_WRONG, `${path} is encrypted with another key`, { cause: error });
     }
     replaced = { movedTo: moveAside(path), reason: failure.message };
@@ -96,7 +100,7 @@ export function openDatabase(options: DatabaseOptions): Database {
     );
     try {
       prepareFile(path);
-      native = openWhole(options);
+      native = openWhole(options, keys);
     } catch (again) {
       throw translate(again, path);
     }
@@ -232,17 +236,15 @@ class Guarded<Row, Parameters extends Value[]> implements Statement<Row, Paramet
 }
 
 /** Opens the file and reads its first pages; throws what SQLite says, having closed it. */
-function openWhole(options: DatabaseOptions): Native {
-  const { path, key, cacheKiB = 2048, busyTimeoutMs = 5000 } = options;
+function openWhole(options: DatabaseOptions, keys: readonly Uint8Array[]): Native {
+  const { path, cacheKiB = 2048, busyTimeoutMs = 5000 } = options;
+  const key = keyOf(path, keys);
   // A log that was left behind means that nobody closed the database: power cut, or kill -9.
   const unclean = sizeOf(`${path}-wal`) > 0 && sizeOf(path) <= CHECKED_BYTES_MAX;
   const native = new Native(path, { timeout: busyTimeoutMs });
   try {
     native.pragma("cipher = 'chacha20'");
-    // A raw key needs no derivation, so the salt in front of the file is free to tell later whose key it was made with.
-    const secret = Buffer.from(`raw:${Buffer.from(key).toString("hex")}${keyMark(key).toString("hex")}`, "latin1");
-    native.key(secret);
-    secret.fill(0);
+    withSecret(key, (secret) => native.key(secret));
     // Big sorts would go to /var/tmp in plaintext; the encryption covers the database and its logs only.
     native.pragma("temp_store = MEMORY");
     native.pragma("mmap_size = 0");

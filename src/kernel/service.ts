@@ -9,6 +9,7 @@ import type { TlsIdentity } from "./identity/tls.ts";
 import type { Log } from "./log.ts";
 import type { Metrics } from "./metrics/metrics.ts";
 import type { ListenAt } from "./serve.ts";
+import type { PurposeKeys } from "./seal/store-keys.ts";
 import type { Upgrades } from "./serve-upgrade.ts";
 import type { Tracer } from "./trace.ts";
 
@@ -25,8 +26,10 @@ export interface Context<Config> {
   readonly config: Config;
   /** The service's own directory (0700), the only place it may write. Plaintext must not go there. */
   readonly directory: string;
-  /** Derives a 32-byte key for one purpose (`database`, `journal`) from the service's data key. */
+  /** Derives a 32-byte key for one purpose from the service's first data key: it lasts as long as the service's state. */
   key(purpose: string): Buffer;
+  /** Derives the chain of keys for one purpose (`database`, `journal`): it grows by a rotation while the service runs. */
+  keys(purpose: string): PurposeKeys;
   /** Texts of the files that the config names (`reach: "file"`), by path: the supervisor hands them over the pipe. */
   readonly secrets: Readonly<Record<string, string>>;
   readonly log: Log;

@@ -21,6 +21,7 @@ declare module "better-sqlite3-multiple-ciphers" {
     prepare(sql: string): NativeStatement;
     exec(sql: string): this;
     key(key: Buffer): number;
+    rekey(key: Buffer): number;
     pragma(sql: string, options?: { simple?: boolean }): unknown;
     close(): this;
   }

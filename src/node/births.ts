@@ -21,6 +21,7 @@ import { type Identity, requireFreeUids, uidOf } from "./confine/uids.ts";
 import { NODE_FLAGS } from "./flags.ts";
 import { type Hello, LINE_FD, type Part } from "./hello.ts";
 import type { Manifest } from "./manifest.ts";
+import type { Secrets } from "./keys/secrets.ts";
 import { FOUNDATION, meant } from "./order.ts";
 import type { Rights, RightsTable } from "./rights.ts";
 import type { ServiceSockets } from "./sockets.ts";
@@ -44,6 +45,7 @@ export interface BirthOptions extends Release {
   readonly sockets: ReadonlyMap<string, ServiceSockets>;
   readonly state: StateDirectory;
   readonly ring: KeyRing;
+  readonly secrets: Pick<Secrets, "get">;
   readonly node: NodeConfig;
   readonly rights: RightsTable;
   readonly openEdgex: boolean;
@@ -133,15 +135,17 @@ export class Births {
     const directory = join(state.path, name);
     makeOwn(directory, owner);
     const pass = (fd: number): number => LINE_FD + fds.push(fd);
-    const key = await ring.dataKey(name);
-    const dataKey = key.toString("base64");
-    key.fill(0);
+    const dataKeys = (await ring.dataKeys(name)).map(({ id, key }) => {
+      const text = key.toString("base64");
+      key.fill(0);
+      return { id, key: text };
+    });
     return {
       name,
       instance,
       directory,
-      dataKey,
-      secrets: readNamedFiles(manifest.config, values[name], name),
+      dataKeys,
+      secrets: readNamedFiles(manifest.config, values[name], name, (secret) => this.#options.secrets.get(secret)),
       ...(manifest.ownIdentity ? {} : { joinSecret: this.secretFor(name, instance) }),
       config: name === "identity" ? withAddresses(values[name] as ConfigValues) : (values[name] as ConfigValues),
       listen: { host: listen.host, port: listen.port, fd: pass(listen.fd) },

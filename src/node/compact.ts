@@ -19,7 +19,7 @@ import { join } from "./join.ts";
 import { type LocalHouse, type LocalService, makeLocalHouse } from "./local.ts";
 import { loadMain, type ServiceTable } from "./manifest.ts";
 import { levelsOf } from "./order.ts";
-import { doorsOf, hold, type Running, serveAll, stopPart } from "./part.ts";
+import { doorsOf, hold, keysOf, type Running, serveAll, stopPart } from "./part.ts";
 import { ship } from "./shipping.ts";
 
 interface Up {
@@ -42,7 +42,7 @@ export async function runCompact(table: ServiceTable, options: ProcessOptions): 
     log,
     directory: "",
     directoryOf: (name) => parts.get(name)!.directory,
-    dataKey: async (name) => Buffer.from(parts.get(name)!.dataKey, "base64"),
+    keysOf: (name) => keysOf(parts.get(name)!, lines.of(name)),
     config: Object.fromEntries(hello.parts.map((part) => [part.name, part.config])),
     doors: Object.fromEntries(hello.parts.map((part) => [part.name, doorsOf(part)])),
     identityOf: (name) => identities.get(name),

@@ -6,10 +6,11 @@ import {
   CONFIG_FILE,
   CONFIG_KEY_UNKNOWN,
   CONFIG_VALUE_INVALID,
+  checkConfig,
   type ConfigSection,
   type ConfigValues,
 } from "../kernel/config.ts";
-import { readConfig, readConfigFile } from "../kernel/config-file.ts";
+import { readConfig, readConfigFile, readYamlFile } from "../kernel/config-file.ts";
 import { fail } from "../kernel/error.ts";
 import { PCR_MAX } from "../kernel/seal/provider.ts";
 import { field } from "../kernel/service.ts";
@@ -197,6 +198,12 @@ export function configFileOf(options: {
   if (wanted) return wanted;
   const here = join(options.state, CONFIG_FILE);
   return existsSync(here) ? here : undefined;
+}
+
+/** Reads the node's own section alone, where nobody knows the services; errors as `loadConfig`. */
+export function nodeSectionOf(file: string | undefined): NodeConfig {
+  const whole = file === undefined ? {} : (readYamlFile(file) as { node?: unknown });
+  return checkConfig(NodeConfig, whole.node ?? {}, "node", file) as NodeConfig;
 }
 
 /** Reads the config of all sections; CONFIG_FILE_UNREADABLE, CONFIG_FILE_MALFORMED, CONFIG_KEY_UNKNOWN, CONFIG_VALUE_INVALID. */

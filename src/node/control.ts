@@ -3,6 +3,8 @@ import { fail } from "../kernel/error.ts";
 import { identity } from "../services/identity/api.ts";
 import type { Node } from "./api.ts";
 import { NODE_SERVICE_UNKNOWN } from "./codes.ts";
+import type { KeyRing } from "../kernel/seal/keyring.ts";
+import type { KeyDesk } from "./keys/desk.ts";
 import type { Logbook } from "./logbook.ts";
 import type { Restarted } from "./rolling.ts";
 import type { Supervisor } from "./supervisor.ts";
@@ -15,7 +17,8 @@ export interface ControlOptions {
   readonly compact: boolean;
   readonly stateDirectory: string;
   readonly startedAtMs: number;
-  readonly keyProvider: { readonly name: string; readonly promise: string };
+  readonly ring: KeyRing;
+  readonly keys: KeyDesk;
   gatewayUrl(): string;
   /** What protects the node, and what not, a sentence each. */
   protection(): string[];
@@ -29,7 +32,7 @@ const TOKEN_TIMEOUT_MS = 5_000;
 
 /** Makes the service of the `node` contract. */
 export function makeControl(options: ControlOptions): Node {
-  const { supervisor, logbook, node, version, compact, stateDirectory, startedAtMs, keyProvider } = options;
+  const { supervisor, logbook, node, version, compact, stateDirectory, startedAtMs, ring, keys } = options;
   return {
     async status() {
       return {
@@ -39,7 +42,7 @@ export function makeControl(options: ControlOptions): Node {
         compact,
         stateDirectory,
         gatewayUrl: options.gatewayUrl(),
-        keyProvider: { name: keyProvider.name, promise: keyProvider.promise },
+        keyProvider: ring.provider,
         confinement: options.protection(),
         services: supervisor.status(),
       };
@@ -63,6 +66,14 @@ export function makeControl(options: ControlOptions): Node {
         throw fail(NODE_SERVICE_UNKNOWN, `no service '${unknown}' runs here; there are: ${all.join(", ")}`);
       return options.restart(services.length === 0 ? all : services);
     },
+    keys: () => keys.keys(),
+    rotateKeys: (input) => keys.rotateKeys(input),
+    migrateKeys: (input) => keys.migrateKeys(input),
+    resealKeys: (input) => keys.resealKeys(input),
+    escrowKeys: (input) => keys.escrowKeys(input),
+    secrets: () => keys.secrets(),
+    setSecret: (input) => keys.setSecret(input),
+    removeSecret: (input) => keys.removeSecret(input),
     async stop() {
       options.stop();
       return {};

@@ -15,8 +15,8 @@ export interface Part {
   readonly name: string;
   readonly instance: string;
   readonly directory: string;
-  /** Base64. */
-  readonly dataKey: string;
+  /** The newest last; base64. */
+  readonly dataKeys: readonly { readonly id: number; readonly key: string }[];
   /** For the first certificate; absent where the service makes its own. */
   readonly joinSecret?: string;
   readonly config: ConfigValues;

@@ -2,7 +2,6 @@
  * Runs services in this process, without a wire between them: what `--compact` and the tests stand on. The same mains,
  * the same contracts, the same checks of callers; only the sockets are missing.
  */
-import { hkdfSync } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import type { Static, TObject } from "typebox";
@@ -19,6 +18,7 @@ import type { Log } from "../kernel/log.ts";
 import { Calls } from "../kernel/metrics/calls.ts";
 import { Metrics } from "../kernel/metrics/metrics.ts";
 import type { ListenAt } from "../kernel/serve.ts";
+import { StoreKeys } from "../kernel/seal/store-keys.ts";
 import type { Context, ServiceMain, Started, SupervisorLine } from "../kernel/service.ts";
 import { Tracer } from "../kernel/trace.ts";
 
@@ -30,8 +30,10 @@ export interface LocalOptions {
   readonly version: string;
   readonly log: Log;
   readonly clock?: Clock;
-  /** Data key of each store, 32 bytes. */
-  dataKey(service: string): Promise<Uint8Array>;
+  /** Data key of each store, 32 bytes; its one and only, unless `keysOf` tells more. */
+  dataKey?(service: string): Promise<Uint8Array>;
+  /** The keys of a service, where somebody else holds them. */
+  keysOf?(service: string): StoreKeys;
   /** Config sections by service; missing fields take their defaults. */
   readonly config?: Readonly<Record<string, unknown>>;
   /** Doors by service. */
@@ -72,10 +74,6 @@ export interface LocalHouse {
   /** Stops all, last started first. */
   stop(): Promise<void>;
 }
-
-/** Derives the key for one purpose from a service's data key (HKDF-SHA-256, RFC 5869). */
-export const deriveKey = (dataKey: Uint8Array, service: string, purpose: string): Buffer =>
-  Buffer.from(hkdfSync("sha256", dataKey, "holdfast", `${service}/${purpose}`, 32));
 
 const newInstance = (service: string): string =>
   `${service}-${process.pid}-${Math.round(performance.now() * 1000).toString(36)}`;
@@ -146,18 +144,26 @@ export function makeLocalHouse(options: LocalOptions): LocalHouse {
 /** Who a service is, and what is its alone. */
 async function ownOf(options: LocalOptions, name: string) {
   const { node, version } = options;
-  const dataKey = await options.dataKey(name);
+  const keys = await keysFor(options, name);
   return {
     name,
     node,
     version,
     instance: options.instanceOf?.(name) ?? newInstance(name),
     directory: makeDirectory(options, name),
-    key: (purpose: string) => deriveKey(dataKey, name, purpose),
+    key: (purpose: string) => keys.key(purpose),
+    keys: (purpose: string) => keys.keys(purpose),
     log: options.log.child({ service: name }),
     identity: options.identityOf?.(name),
     doors: options.doors?.[name] ?? {},
   };
+}
+
+async function keysFor(options: LocalOptions, name: string): Promise<StoreKeys> {
+  if (options.keysOf) return options.keysOf(name);
+  const key = await options.dataKey?.(name);
+  if (!key) throw new TypeError(`nobody gives ${name} its keys`);
+  return new StoreKeys(name, [{ id: 0, key: Buffer.from(key) }]);
 }
 
 /** Fills a config section's defaults and refuses what the schema does not know. */

@@ -14,8 +14,10 @@ import { configFileOf, loadConfig, type NodeConfig } from "./config.ts";
 import { confinementFacts } from "./confine/facts.ts";
 import { shieldMemory } from "./confine/libc.ts";
 import { listenUnix } from "./confine/listen.ts";
-import { makeControl } from "./control.ts";
-import { openKeys } from "./keys/open.ts";
+import { type ControlOptions, makeControl } from "./control.ts";
+import { KeyDesk } from "./keys/desk.ts";
+import { openKeys, ringDirectory } from "./keys/open.ts";
+import { Secrets } from "./keys/secrets.ts";
 import { Logbook, readLine } from "./logbook.ts";
 import type { Manifest } from "./manifest.ts";
 import { type NodeOptions, readOptions } from "./options.ts";
@@ -122,6 +124,11 @@ interface RunningOptions {
   readonly code: ReturnType<typeof codeIn>;
 }
 
+interface ControlParts extends Pick<ControlOptions, "supervisor" | "logbook" | "ring" | "keys"> {
+  readonly log: Log;
+  readonly welcome: Welcome;
+}
+
 class Running {
   readonly #o: RunningOptions;
   readonly #stopping = new AbortController();
@@ -141,17 +148,20 @@ class Running {
       log: { warn: (_, message) => screen.say(`  warn  ${message}`) },
     });
     const logbook = await this.#openLogbook(ring);
+    const secrets = await Secrets.open(ringDirectory(state.path), ring);
     const log = makeLog("node", {
       level: node.logLevel,
       to: { write: (text: string) => this.#keep(logbook, ["node"], text.trimEnd()) },
     });
     for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => this.#interrupted());
+    const keys = new KeyDesk({ ring, secrets, node, manifests, env: process.env, log });
     const supervisor = new Supervisor({
       code,
       manifests,
       sockets,
       state,
       ring,
+      secrets,
       values,
       node,
       rights: input.rights,
@@ -167,7 +177,9 @@ class Running {
           log.info({ of: service, state: to }, `${service} is started again: ${reason ?? ""}`);
       },
       onOutput: (services, text) => this.#keep(logbook, services, text),
+      onKey: (service, message) => keys.took(service, message),
     });
+    keys.units = supervisor;
     const welcome = new Welcome({
       supervisor,
       screen,
@@ -184,7 +196,7 @@ class Running {
       log,
       stopping: this.#stopping.signal,
     });
-    const control = await this.#openControl(supervisor, logbook, ring.provider, log, welcome);
+    const control = await this.#openControl({ supervisor, logbook, ring, keys, log, welcome });
     log.info({ version: input.version, services: manifests.length }, "the node starts");
     void supervisor.start();
     void welcome.show();
@@ -209,20 +221,12 @@ class Running {
     this.#o.screen.line(line);
   }
 
-  async #openControl(
-    supervisor: Supervisor,
-    logbook: Logbook,
-    keyProvider: { name: string; promise: string },
-    log: Log,
-    welcome: Welcome,
-  ): Promise<Served> {
+  async #openControl({ log, welcome, ...parts }: ControlParts): Promise<Served> {
     const { state, input, options } = this.#o;
     const path = join(state.path, "control.sock");
     const { fd } = listenUnix(path);
     const service = makeControl({
-      supervisor,
-      logbook,
-      keyProvider,
+      ...parts,
       node: state.node.name,
       version: input.version,
       compact: options.compact,

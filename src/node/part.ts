@@ -4,20 +4,21 @@ import type { Auditor } from "../kernel/audit.ts";
 import { type Contract, digestOf, routesOf } from "../kernel/contract.ts";
 import { type ConnectOptions, connect, type Resolver, type Target } from "../kernel/connect.ts";
 import { systemClock } from "../kernel/clock.ts";
-import { fail } from "../kernel/error.ts";
+import { asFailure, fail } from "../kernel/error.ts";
 import { IDENTITY_NOT_READY } from "../kernel/identity/codes.ts";
 import type { TlsIdentity } from "../kernel/identity/tls.ts";
 import type { Log } from "../kernel/log.ts";
 import type { Calls } from "../kernel/metrics/calls.ts";
 import type { Metrics } from "../kernel/metrics/metrics.ts";
 import { serve, type ListenAt, type Served } from "../kernel/serve.ts";
+import { StoreKeys } from "../kernel/seal/store-keys.ts";
+import type { DataKey } from "../kernel/seal/keyring.ts";
 import type { Context, ServiceMain, Started, SupervisorLine } from "../kernel/service.ts";
 import type { Tracer } from "../kernel/trace.ts";
 import { type Registry, registry as registryContract } from "../services/registry/api.ts";
 import { holdLease, keepTable, type Lease, makeResolver, Table } from "../services/registry/client.ts";
 import type { Hello, Part } from "./hello.ts";
 import type { Health } from "./health.ts";
-import { deriveKey } from "./local.ts";
 import { Needs } from "./needs.ts";
 
 /** Finds the other services; identity makes its own certificate only when it starts, so the way to others may come later. */
@@ -64,7 +65,7 @@ export function contextOf(
   options: { identity: TlsIdentity | undefined; lookup: Lookup; line: SupervisorLine },
 ): Context<never> {
   const { hello, part, log, tracer, audit, metrics, stopping } = running;
-  const dataKey = Buffer.from(part.dataKey, "base64");
+  const keys = keysOf(part, options.line);
   return {
     name: part.name,
     node: hello.node,
@@ -72,7 +73,8 @@ export function contextOf(
     version: hello.version,
     directory: part.directory,
     config: part.config as never,
-    key: (purpose) => deriveKey(dataKey, part.name, purpose),
+    key: (purpose) => keys.key(purpose),
+    keys: (purpose) => keys.keys(purpose),
     secrets: part.secrets,
     log,
     clock: systemClock,
@@ -86,6 +88,22 @@ export function contextOf(
     connect: (contract: Contract, more?: Partial<ConnectOptions>) =>
       connect(contract, { resolver: options.lookup, ...more }) as never,
   };
+}
+
+const dataKeysOf = ({ dataKeys }: Part): DataKey[] =>
+  dataKeys.map(({ id, key }) => ({ id, key: Buffer.from(key, "base64") }));
+
+/** The keys of a part; a further one comes over its line, and the answer says how long the longest wait for it was. */
+export function keysOf(part: Part, line: SupervisorLine): StoreKeys {
+  const keys = new StoreKeys(part.name, dataKeysOf(part));
+  line.on("key", ({ id, key }) => {
+    const next = { id: Number(id), key: Buffer.from(String(key), "base64") };
+    keys.add(next).then(
+      (pauseMs) => line.send("key", { id: next.id, pauseMs }),
+      (error: unknown) => line.send("key", { id: next.id, error: asFailure(error).message }),
+    );
+  });
+  return keys;
 }
 
 /** The doors of a part as its service listens on them. */
@@ -154,7 +172,7 @@ export function hold(running: Running, options: { registry: Registry; table: Tab
 /** Keeps the table of a service that has a place on the disk for it over its restarts. */
 export function rememberTable({ hello, part, main, log }: Running, table: Table): void {
   if (!main.stateful || part.standalone) return;
-  const key = deriveKey(Buffer.from(part.dataKey, "base64"), part.name, "registry-table");
+  const key = new StoreKeys(part.name, dataKeysOf(part)).key("registry-table");
   keepTable(table, { path: join(part.directory, "registry-table"), key, boot: hello.boot, log });
 }
 

@@ -48,6 +48,8 @@ export interface SupervisorOptions extends Omit<BirthOptions, "announce"> {
   readonly routes: Pick<RoutesFile, "read" | "follow" | "close">;
   readonly onState: (service: string, state: UnitState, reason: string | undefined) => void;
   readonly onOutput: (services: readonly string[], text: string) => void;
+  /** A service has taken its new key. */
+  readonly onKey: (service: string, message: Readonly<Record<string, unknown>>) => void;
 }
 
 export class Supervisor {
@@ -154,6 +156,13 @@ export class Supervisor {
     return [...this.#missing.values()];
   }
 
+  /** Sends a message on a service's line; answers how many processes got it. */
+  tell(service: string, name: string, message: Readonly<Record<string, unknown>>): number {
+    const units = this.#units.filter((unit) => runs(unit, service));
+    for (const unit of units) unit.send({ kind: "line", service, name, message });
+    return units.length;
+  }
+
   /** Makes the client of a service, called as `node`; the operator's Unix socket where the service has one. */
   connect<C extends Contract>(contract: C): Service<C> {
     return connect(contract, { resolver: this.#resolver() });
@@ -208,6 +217,7 @@ export class Supervisor {
       case "line":
         if (message.service === "identity" && message.name === "authority")
           this.#identityIsUp(String(message.message["caPem"]));
+        else if (message.name === "key") this.#options.onKey(message.service, message.message);
         return;
       default:
     }

@@ -14,7 +14,8 @@ import { makeLog } from "../../src/kernel/log.ts";
 import type { ListenAt } from "../../src/kernel/serve.ts";
 import { Metrics } from "../../src/kernel/metrics/metrics.ts";
 import { Tracer } from "../../src/kernel/trace.ts";
-import { deriveKey, localClient, makeLocalHouse } from "../../src/node/local.ts";
+import { StoreKeys } from "../../src/kernel/seal/store-keys.ts";
+import { localClient, makeLocalHouse } from "../../src/node/local.ts";
 import { type Bus, bus, type FollowItem } from "../../src/services/bus/api.ts";
 import { main } from "../../src/services/bus/main.ts";
 
@@ -88,6 +89,7 @@ export async function startSecureBus(directory: string, identity: TlsIdentity): 
   const tracer = new Tracer("bus", systemClock);
   const doors: Record<string, ListenAt> = { mqtts: { host: "127.0.0.1", port: 0 } };
   const config = { sizeBytesMax: 2 ** 28, keepBytes: 0, followers: [], foreignIdsMax: 1000 };
+  const keys = new StoreKeys("bus", [{ id: 0, key: KEY }]);
   const started = await main.start({
     name: "bus",
     node,
@@ -95,7 +97,8 @@ export async function startSecureBus(directory: string, identity: TlsIdentity): 
     version,
     config,
     directory,
-    key: (purpose) => deriveKey(KEY, "bus", purpose),
+    key: (purpose) => keys.key(purpose),
+    keys: (purpose) => keys.keys(purpose),
     secrets: {},
     log,
     clock: systemClock,

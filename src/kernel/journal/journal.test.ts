@@ -16,6 +16,7 @@ import {
   segmentsIn,
 } from "./fixture.ts";
 import { openJournal } from "./journal.ts";
+import { segmentName } from "./segment.ts";
 
 const code = (name: string): { code: string } => ({ code: name });
 
@@ -291,4 +292,41 @@ test("a directory that cannot be used is named", async () => {
     code: "JOURNAL_DIRECTORY_UNUSABLE",
     message: /\/proc\/none\/journal/,
   });
+});
+
+test("a new key is taken up while appends come in, and what the old ones wrote is read with them", async (t) => {
+  const directory = directoryFor(t);
+  const keys = range(0, 2).map((id) => ({ id, key: Buffer.alloc(32, 0x30 + id) }));
+  let journal = await openJournal({ directory, key: keys.slice(0, 1) });
+  let appending = true;
+  const appends = (async () => {
+    while (appending) await fill(journal, 50);
+  })();
+  for (const next of keys.slice(1)) {
+    const before = journal.last;
+    while (journal.last < before + 500) await journal.wait(journal.last);
+    await journal.rekey(next);
+  }
+  const rolled = journal.last;
+  while (journal.last < rolled + 500) await journal.wait(journal.last);
+  appending = false;
+  await appends;
+  assert.deepEqual((await readAll(journal)).positions, range(1, journal.last));
+  const last = journal.last;
+  await journal.close();
+  assert.deepEqual(
+    segmentsIn(directory).map((_, at) => readFileSync(join(directory, segmentName(at + 1)))[10]),
+    [0, 1, 2],
+    "each segment names its key",
+  );
+  journal = await openJournal({ directory, key: keys });
+  assert.deepEqual((await readAll(journal)).positions, range(1, last));
+  await journal.close();
+  await assert.rejects(openJournal({ directory, key: Buffer.alloc(32, 0x99) }), code("JOURNAL_KEY_WRONG"));
+  // Without the key of the middle one its positions are a gap, and the others are there.
+  journal = await openJournal({ directory, key: [keys[0]!, keys[2]!] });
+  const { positions, gaps } = await readAll(journal);
+  assert.equal(gaps.length, 1);
+  assert.ok(positions.includes(1) && positions.includes(last));
+  await journal.close();
 });

@@ -1,5 +1,4 @@
 /** An encrypted, append-only, segmented log with group commit. README.md has the whole story on one screen. */
-import { createSecretKey } from "node:crypto";
 import { chmodSync, statSync } from "node:fs";
 import { resolve as resolvePath } from "node:path";
 import { asFailure, fail, Failure, INPUT_INVALID } from "../error.ts";
@@ -7,6 +6,8 @@ import { errnoOf, isDiskFull, makeDirectory } from "./disk.ts";
 import { refusalOf } from "./entry.ts";
 import { JOURNAL_CLOSED, JOURNAL_DIRECTORY_UNUSABLE, JOURNAL_RECORD_TOO_LARGE } from "./errors.ts";
 import { Ledger, type Log, type Loss } from "./ledger.ts";
+import type { PurposeKey } from "../seal/store-keys.ts";
+import { JournalKeys } from "./keys.ts";
 import { lockDirectory } from "./lock.ts";
 import { Reader, type ReadOptions, type ReadResult } from "./reader.ts";
 import type { Entry, JournalRecord } from "./records.ts";
@@ -25,8 +26,8 @@ const SEGMENT_BYTES_MAX = 1024 * MIB;
 
 export interface JournalOptions {
   directory: string;
-  /** The data key, 32 bytes. */
-  key: Uint8Array;
+  /** The data key, 32 bytes; or those that there are, the newest last. */
+  key: Uint8Array | readonly PurposeKey[];
   /** A new file is begun at this size; default 16 MiB, at most an eighth of `sizeBytesMax`. */
   segmentBytesMax?: number;
   /** Unit of sealing, default 64 KiB; a larger record or group makes a larger block. */
@@ -70,6 +71,8 @@ export interface Journal {
    * written gives way to a new one where most of it is done with, from `rollBytesMin` on; a quarter of a segment unless told.
    */
   trim(through: number, rollBytesMin?: number): Promise<void>;
+  /** Goes on in a new segment under a new key; what is there is read with the old ones. Resolves with the time that appends stood still, in ms. */
+  rekey(next: PurposeKey): Promise<number>;
   /** Waits for the appends under way, then gives the directory back. */
   close(): Promise<void>;
 }
@@ -80,9 +83,7 @@ export interface Journal {
  */
 export async function openJournal(options: JournalOptions): Promise<Journal> {
   const directory = resolvePath(options.directory);
-  if (options.key.byteLength !== 32)
-    throw fail(INPUT_INVALID, `the key of the journal in ${directory} has ${options.key.byteLength} bytes, not 32`);
-  const key = createSecretKey(options.key);
+  const keys = new JournalKeys(options.key);
   const sizeBytesMax = options.sizeBytesMax ?? 256 * MIB;
   const segmentBytes = Math.min(options.segmentBytesMax ?? 16 * MIB, Math.floor(sizeBytesMax / 8), SEGMENT_BYTES_MAX);
   const limits: Limits = {
@@ -96,9 +97,9 @@ export async function openJournal(options: JournalOptions): Promise<Journal> {
     await makeDirectory(directory);
     if ((statSync(directory).mode & 0o077) !== 0) chmodSync(directory, 0o700);
     unlock = lockDirectory(directory);
-    const ledger = new Ledger(directory, key, options.log);
+    const ledger = new Ledger(directory, keys.first, options.log);
     await ledger.load();
-    const { segments, tail } = await recover(directory, key, ledger, limits);
+    const { segments, tail } = await recover(directory, keys, ledger, limits);
     await segments.reserve.keep();
     return new OpenJournal(segments, tail, limits, ledger, unlock);
   } catch (caught) {
@@ -243,6 +244,16 @@ class OpenJournal implements Journal {
     }
     await this.#remove(this.#segments.countThrough(through));
     await this.#segments.reserve.keep();
+  }
+
+  async rekey(next: PurposeKey): Promise<number> {
+    return this.#writer.chore(async () => {
+      const startMs = performance.now();
+      this.#segments.keys.add(next);
+      await this.#segments.reserve.within(() => this.#writer.roll());
+      await this.#segments.reserve.keep();
+      return performance.now() - startMs;
+    });
   }
 
   async #remove(count: number): Promise<void> {

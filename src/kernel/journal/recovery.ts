@@ -2,13 +2,13 @@
  * Opens what is in the directory, whatever has happened to it. Reads all segment headers and walks the last segment; damage
  * elsewhere is found when it is read. Nothing readable is given up, and a position that may have been handed out never is again.
  */
-import type { KeyObject } from "node:crypto";
 import { readdir, unlink } from "node:fs/promises";
 import { join } from "node:path";
 import { fail } from "../error.ts";
 import { BLOCK_END, BLOCK_HEADER_BYTES, parseBlockHeader } from "./block.ts";
 import { close, isDiskFull, open, readAt, statBytes, writeAt } from "./disk.ts";
 import { JOURNAL_DISK_FULL, JOURNAL_KEY_WRONG, JOURNAL_VERSION_NEWER } from "./errors.ts";
+import type { JournalKeys } from "./keys.ts";
 import { LEDGER_NAME, type Ledger } from "./ledger.ts";
 import {
   createSegment,
@@ -45,12 +45,12 @@ interface File {
 /** Opens or makes the log in `directory`; throws JOURNAL_KEY_WRONG or JOURNAL_VERSION_NEWER before it has changed anything. */
 export async function recover(
   directory: string,
-  key: KeyObject,
+  keys: JournalKeys,
   ledger: Ledger,
   limits: Limits,
 ): Promise<{ segments: Segments; tail: Tail }> {
-  const files = await readFiles(directory, key, ledger);
-  const list = new Segments(directory, key, []);
+  const files = await readFiles(directory, keys, ledger);
+  const list = new Segments(directory, keys, []);
   let before: { good: Good; segment: Segment } | undefined;
   let dead: Segment[] = [];
   for (const file of files) {
@@ -83,14 +83,14 @@ export async function recover(
 }
 
 /** Finds and judges the files, in order; removes those that were trimmed or never finished. */
-async function readFiles(directory: string, key: KeyObject, ledger: Ledger): Promise<File[]> {
+async function readFiles(directory: string, keys: JournalKeys, ledger: Ledger): Promise<File[]> {
   const files: File[] = [];
   const found = await readdir(directory, { withFileTypes: true });
   for (const { name, isRegular } of found
     .map((one) => ({ name: one.name, isRegular: one.isFile() }))
     .sort((a, b) => (a.name < b.name ? -1 : 1))) {
     const number = segmentNumberOf(name);
-    if (number !== undefined && isRegular) files.push(await judge(directory, name, number, key));
+    if (number !== undefined && isRegular) files.push(await judge(directory, name, number, keys));
     else if (!OWN_NAMES.has(name)) tellForeign(name, ledger);
   }
   const good = files.filter((file) => file.verdict.state === "good");
@@ -115,10 +115,10 @@ function tellForeign(name: string, ledger: Ledger): void {
     ledger.warn({ file: name }, "a file that is not the journal's lies in its directory; it is left alone");
 }
 
-async function judge(directory: string, name: string, number: number, key: KeyObject): Promise<File> {
+async function judge(directory: string, name: string, number: number, keys: JournalKeys): Promise<File> {
   const fd = await open(join(directory, name), "r");
   try {
-    const verdict = await readHeader(fd, number, key);
+    const verdict = await readHeader(fd, number, keys);
     if (verdict.state === "newer") {
       throw fail(
         JOURNAL_VERSION_NEWER,
@@ -267,7 +267,7 @@ async function openEnd(
 
 async function startSegment(list: Segments, number: number, next: number, previous?: SegmentEnd): Promise<Tail> {
   try {
-    const { fd, keys } = await createSegment(list.directory, list.key, { number, first: next, previous });
+    const { fd, keys } = await createSegment(list.directory, list.keys, { number, first: next, previous });
     list.push(segmentOf(number, next, SEGMENT_HEADER_BYTES));
     return { fd, keys, blocks: 0, tag: Buffer.alloc(16), next };
   } catch (caught) {

@@ -10,12 +10,11 @@ import { createHmac, createSecretKey, hkdfSync, randomBytes, timingSafeEqual, ty
 import { unlink } from "node:fs/promises";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
+import type { JournalKeys } from "./keys.ts";
 import { close, open, readAt, sync, syncDirectory, writeAt } from "./disk.ts";
 
 const MAGIC = Buffer.from("HFJOURNL");
 const VERSION = 1;
-/** Names the journal's key; there is one key until keys rotate. */
-const KEY_ID = 0;
 const COPY_BYTES = 128;
 const SECOND_COPY_AT = 4096;
 const CRC_AT = 124;
@@ -65,11 +64,11 @@ function deriveKeys(key: KeyObject, number: number, salt: Buffer): SegmentKeys {
 const macOf = (copy: Buffer, keys: SegmentKeys): Buffer =>
   createHmac("sha256", keys.mac).update(copy.subarray(0, MAC_AT)).digest().subarray(0, MAC_BYTES);
 
-function encode(header: SegmentHeader, keys: SegmentKeys): Buffer {
+function encode(header: SegmentHeader, keyId: number, keys: SegmentKeys): Buffer {
   const copy = Buffer.alloc(COPY_BYTES);
   MAGIC.copy(copy);
   copy.writeUInt16LE(VERSION, 8);
-  copy.writeUInt8(KEY_ID, 10);
+  copy.writeUInt8(keyId, 10);
   copy.writeUInt32LE(header.previous?.blocks ?? BLOCKS_UNKNOWN, 12);
   copy.writeUIntLE(header.number, 16, 6);
   copy.writeUIntLE(header.first, 24, 6);
@@ -92,11 +91,13 @@ export type HeaderVerdict =
   | { readonly state: "stranger" }
   | { readonly state: "damaged" };
 
-function judge(copy: Buffer, number: number, key: KeyObject): HeaderVerdict {
+function judge(copy: Buffer, number: number, journalKeys: JournalKeys): HeaderVerdict {
   if (!copy.subarray(0, 8).equals(MAGIC) || crc32(copy.subarray(0, CRC_AT)) !== copy.readUInt32LE(CRC_AT))
     return { state: "damaged" };
   const version = copy.readUInt16LE(8);
   if (version > VERSION) return { state: "newer", version };
+  const key = journalKeys.of(copy.readUInt8(10));
+  if (!key) return { state: "stranger" };
   const salt = Buffer.from(copy.subarray(32, 64));
   const keys = deriveKeys(key, copy.readUIntLE(16, 6), salt);
   const whole = timingSafeEqual(macOf(copy, keys), copy.subarray(MAC_AT, MAC_AT + MAC_BYTES));
@@ -122,16 +123,16 @@ function judge(copy: Buffer, number: number, key: KeyObject): HeaderVerdict {
 export async function readHeader(
   fd: number,
   number: number,
-  key: KeyObject,
+  keys: JournalKeys,
 ): Promise<HeaderVerdict & { heal?: Uint8Array; healAt?: number }> {
   const copy = Buffer.alloc(COPY_BYTES);
   const second = Buffer.alloc(COPY_BYTES);
   await readAt(fd, copy, 0);
   await readAt(fd, second, SECOND_COPY_AT);
-  const verdict = judge(copy, number, key);
+  const verdict = judge(copy, number, keys);
   if (verdict.state === "good")
     return second.equals(copy) ? verdict : { ...verdict, heal: copy, healAt: SECOND_COPY_AT };
-  const other = judge(second, number, key);
+  const other = judge(second, number, keys);
   if (other.state === "good") return { ...other, heal: second, healAt: 0 };
   return verdict.state === "damaged" ? other : verdict;
 }
@@ -139,16 +140,17 @@ export async function readHeader(
 /** Makes the file of a new segment durable, name included, and answers its descriptor. A file that cannot be finished is removed. */
 export async function createSegment(
   directory: string,
-  key: KeyObject,
+  journalKeys: JournalKeys,
   wanted: Omit<SegmentHeader, "salt">,
 ): Promise<{ fd: number; keys: SegmentKeys }> {
   const path = join(directory, segmentName(wanted.number));
   const header = { ...wanted, salt: randomBytes(32) };
+  const { id, key } = journalKeys.newest;
   const keys = deriveKeys(key, header.number, header.salt);
   // "w+": what may lie there under this name is an unfinished file that never held a record (recovery has judged it).
   const fd = await open(path, "w+");
   try {
-    const copy = encode(header, keys);
+    const copy = encode(header, id, keys);
     await writeAt(fd, [copy], 0);
     await writeAt(fd, [copy], SECOND_COPY_AT);
     await sync(fd);

@@ -1,7 +1,7 @@
-import { type KeyObject } from "node:crypto";
 import { unlink } from "node:fs/promises";
 import { join } from "node:path";
 import { close, errnoOf, open, syncDirectory } from "./disk.ts";
+import type { JournalKeys } from "./keys.ts";
 import { Reserve } from "./reserve.ts";
 import { readHeader, segmentName, type SegmentEnd, type SegmentKeys } from "./segment.ts";
 import { BlockIndex } from "./walk.ts";
@@ -49,15 +49,15 @@ interface Shelf {
 /** The files of the log, in order; the last one is being written. */
 export class Segments {
   readonly directory: string;
-  readonly key: KeyObject;
+  readonly keys: JournalKeys;
   readonly list: Segment[];
   readonly reserve: Reserve;
   #sizeBytes = 0;
   readonly #shelves = new Map<Segment, Shelf>();
 
-  constructor(directory: string, key: KeyObject, list: Segment[]) {
+  constructor(directory: string, keys: JournalKeys, list: Segment[]) {
     this.directory = directory;
-    this.key = key;
+    this.keys = keys;
     this.list = list;
     this.reserve = new Reserve(directory);
     for (const segment of list) this.#sizeBytes += segment.bytes;
@@ -131,7 +131,7 @@ export class Segments {
 
   async #open(segment: Segment): Promise<Handle> {
     const fd = await open(join(this.directory, segment.name), "r");
-    const verdict = await readHeader(fd, segment.number, this.key);
+    const verdict = await readHeader(fd, segment.number, this.keys);
     if (verdict.state !== "good") {
       await close(fd);
       throw Object.assign(new Error(`the header of ${segment.name} has become unreadable`), { code: "EIO" });

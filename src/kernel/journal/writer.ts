@@ -246,7 +246,7 @@ export class Writer {
     const old = this.#segments.active;
     const { blocks, tag, next } = this.#tail;
     const end: SegmentEnd = { first: old.first, last: next - 1, blocks, bytes: old.bytes, tag };
-    const { fd, keys } = await createSegment(this.#segments.directory, this.#segments.key, {
+    const { fd, keys } = await createSegment(this.#segments.directory, this.#segments.keys, {
       number: old.number + 1,
       first: next,
       previous: end,

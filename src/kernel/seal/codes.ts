@@ -135,6 +135,26 @@ export const SEAL_STORES_TOO_MANY = code(
   "limited",
   "Forget the stores that are no longer used.",
 );
+export const SEAL_STORE_KEYS_TOO_MANY = code(
+  "SEAL_STORE_KEYS_TOO_MANY",
+  "limited",
+  "Rotate the store's key less often; a backup restored into a fresh state directory begins with one key again.",
+);
+export const SEAL_ESCROW_MISSING = code(
+  "SEAL_ESCROW_MISSING",
+  "conflict",
+  "Make an escrow key while the node runs: 'holdfast keys escrow --new FILE'.",
+);
+export const SEAL_ESCROW_KEY_INVALID = code(
+  "SEAL_ESCROW_KEY_INVALID",
+  "invalid",
+  "Give an X25519 key in PEM, as 'holdfast keys escrow --new FILE' makes it.",
+);
+export const SEAL_ESCROW_KEY_WRONG = code(
+  "SEAL_ESCROW_KEY_WRONG",
+  "unauthorized",
+  "Give the private half of the escrow key whose fingerprint 'holdfast keys status' shows.",
+);
 export const SEAL_BYTES_REFUSED = code(
   "SEAL_BYTES_REFUSED",
   "internal",

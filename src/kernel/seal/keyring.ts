@@ -8,24 +8,51 @@ import { basename, dirname, join, relative, resolve } from "node:path";
 import { fail } from "../error.ts";
 import { KEY_BYTES, openBytes, sealBytes } from "./bytes.ts";
 import {
+  SEAL_ESCROW_MISSING,
   SEAL_KEY_FILE_INSIDE_STATE,
   SEAL_KEYRING_DAMAGED,
   SEAL_KEYRING_UNWRITABLE,
   SEAL_KEYRING_ZEROED,
   SEAL_PROVIDER_OTHER,
   SEAL_STORE_NAME_INVALID,
+  SEAL_STORE_KEYS_TOO_MANY,
   SEAL_STORES_TOO_MANY,
 } from "./codes.ts";
-import { loadRing, type RingFile, saveRing } from "./ring-file.ts";
-import type { KeyProvider } from "./provider.ts";
+import { fingerprintOf, openEscrow, sealEscrow } from "./escrow.ts";
+import { loadRing, type RingFile, saveRing, type StoreKey } from "./ring-file.ts";
+import type { KeyProvider, ProviderName } from "./provider.ts";
+
+/** A store's key, out of its wrapping. */
+export interface DataKey {
+  readonly id: number;
+  readonly key: Buffer;
+}
+
+export interface RingStatus {
+  readonly provider: ProviderName;
+  readonly promise: string;
+  readonly kekAtMs: number;
+  readonly stores: readonly { readonly name: string; readonly keys: number; readonly newestAtMs: number }[];
+  /** SHA-256 of the escrow key, where there is one. */
+  readonly escrow: string | undefined;
+}
 
 /** The one way a store gets its key. Every method that changes something returns after both copies are on the disk. */
 export interface KeyRing {
-  readonly provider: { readonly name: string; readonly promise: string };
-  /** Gives the store's 32-byte key, made and wrapped at first use. The buffer is the caller's own, to zero when done. */
+  readonly provider: { readonly name: ProviderName; readonly promise: string };
+  /** Gives the store's newest 32-byte key, made and wrapped at first use. The buffer is the caller's own, to zero when done. */
   dataKey(store: string): Promise<Buffer>;
+  /** Gives all keys of a store, the newest last; as `dataKey`. */
+  dataKeys(store: string): Promise<DataKey[]>;
   stores(): string[];
-  /** Destroys a store's key: what was encrypted with it is gone for everybody. Unknown stores are no error. */
+  status(): RingStatus;
+  /** Gives a store a new key; the ones before it stay, for what they have encrypted. SEAL_STORE_KEYS_TOO_MANY. */
+  rotate(store: string): Promise<void>;
+  /** Makes a new key-encryption key and wraps every data key anew with it; no data is rewritten. */
+  rotateKek(): Promise<void>;
+  /** Seals the key-encryption key for the owner of an X25519 key (SPKI, DER), too; undefined: for nobody any more. */
+  escrow(publicKey: Uint8Array | undefined): Promise<void>;
+  /** Destroys a store's keys: what was encrypted with them is gone for everybody. Unknown stores are no error. */
   forget(store: string): Promise<void>;
   /** Wraps the key-encryption key anew, for another provider or other parameters; no data is rewritten. */
   changeProvider(next: KeyProvider): Promise<void>;
@@ -40,10 +67,14 @@ export interface KeyRingOptions {
   /** The state directory that a key file must be outside of; `directory` unless told. */
   stateDirectory?: string;
   log?: { warn(fields: object, message: string): void };
+  /** The private half of the ring's escrow key (PKCS#8, PEM): opens the ring instead of the provider, which seals it anew. */
+  escrowKey?: string;
 }
 
 /** A hundred times the stores of a full node; keys of single devices are kept by the store that owns them. */
 export const STORES_MAX = 1024;
+/** A rotation a month for twenty years; more of them are a script that went wrong. */
+export const STORE_KEYS_MAX = 255;
 const STORE_NAME = /^[a-z0-9][a-z0-9./-]{0,127}$/;
 const purpose = (store: string): string => `holdfast data key of ${store}`;
 
@@ -62,6 +93,7 @@ export async function openKeyRing(options: KeyRingOptions): Promise<KeyRing> {
       generation: 0,
       provider: options.provider.name,
       kek: await options.provider.wrap(kek),
+      kekAtMs: Date.now(),
       stores: new Map(),
     };
     const ring = new Ring(directory, stateDirectory, options.provider, kek, file);
@@ -69,6 +101,14 @@ export async function openKeyRing(options: KeyRingOptions): Promise<KeyRing> {
       throw fail(SEAL_KEYRING_UNWRITABLE, `the directory ${directory} cannot be made`, { cause });
     });
     await ring.save(file);
+    return ring;
+  }
+  if (options.escrowKey !== undefined) {
+    if (!found.escrow)
+      throw fail(SEAL_ESCROW_MISSING, `the key ring in ${directory} was never sealed for an escrow key`);
+    const kek = openEscrow(options.escrowKey, found.escrow);
+    const ring = new Ring(directory, stateDirectory, options.provider, kek, found);
+    await ring.changeProvider(options.provider);
     return ring;
   }
   if (found.provider !== options.provider.name) {
@@ -100,26 +140,93 @@ class Ring implements KeyRing {
     this.#file = file;
   }
 
-  get provider(): { name: string; promise: string } {
+  get provider(): KeyRing["provider"] {
     return { name: this.#provider.name, promise: this.#provider.promise };
   }
 
-  dataKey(store: string): Promise<Buffer> {
+  async dataKey(store: string): Promise<Buffer> {
+    const keys = await this.dataKeys(store);
+    for (const { key } of keys.slice(0, -1)) key.fill(0);
+    return (keys.at(-1) as DataKey).key;
+  }
+
+  dataKeys(store: string): Promise<DataKey[]> {
     return this.#inTurn(async (kek) => {
-      if (!STORE_NAME.test(store)) throw fail(SEAL_STORE_NAME_INVALID, `'${store}' is no name for a store`);
-      const wrapped = this.#file.stores.get(store);
-      if (wrapped) return openBytes(kek, wrapped, purpose(store));
-      if (this.#file.stores.size >= STORES_MAX)
-        throw fail(SEAL_STORES_TOO_MANY, `the key ring holds ${STORES_MAX} stores, no room for '${store}'`);
-      const key = randomBytes(KEY_BYTES);
-      const stores = new Map(this.#file.stores).set(store, sealBytes(kek, key, purpose(store)));
-      await this.save({ ...this.#file, stores });
-      return key;
+      if (!this.#file.stores.has(store)) await this.#add(kek, store);
+      const keys = this.#file.stores.get(store) ?? [];
+      return keys.map(({ id, key }) => ({ id, key: openBytes(kek, key, purpose(store)) }));
     });
   }
 
   stores(): string[] {
     return [...this.#file.stores.keys()].sort();
+  }
+
+  status(): RingStatus {
+    const { kekAtMs, stores, escrow } = this.#file;
+    const newest = (keys: readonly StoreKey[]): number => keys.at(-1)?.atMs ?? 0;
+    return {
+      ...this.provider,
+      provider: this.#provider.name,
+      kekAtMs,
+      stores: [...stores]
+        .map(([name, keys]) => ({ name, keys: keys.length, newestAtMs: newest(keys) }))
+        .sort((a, b) => (a.name < b.name ? -1 : 1)),
+      escrow: escrow && fingerprintOf(escrow.publicKey),
+    };
+  }
+
+  rotate(store: string): Promise<void> {
+    return this.#inTurn((kek) => this.#add(kek, store));
+  }
+
+  /** Gives a store its first key, or one more. */
+  async #add(kek: Buffer, store: string): Promise<void> {
+    if (!STORE_NAME.test(store)) throw fail(SEAL_STORE_NAME_INVALID, `'${store}' is no name for a store`);
+    const { stores } = this.#file;
+    const old = stores.get(store) ?? [];
+    if (old.length === 0 && stores.size >= STORES_MAX)
+      throw fail(SEAL_STORES_TOO_MANY, `the key ring holds ${STORES_MAX} stores, no room for '${store}'`);
+    if (old.length >= STORE_KEYS_MAX)
+      throw fail(SEAL_STORE_KEYS_TOO_MANY, `'${store}' has ${STORE_KEYS_MAX} keys, no room for one more`);
+    const key = randomBytes(KEY_BYTES);
+    const added = { id: (old.at(-1)?.id ?? -1) + 1, atMs: Date.now(), key: sealBytes(kek, key, purpose(store)) };
+    key.fill(0);
+    await this.save({ ...this.#file, stores: new Map(stores).set(store, [...old, added]) });
+  }
+
+  rotateKek(): Promise<void> {
+    return this.#inTurn(async (kek) => {
+      const next = randomBytes(KEY_BYTES);
+      const stores = new Map<string, readonly StoreKey[]>();
+      for (const [name, keys] of this.#file.stores)
+        stores.set(
+          name,
+          keys.map((one) => {
+            const plain = openBytes(kek, one.key, purpose(name));
+            const rewrapped = { ...one, key: sealBytes(next, plain, purpose(name)) };
+            plain.fill(0);
+            return rewrapped;
+          }),
+        );
+      const { escrow, ...file } = this.#file;
+      await this.save({
+        ...file,
+        kek: await this.#provider.wrap(next),
+        kekAtMs: Date.now(),
+        stores,
+        ...(escrow ? { escrow: sealEscrow(escrow.publicKey, next) } : {}),
+      });
+      kek.fill(0);
+      this.#kek = next;
+    });
+  }
+
+  escrow(publicKey: Uint8Array | undefined): Promise<void> {
+    return this.#inTurn(async (kek) => {
+      const { escrow: _, ...file } = this.#file;
+      await this.save(publicKey === undefined ? file : { ...file, escrow: sealEscrow(publicKey, kek) });
+    });
   }
 
   forget(store: string): Promise<void> {

@@ -8,16 +8,29 @@ import { SEAL_KEYRING_DAMAGED, SEAL_KEYRING_NEWER, SEAL_KEYRING_UNREADABLE, SEAL
 import { replaceFile } from "./durable-file.ts";
 import { type KeyProvider, PROVIDERS } from "./provider.ts";
 
+/** A data key of a store, wrapped by the key-encryption key. */
+export interface StoreKey {
+  /** Counts a store's keys from 0; what was encrypted says which one it needs. */
+  readonly id: number;
+  readonly atMs: number;
+  readonly key: Uint8Array;
+}
+
 /** What the key ring holds; all keys in it are wrapped. */
 export interface RingFile {
   /** Counts the writes: of two whole copies the higher one is the newer. */
   generation: number;
   provider: KeyProvider["name"];
   kek: Uint8Array;
-  stores: Map<string, Uint8Array>;
+  kekAtMs: number;
+  /** The keys of each store, the newest last. */
+  stores: Map<string, readonly StoreKey[]>;
+  /** The key-encryption key once more, sealed for whoever has the private half of this X25519 key. */
+  escrow?: { readonly publicKey: Uint8Array; readonly kek: Uint8Array };
 }
 
-const VERSION = 1;
+/** 1 had one key a store. */
+const VERSION = 2;
 const NAMES = ["keyring.json", "keyring.json.bak"] as const;
 
 /** Tells which provider sealed the ring of a directory, without opening it; undefined where there is none, or none that can be read. */
@@ -71,15 +84,35 @@ export async function saveRing(directory: string, ring: RingFile): Promise<void>
   }
 }
 
+const base64 = (bytes: Uint8Array): string => Buffer.from(bytes).toString("base64");
+const bytesOf = (text: string): Buffer => Buffer.from(text, "base64");
+
 function encode(ring: RingFile): string {
-  const body = {
+  const stores = [...ring.stores].map(([name, keys]) => [
+    name,
+    keys.map(({ id, atMs, key }) => ({ id, atMs, key: base64(key) })),
+  ]);
+  const body: Omit<Written, "sum"> = {
     version: VERSION,
     generation: ring.generation,
     provider: ring.provider,
-    kek: Buffer.from(ring.kek).toString("base64"),
-    stores: Object.fromEntries([...ring.stores].map(([name, key]) => [name, Buffer.from(key).toString("base64")])),
+    kek: base64(ring.kek),
+    kekAtMs: ring.kekAtMs,
+    stores: Object.fromEntries(stores) as Written["stores"],
+    ...(ring.escrow ? { escrow: { publicKey: base64(ring.escrow.publicKey), kek: base64(ring.escrow.kek) } } : {}),
   };
   return `${JSON.stringify({ ...body, sum: sumOf(body) }, undefined, 2)}\n`;
+}
+
+interface Written {
+  version: number;
+  generation: number;
+  provider: KeyProvider["name"];
+  kek: string;
+  kekAtMs?: number;
+  stores: Record<string, string | { id: number; atMs: number; key: string }[]>;
+  escrow?: { publicKey: string; kek: string };
+  sum: string;
 }
 
 /** Tells damage from a wrong passphrase; it is no protection against somebody who alters the file (the wrapping is). */
@@ -103,25 +136,24 @@ async function readCopy(path: string): Promise<RingFile | "absent" | "damaged"> 
 }
 
 function decode(text: string, path: string): RingFile | "damaged" {
-  const { sum, ...body } = JSON.parse(text) as {
-    version: number;
-    generation: number;
-    provider: KeyProvider["name"];
-    kek: string;
-    stores: Record<string, string>;
-    sum: string;
-  };
+  const { sum, ...body } = JSON.parse(text) as Written;
   if (Number.isInteger(body.version) && body.version > VERSION) {
     throw fail(
       SEAL_KEYRING_NEWER,
       `${path} is of version ${body.version}; this Holdfast knows versions up to ${VERSION}`,
     );
   }
-  if (body.version !== VERSION || sum !== sumOf(body)) return "damaged";
+  if (!(body.version >= 1) || sum !== sumOf(body)) return "damaged";
+  const keysOf = (keys: Written["stores"][string]): StoreKey[] =>
+    typeof keys === "string"
+      ? [{ id: 0, atMs: 0, key: bytesOf(keys) }]
+      : keys.map(({ id, atMs, key }) => ({ id, atMs, key: bytesOf(key) }));
   return {
     generation: body.generation,
     provider: body.provider,
-    kek: Buffer.from(body.kek, "base64"),
-    stores: new Map(Object.entries(body.stores).map(([name, key]) => [name, Buffer.from(key, "base64")])),
+    kek: bytesOf(body.kek),
+    kekAtMs: body.kekAtMs ?? 0,
+    stores: new Map(Object.entries(body.stores).map(([name, keys]) => [name, keysOf(keys)])),
+    ...(body.escrow ? { escrow: { publicKey: bytesOf(body.escrow.publicKey), kek: bytesOf(body.escrow.kek) } } : {}),
   };
 }

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
 import {
   chmodSync,
   chownSync,
@@ -18,6 +19,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { openBytes, sealBytes } from "./bytes.ts";
+import { fingerprintOf, makeEscrowKey, publicHalf } from "./escrow.ts";
 import { keyFileProvider } from "./key-file.ts";
 import { openKeyRing } from "./keyring.ts";
 import { passphraseProvider } from "./passphrase.ts";
@@ -189,7 +191,7 @@ test("a torn, zeroed or missing copy of the key ring mends itself from the other
       () => truncateSync(file, 0),
       () => rmSync(file),
       () => writeFileSync(file, "null"),
-      () => writeFileSync(file, whole.toString().replace('"bus": "A', '"bus": "B')),
+      () => writeFileSync(file, whole.toString().replace('"id": 0', '"id": 1')),
     ];
     for (const fault of faults) {
       fault();
@@ -226,7 +228,7 @@ test("two damaged copies, and one of a newer version, are refused and left untou
   const files = both.map((name) => join(directory, name));
   const newer = JSON.stringify({ version: 7, other: true });
   writeFileSync(files[0] ?? "", newer);
-  await assert.rejects(openKeyRing({ directory, provider }), coded("SEAL_KEYRING_NEWER", /version 7.*up to 1/));
+  await assert.rejects(openKeyRing({ directory, provider }), coded("SEAL_KEYRING_NEWER", /version 7.*up to 2/));
   assert.equal(readFileSync(files[0] ?? "", "utf8"), newer);
   for (const file of files) writeFileSync(file, "");
   await assert.rejects(openKeyRing({ directory, provider }), coded("SEAL_KEYRING_DAMAGED"));
@@ -237,10 +239,11 @@ test("a forgotten store's key is in no file any more, and the name gets a new on
   const { directory, path } = place();
   const ring = await openKeyRing({ directory, provider: keyFileProvider({ path }) });
   const key = await ring.dataKey("core-data");
-  const wrapped =
-    (JSON.parse(readFileSync(join(directory, "keyring.json"), "utf8")) as { stores: Record<string, string> }).stores[
-      "core-data"
-    ] ?? "";
+  const { stores } = JSON.parse(readFileSync(join(directory, "keyring.json"), "utf8")) as {
+    stores: Record<string, { key: string }[]>;
+  };
+  const wrapped = stores["core-data"]?.[0]?.key ?? "";
+  assert.notEqual(wrapped, "");
   await ring.forget("core-data");
   await ring.forget("never-there");
   for (const name of both) assert.ok(!readFileSync(join(directory, name), "utf8").includes(wrapped));
@@ -259,6 +262,85 @@ test("the provider can be changed without touching the data keys, and the old wa
     coded("SEAL_PROVIDER_OTHER", /'passphrase'/),
   );
   assert.deepEqual(await (await openKeyRing({ directory, provider: words() })).dataKey("bus"), key);
+});
+
+test("a store's new key is given out from then on, and the old ones stay for what they encrypted", async () => {
+  const { directory, path } = place();
+  const provider = keyFileProvider({ path });
+  const ring = await openKeyRing({ directory, provider });
+  const first = await ring.dataKey("bus");
+  await Promise.all([ring.rotate("bus"), ring.rotate("bus")]);
+  const keys = await ring.dataKeys("bus");
+  assert.deepEqual(
+    keys.map(({ id }) => id),
+    [0, 1, 2],
+  );
+  assert.deepEqual(keys[0]?.key, first);
+  assert.deepEqual(await ring.dataKey("bus"), keys[2]?.key);
+  assert.deepEqual(await (await openKeyRing({ directory, provider })).dataKeys("bus"), keys);
+  assert.deepEqual(
+    ring.status().stores.map(({ name, keys: count }) => [name, count]),
+    [["bus", 3]],
+  );
+});
+
+test("a new key-encryption key opens every data key as before, and the old file opens with nothing that is left", async () => {
+  const { directory, path } = place();
+  const provider = keyFileProvider({ path });
+  const ring = await openKeyRing({ directory, provider });
+  const keys = await Promise.all(["bus", "core-data"].map((store) => ring.dataKey(store)));
+  const before = JSON.parse(readFileSync(join(directory, "keyring.json"), "utf8")) as { kek: string };
+  await ring.rotateKek();
+  const after = JSON.parse(readFileSync(join(directory, "keyring.json"), "utf8")) as { kek: string };
+  assert.notEqual(after.kek, before.kek);
+  for (const opened of [ring, await openKeyRing({ directory, provider })])
+    assert.deepEqual(await Promise.all(["bus", "core-data"].map((store) => opened.dataKey(store))), keys);
+});
+
+test("the escrow key opens the ring when nothing else does, another one does not, and it follows a rotation", async () => {
+  const { directory, path } = place();
+  const ring = await openKeyRing({ directory, provider: keyFileProvider({ path }) });
+  const key = await ring.dataKey("bus");
+  const [escrow, stranger] = [makeEscrowKey(), makeEscrowKey()];
+  const other = place();
+  const reopen = (escrowKey: string) =>
+    openKeyRing({ directory, provider: keyFileProvider({ path: other.path }), escrowKey });
+  await assert.rejects(reopen(escrow.privatePem), coded("SEAL_ESCROW_MISSING"));
+  await ring.escrow(escrow.publicKey);
+  await ring.rotateKek();
+  assert.deepEqual(publicHalf(escrow.privatePem), escrow.publicKey);
+  assert.equal(ring.status().escrow, fingerprintOf(escrow.publicKey));
+  await assert.rejects(reopen(stranger.privatePem), coded("SEAL_ESCROW_KEY_WRONG"));
+  await assert.rejects(reopen("-----BEGIN"), coded("SEAL_ESCROW_KEY_INVALID"));
+  assert.deepEqual(await (await reopen(escrow.privatePem)).dataKey("bus"), key);
+  // Sealed anew: the old key file is of no use any more, and the new one is.
+  await assert.rejects(openKeyRing({ directory, provider: keyFileProvider({ path }) }), coded("SEAL_KEY_FILE_WRONG"));
+  const again = await openKeyRing({ directory, provider: keyFileProvider({ path: other.path }) });
+  assert.deepEqual(await again.dataKey("bus"), key);
+});
+
+test("a ring of the version before, with one key a store, is read and written anew", async () => {
+  const { directory, path } = place();
+  const provider = keyFileProvider({ path });
+  const key = await (await openKeyRing({ directory, provider })).dataKey("bus");
+  const now = JSON.parse(readFileSync(join(directory, "keyring.json"), "utf8")) as {
+    generation: number;
+    kek: string;
+    stores: { bus: { key: string }[] };
+  };
+  const body = {
+    version: 1,
+    generation: now.generation,
+    provider: "key-file",
+    kek: now.kek,
+    stores: { bus: now.stores.bus[0]?.key },
+  };
+  const sum = createHash("sha256").update(JSON.stringify(body)).digest("hex");
+  for (const name of both) writeFileSync(join(directory, name), JSON.stringify({ ...body, sum }));
+  const ring = await openKeyRing({ directory, provider });
+  assert.deepEqual(await ring.dataKey("bus"), key);
+  await ring.rotate("bus");
+  assert.equal((await (await openKeyRing({ directory, provider })).dataKeys("bus")).length, 2);
 });
 
 test("a ring that was zeroed, and names that are no store's, are refused", async () => {

@@ -57,6 +57,7 @@ export const main = defineService({
     const store = await Store.open({
       directory: context.directory,
       key: (purpose) => context.key(purpose),
+      keys: (purpose) => context.keys(purpose),
       sizeBytesMax,
       idsMax: foreignIdsMax,
       wallMs: clock.wallMs(),

@@ -11,6 +11,7 @@ import { parseJson } from "../../kernel/json.ts";
 import type { Log } from "../../kernel/log.ts";
 import { openBytes, sealBytes } from "../../kernel/seal/bytes.ts";
 import { replaceFile } from "../../kernel/seal/durable-file.ts";
+import type { PurposeKeys } from "../../kernel/seal/store-keys.ts";
 import { KIND, rangeOf } from "./records.ts";
 import { Seen } from "./seen.ts";
 import { Marks, type StoredMark } from "./sequences.ts";
@@ -36,6 +37,7 @@ interface State {
 export interface StoreOptions {
   readonly directory: string;
   readonly key: (purpose: string) => Buffer;
+  readonly keys: (purpose: string) => PurposeKeys;
   readonly sizeBytesMax: number;
   readonly idsMax: number;
   readonly wallMs: number;
@@ -77,9 +79,10 @@ export class Store {
    */
   static async open(options: StoreOptions): Promise<Store> {
     const state = await readState(options);
+    const keys = options.keys("journal");
     const journal = await openJournal({
       directory: join(options.directory, "journal"),
-      key: options.key("journal"),
+      key: keys.all(),
       sizeBytesMax: options.sizeBytesMax,
       log: options.log,
     });
@@ -96,6 +99,7 @@ export class Store {
       if (known > journal.last) await journal.read(known);
       // Before the first event gets a number of this epoch: the next start must know that it was used.
       await store.save(journal.last);
+      keys.follow((next) => journal.rekey(next));
       return store;
     } catch (error) {
       await journal.close();

@@ -45,7 +45,7 @@ export const main = defineService({
   async start(context) {
     const { clock, log } = context;
     const authority = await openAuthority(context);
-    const store = new CloudStore({ path: join(context.directory, DATABASE), key: context.key("database"), log });
+    const store = new CloudStore({ path: join(context.directory, DATABASE), key: context.keys("database").all(), log });
     const identity = await certify(context, authority);
     const { name, nodeCertificateDays } = context.config;
     return {

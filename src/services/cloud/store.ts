@@ -1,5 +1,5 @@
 /** Keeps batches as they came (columns), with an index of the series in them, in encrypted SQLite; ranges make each count once. */
-import { type Database, openDatabase, type Statement } from "../../kernel/database.ts";
+import { type Database, openDatabase, type Statement, type DatabaseOptions } from "../../kernel/database.ts";
 import type { Block } from "../../kernel/events/model.ts";
 import { readingsOf, spanOf } from "../../kernel/events/rows.ts";
 import type { Log } from "../../kernel/log.ts";
@@ -82,7 +82,7 @@ export class CloudStore {
   readonly #addPiece: Statement<never, [string, string, bigint, number, number, bigint, number]>;
   readonly #count: Statement<never, [string, number, number, number, number, number, number, number]>;
 
-  constructor(options: { path: string; key: Uint8Array; log: Log }) {
+  constructor(options: { path: string; key: DatabaseOptions["key"]; log: Log }) {
     const db = (this.#db = openDatabase({
       ...options,
       schema: { version: 2, migrations: [SCHEMA, BACKFILLS_SCHEMA] },

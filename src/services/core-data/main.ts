@@ -50,7 +50,7 @@ export const main = defineService({
   async start(context) {
     const { clock, config, log, node, stopping, tracer } = context;
     const path = join(context.directory, "events.db");
-    const store = new EventStore({ path, key: context.key("database"), node, log });
+    const store = new EventStore({ path, key: context.keys("database").all(), node, log });
     const chunks = new ChunkIndex(store);
     const query = new EventQuery(store, chunks);
     const retentionClock = new RetentionClock(clock, store.state("retentionMs"));

@@ -3,7 +3,13 @@
  * written together with the position after it, in one transaction: after a crash anywhere the bus is followed from that
  * position, so that nothing repeats and nothing is skipped.
  */
-import { type Database, openDatabase, type Statement, type Value } from "../../kernel/database.ts";
+import {
+  type Database,
+  openDatabase,
+  type Statement,
+  type Value,
+  type DatabaseOptions,
+} from "../../kernel/database.ts";
 import { DATABASE_DAMAGED } from "../../kernel/database-errors.ts";
 import { Failure } from "../../kernel/error.ts";
 import { decodeBlocks } from "../../kernel/events/codec.ts";
@@ -17,7 +23,7 @@ import { Tail } from "./tail.ts";
 
 export interface StoreOptions {
   readonly path: string;
-  readonly key: Uint8Array;
+  readonly key: DatabaseOptions["key"];
   readonly node: string;
   readonly log: Log;
 }

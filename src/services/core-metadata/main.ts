@@ -18,7 +18,7 @@ export const main = defineService({
     const { clock, log } = context;
     const store = openMetadataStore({
       path: join(context.directory, "metadata.db"),
-      key: context.key("database"),
+      key: context.keys("database").all(),
       log,
     });
     const announce = makeAnnouncer({ bus: context.connect(bus), clock, log });

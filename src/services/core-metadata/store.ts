@@ -1,5 +1,5 @@
 /** Keeps devices, profiles and device services, each as its JSON with the columns that are searched, in encrypted SQLite. */
-import { type Database, openDatabase, type Statement } from "../../kernel/database.ts";
+import { type Database, openDatabase, type Statement, type DatabaseOptions } from "../../kernel/database.ts";
 import type { Device, DeviceProfile, DeviceService } from "../../kernel/edgex.ts";
 import { parseJson, stringifyJson } from "../../kernel/json.ts";
 import type { Log } from "../../kernel/log.ts";
@@ -47,7 +47,7 @@ const SCHEMA = `
 `;
 
 /** Opens the store. Errors are those of openDatabase. */
-export function openMetadataStore(options: { path: string; key: Uint8Array; log: Log }): MetadataStore {
+export function openMetadataStore(options: { path: string; key: DatabaseOptions["key"]; log: Log }): MetadataStore {
   return new SqliteMetadata(openDatabase({ ...options, schema: { version: 1, migrations: [SCHEMA] } }));
 }
 

@@ -86,7 +86,7 @@ export const main = defineService({
   frugal: true,
   async start(context) {
     const { clock, config, directory, log, node, secrets, stopping: signal, tracer } = context;
-    const store = new PipelineStore({ path: join(directory, "pipeline.db"), key: context.key("database"), log });
+    const store = new PipelineStore({ path: join(directory, "pipeline.db"), key: context.keys("database").all(), log });
     const gaps = new Gaps(store.gaps, clock, log);
     const outbox = await openOutbox(context, store, gaps);
     const backfills = new BackfillBook({
@@ -136,10 +136,11 @@ type PipelineContext = Context<Static<typeof Config>>;
 
 async function openOutbox(context: PipelineContext, store: PipelineStore, gaps: Gaps): Promise<Outbox> {
   const { clock, config, directory, log } = context;
+  const keys = context.keys("outbox");
   try {
-    return await Outbox.open({
+    const outbox = await Outbox.open({
       directory,
-      key: context.key("outbox"),
+      key: keys.all(),
       sizeBytesMax: config.outboxBytesMax,
       whenFull: config.outboxWhenFull,
       ageMsMax: config.outboxAgeMsMax === 0 ? Number.POSITIVE_INFINITY : config.outboxAgeMsMax,
@@ -150,6 +151,8 @@ async function openOutbox(context: PipelineContext, store: PipelineStore, gaps: 
       saved: store.outbox,
       save: (state) => (store.outbox = state),
     });
+    keys.follow((next) => outbox.rekey(next));
+    return outbox;
   } catch (error) {
     store.close();
     throw error;

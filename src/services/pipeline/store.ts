@@ -1,5 +1,5 @@
 /** What the pipeline keeps besides the outbox: whom it is enrolled with, how far destinations are, what did not reach them. */
-import { type Database, openDatabase } from "../../kernel/database.ts";
+import { type Database, openDatabase, type DatabaseOptions } from "../../kernel/database.ts";
 import type { Log } from "../../kernel/log.ts";
 import type { SequenceRange } from "../../kernel/sequences.ts";
 import { DEAD_LETTERS_SCHEMA, DeadLetters } from "./outbox/dead-letters.ts";
@@ -34,7 +34,7 @@ export class PipelineStore {
   readonly gaps: GapTable;
   readonly pipelines: PipelineTables;
 
-  constructor(options: { path: string; key: Uint8Array; log: Log }) {
+  constructor(options: { path: string; key: DatabaseOptions["key"]; log: Log }) {
     this.database = openDatabase({ ...options, schema: { version: 1, migrations: [SCHEMA] } });
     this.deadLetters = new DeadLetters(this.database);
     this.gaps = new GapTable(this.database);

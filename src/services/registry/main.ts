@@ -62,7 +62,7 @@ export const main = defineService({
     if (config.renewMs * 2 > config.ttlMs)
       throw new Error(`config.renewMs (${config.renewMs}) must be at most half of config.ttlMs (${config.ttlMs})`);
     const path = join(context.directory, "registry.db");
-    const store = openRegistryStore({ path, key: context.key("database"), log });
+    const store = openRegistryStore({ path, key: context.keys("database").all(), log });
     const announcer = new Announcer({ bus: context.connect(bus), log, signal: stopping });
     const running = makeRegistry({
       ...config,

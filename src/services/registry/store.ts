@@ -1,5 +1,5 @@
 /** Keeps what outlives the registry: EdgeX's registrations and keys, and what operators took out of use. Leases are not among it. */
-import { type Database, openDatabase, type Statement } from "../../kernel/database.ts";
+import { type Database, openDatabase, type Statement, type DatabaseOptions } from "../../kernel/database.ts";
 import { parseJson, stringifyJson } from "../../kernel/json.ts";
 import type { Log } from "../../kernel/log.ts";
 import type { KeyValue } from "./kvs.api.ts";
@@ -30,7 +30,7 @@ export interface RegistryStore {
 }
 
 /** Opens the store. Errors are those of openDatabase. */
-export function openRegistryStore(options: { path: string; key: Uint8Array; log: Log }): RegistryStore {
+export function openRegistryStore(options: { path: string; key: DatabaseOptions["key"]; log: Log }): RegistryStore {
   return new SqliteRegistry(openDatabase({ ...options, schema: { version: 1, migrations: [SCHEMA] } }));
 }
 

@@ -44,7 +44,11 @@ export const main = defineService({
   stateful: true,
   async start(context) {
     const { clock, config, log, node } = context;
-    const store = openSpanStore({ path: join(context.directory, "spans.db"), key: context.key("database"), log });
+    const store = openSpanStore({
+      path: join(context.directory, "spans.db"),
+      key: context.keys("database").all(),
+      log,
+    });
     const trail = new AuditTrail({
       directory: join(context.directory, "audit"),
       key: context.key("audit"),

@@ -3,7 +3,7 @@
  * them, and by the ranges of events that they tell of. What was acknowledged survives a kill.
  */
 import { EVENTS_TOO_LARGE } from "../../kernel/columns/bytes.ts";
-import { type Database, openDatabase } from "../../kernel/database.ts";
+import { type Database, type DatabaseOptions, openDatabase } from "../../kernel/database.ts";
 import { Failure } from "../../kernel/error.ts";
 import type { Log } from "../../kernel/log.ts";
 import type { Range } from "../../kernel/trace.ts";
@@ -70,7 +70,7 @@ interface Piece {
   readonly spans: readonly StoredSpan[];
 }
 /** Opens the store. Errors are those of openDatabase. */
-export function openSpanStore(options: { path: string; key: Uint8Array; log: Log }): SpanStore {
+export function openSpanStore(options: { path: string; key: DatabaseOptions["key"]; log: Log }): SpanStore {
   return new SqliteSpans(openDatabase({ ...options, schema: { version: 2, migrations: ["", SPAN_SCHEMA] } }));
 }
 

@@ -15,6 +15,12 @@ export const main = defineService({
         default: "hello",
         example: "good morning",
       }),
+      greetingFile: field(Type.String({ maxLength: 100 }), {
+        description: "File, or secret, with what it says of itself instead.",
+        default: "",
+        example: "secret:greeting",
+        reach: "file",
+      }),
       endsAtStart: field(Type.Boolean(), {
         description: "Ends at every start, as a service with a fault does.",
         default: false,
@@ -30,9 +36,10 @@ export const main = defineService({
     const { clock, config, doors, log, tracer } = context;
     if (config.endsAtStart) throw new Error("this service was told to end");
     const keeper = context.connect(registry);
+    const greeting = config.greetingFile === "" ? config.greeting : context.secrets[config.greetingFile];
     const service: TestService = {
       async echo({ text }, call) {
-        return { text, pid: process.pid, caller: call.caller, greeting: config.greeting };
+        return { text, pid: process.pid, caller: call.caller, greeting };
       },
       async neighbours(_, call) {
         const own = makeCall({ caller: context.name, timeoutMs: 5_000, requestId: call.requestId });

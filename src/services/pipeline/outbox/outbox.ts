@@ -6,6 +6,8 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import type { Clock } from "../../../kernel/clock.ts";
 import { fail } from "../../../kernel/error.ts";
+import type { JournalOptions } from "../../../kernel/journal/journal.ts";
+import type { PurposeKey } from "../../../kernel/seal/store-keys.ts";
 import { RetentionClock } from "../../../kernel/retention-clock.ts";
 import type { Log } from "../../../kernel/log.ts";
 import type { SequenceRange } from "../../../kernel/sequences.ts";
@@ -30,7 +32,7 @@ export interface OutboxState {
 
 export interface OutboxOptions {
   readonly directory: string;
-  readonly key: Uint8Array;
+  readonly key: JournalOptions["key"];
   readonly sizeBytesMax: number;
   /** At the limit: `refuse` batches, so that the bus holds what comes; or `drop` those of the lowest class, oldest first. */
   readonly whenFull: "refuse" | "drop";
@@ -109,6 +111,12 @@ export class Outbox {
   /** The cloud has told what it has. */
   sure(): void {
     this.#isUnsure = false;
+  }
+
+  /** Goes on under a new key; answers the longest time in ms that batches waited for it. */
+  async rekey(next: PurposeKey): Promise<number> {
+    const pauses = await Promise.all(QUEUE_CLASSES.map((name) => this.queues[name].journal.rekey(next)));
+    return Math.max(...pauses);
   }
 
   /** Calls back after each batch that was added. */

@@ -1,7 +1,7 @@
 /** One class of the outbox: a journal of batches, and of each destination which of them it has no need of any more. */
 import { join } from "node:path";
 import type { Clock } from "../../../kernel/clock.ts";
-import { type Journal, openJournal } from "../../../kernel/journal/journal.ts";
+import { type Journal, openJournal, type JournalOptions } from "../../../kernel/journal/journal.ts";
 import type { Log } from "../../../kernel/log.ts";
 import { type SequenceRange, SequenceSet } from "../../../kernel/sequences.ts";
 import type { QueueClass } from "../pacing/priority.ts";
@@ -12,7 +12,7 @@ export interface QueueOptions {
   readonly name: QueueClass;
   /** Where the journals of all classes are. */
   readonly directory: string;
-  readonly key: Uint8Array;
+  readonly key: JournalOptions["key"];
   readonly sizeBytesMax: number;
   readonly clock: Clock;
   readonly log: Log;

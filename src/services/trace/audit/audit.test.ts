@@ -16,7 +16,7 @@ import { test } from "node:test";
 import { callOf, edgeHouse, eventually, SetClock, temporary } from "../../../../test/houses/edge.ts";
 import { Auditor } from "../../../kernel/audit.ts";
 import { systemClock } from "../../../kernel/clock.ts";
-import { deriveKey } from "../../../node/local.ts";
+import { deriveKey } from "../../../kernel/seal/store-keys.ts";
 import { statementOf } from "../../../kernel/identity/audit-statement.ts";
 import { identity as identityContract } from "../../identity/api.ts";
 import { main as identityMain } from "../../identity/main.ts";
