@@ -30,7 +30,7 @@ export async function startTpm(directory: string): Promise<SoftTpm> {
       "swtpm",
       ["socket", "--tpm2", "--tpmstate", `dir=${directory}`, "--flags", "not-need-init,startup-clear", ...sockets],
       {
-        stdio: ["ignore", "ignore", "inherit"],
+        stdio: "ignore",
       },
     );
     for (let tries = 0; !existsSync(path) && tries < READY_TRIES; tries++) await pause(READY_MS);
