@@ -99,7 +99,7 @@ test("a secret reaches the service that names it, at its next start, and lies no
 });
 
 test("keys rotate while the node works, and a process that comes back has them all", async () => {
-  const before = await node.control.keys({}, call());
+  const old = await node.control.keys({}, call());
   const rotating = fine(["keys", "rotate", "--json"]);
   let answered = 0;
   for (let isDone = false; !isDone;) {
@@ -115,13 +115,9 @@ test("keys rotate while the node works, and a process that comes back has them a
   assert.deepEqual(rotated.map(({ store }) => store).sort(), ["core-keeper", "identity", "test-service"]);
   for (const { store, error } of rotated) assert.equal(error, undefined, store);
   const now = await node.control.keys({}, call());
-  assert.ok(now.kekAtMs > before.kekAtMs);
+  assert.ok(now.kekAtMs > old.kekAtMs);
   for (const { name, keys } of now.stores)
-    assert.equal(
-      keys,
-      (before.stores.find((store) => store.name === name)?.keys ?? 0) + (name === "log" ? 0 : 1),
-      name,
-    );
+    assert.equal(keys, (old.stores.find((store) => store.name === name)?.keys ?? 0) + (name === "log" ? 0 : 1), name);
   const pid = (await node.pids()).get("core-keeper")!;
   process.kill(pid, "SIGKILL");
   await until(

@@ -141,12 +141,7 @@ class Running {
 
   async run(): Promise<number> {
     const { state, node, screen, input, options, manifests, code, sockets, values } = this.#o;
-    const ring = await openKeys({
-      statePath: state.path,
-      node,
-      env: process.env,
-      log: { warn: (_, message) => screen.say(`  warn  ${message}`) },
-    });
+    const ring = await this.#openRing();
     const logbook = await this.#openLogbook(ring);
     const secrets = await Secrets.open(ringDirectory(state.path), ring);
     const log = makeLog("node", {
@@ -202,6 +197,12 @@ class Running {
     void welcome.show();
     await this.#stopped();
     return this.#end(supervisor, control, logbook, ring, log);
+  }
+
+  #openRing(): Promise<KeyRing> {
+    const { state, node, screen } = this.#o;
+    const warn = (_: object, message: string): void => screen.say(`  warn  ${message}`);
+    return openKeys({ statePath: state.path, node, env: process.env, log: { warn } });
   }
 
   async #openLogbook(ring: KeyRing): Promise<Logbook> {

@@ -24,7 +24,7 @@ export const PUBLIC_KEY_BYTES = 44;
 export function makeEscrowKey(): { privatePem: string; publicKey: Buffer } {
   const { privateKey, publicKey } = generateKeyPairSync(KIND);
   return {
-    privatePem: privateKey.export({ type: "pkcs8", format: "pem" }) as string,
+    privatePem: privateKey.export({ type: "pkcs8", format: "pem" }),
     publicKey: publicKey.export({ type: "spki", format: "der" }),
   };
 }

@@ -279,7 +279,7 @@ test("a store's new key is given out from then on, and the old ones stay for wha
   assert.deepEqual(await ring.dataKey("bus"), keys[2]?.key);
   assert.deepEqual(await (await openKeyRing({ directory, provider })).dataKeys("bus"), keys);
   assert.deepEqual(
-    ring.status().stores.map(({ name, keys: count }) => [name, count]),
+    ring.status().stores.map(({ name, keys: n }) => [name, n]),
     [["bus", 3]],
   );
 });
@@ -291,8 +291,8 @@ test("a new key-encryption key opens every data key as before, and the old file 
   const keys = await Promise.all(["bus", "core-data"].map((store) => ring.dataKey(store)));
   const before = JSON.parse(readFileSync(join(directory, "keyring.json"), "utf8")) as { kek: string };
   await ring.rotateKek();
-  const after = JSON.parse(readFileSync(join(directory, "keyring.json"), "utf8")) as { kek: string };
-  assert.notEqual(after.kek, before.kek);
+  const now = JSON.parse(readFileSync(join(directory, "keyring.json"), "utf8")) as { kek: string };
+  assert.notEqual(now.kek, before.kek);
   for (const opened of [ring, await openKeyRing({ directory, provider })])
     assert.deepEqual(await Promise.all(["bus", "core-data"].map((store) => opened.dataKey(store))), keys);
 });

@@ -36,7 +36,7 @@ export class StoreKeys {
 
   /** Derives the lasting key for a purpose: what cannot be written anew stays under it. */
   key(purpose: string): Buffer {
-    return deriveKey((this.#keys[0] as DataKey).key, this.#service, purpose);
+    return deriveKey(this.#keys[0].key, this.#service, purpose);
   }
 
   /** Answers a purpose's chain of keys. */

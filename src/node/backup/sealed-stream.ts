@@ -68,12 +68,12 @@ export class Pieces {
   /** Answers so many bytes; undefined at the end of the stream. NODE_BACKUP_DAMAGED where it ends in the middle of them. */
   async take(count: number): Promise<Buffer | undefined> {
     while (this.#held.length < count) {
-      const { value, done } = await this.#parts.next();
-      if (done) {
+      const next: IteratorResult<Uint8Array, unknown> = await this.#parts.next();
+      if (next.done) {
         if (this.#held.length === 0) return undefined;
         throw fail(NODE_BACKUP_DAMAGED, "the backup ends in the middle of something");
       }
-      this.#held = Buffer.concat([this.#held, value as Uint8Array]);
+      this.#held = Buffer.concat([this.#held, next.value]);
     }
     const taken = this.#held.subarray(0, count);
     this.#held = this.#held.subarray(count);

@@ -96,18 +96,20 @@ export class Secrets {
   }
 
   #save(change: (values: Map<string, string>) => unknown): Promise<void> {
-    const saved = this.#last.then(async () => {
-      const values = new Map(this.#values);
-      change(values);
-      const key = await this.#ring.dataKey(STORE);
-      const plain = Buffer.from(JSON.stringify(Object.fromEntries(values)));
-      await replaceFile(this.#path, sealBytes(key, plain, PURPOSE));
-      plain.fill(0);
-      key.fill(0);
-      this.#values = values;
-    });
+    const saved = this.#last.then(() => this.#write(change));
     // The next in turn runs whether or not this one failed; its caller has the failure.
     this.#last = saved.catch(() => undefined);
     return saved;
+  }
+
+  async #write(change: (values: Map<string, string>) => unknown): Promise<void> {
+    const values = new Map(this.#values);
+    change(values);
+    const key = await this.#ring.dataKey(STORE);
+    const plain = Buffer.from(JSON.stringify(Object.fromEntries(values)));
+    await replaceFile(this.#path, sealBytes(key, plain, PURPOSE));
+    plain.fill(0);
+    key.fill(0);
+    this.#values = values;
   }
 }
