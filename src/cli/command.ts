@@ -27,7 +27,7 @@ const GROUPS: readonly (readonly string[])[] = [
   ["backlog", "deadletters", "routes"],
   ["trace", "spans", "top", "slow", "errors", "follow", "logs"],
   ["token", "ca", "audit"],
-  ["keys", "secret", "backup", "restore"],
+  ["keys", "secret", "forget", "backup", "restore"],
   ["enroll", "cloud"],
 ];
 

@@ -5,6 +5,7 @@ import type { Node } from "./api.ts";
 import { NODE_SERVICE_UNKNOWN } from "./codes.ts";
 import type { KeyRing } from "../kernel/seal/keyring.ts";
 import type { KeyDesk } from "./keys/desk.ts";
+import { forgetDevice } from "./forget.ts";
 import type { Logbook } from "./logbook.ts";
 import type { Restarted } from "./rolling.ts";
 import type { Supervisor } from "./supervisor.ts";
@@ -71,6 +72,7 @@ export function makeControl(options: ControlOptions): Node {
     migrateKeys: (input) => keys.migrateKeys(input),
     resealKeys: (input) => keys.resealKeys(input),
     escrowKeys: (input) => keys.escrowKeys(input),
+    forgetDevice: ({ body }) => forgetDevice(supervisor, body.device),
     secrets: () => keys.secrets(),
     setSecret: (input) => keys.setSecret(input),
     removeSecret: (input) => keys.removeSecret(input),

@@ -65,6 +65,13 @@ export const keysOperations = {
     output: Type.Object({ escrow: Type.Optional(Type.String()) }),
     callers,
   }),
+  forgetDevice: post("/forget-device", {
+    summary: "Makes all that the node holds of a device's events unreadable.",
+    input: { body: Type.Object({ device: Type.String({ minLength: 1, maxLength: 1024 }) }) },
+    output: Type.Object({ ms: Type.Number() }),
+    callers,
+    timeoutMs,
+  }),
   secrets: get("/secrets", {
     quiet: true,
     summary: "Lists the names of the secrets.",

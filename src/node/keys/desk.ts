@@ -37,7 +37,7 @@ interface Taken {
   readonly error?: string;
 }
 
-export class KeyDesk implements KeysOperations {
+export class KeyDesk implements Omit<KeysOperations, "forgetDevice"> {
   readonly #o: DeskOptions;
   readonly #waiting = new Map<string, (taken: Taken) => void>();
   units: Units | undefined;

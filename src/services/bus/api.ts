@@ -144,6 +144,12 @@ export const bus = contract("bus", {
     callers: ["core-metadata", "core-command", "gateway"],
     timeoutMs: 61_000,
   }),
+  forgetDevice: post("/forget-device", {
+    summary: "Gives a device's events that are in the journal to nobody any more; they go with the journal's old end.",
+    input: { body: Type.Object({ device: Type.String({ minLength: 1, maxLength: 1024 }) }) },
+    output: Type.Object({ position: Type.Integer() }),
+    callers: ["node"],
+  }),
   backlog: post("/backlog", {
     summary: "Tells positions, size, losses and followers of the journal.",
     input: {},

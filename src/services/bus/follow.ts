@@ -3,6 +3,7 @@
  */
 import { topicMatches } from "../../kernel/edgex.ts";
 import { decodeBlocks, encodeBlocks, headOfBlocks } from "../../kernel/events/codec.ts";
+import type { Forgotten } from "../../kernel/events/forgotten.ts";
 import type { Journal, JournalRecord } from "../../kernel/journal/journal.ts";
 import type { BusRecord, FollowItem } from "./api.ts";
 import { KIND } from "./records.ts";
@@ -21,9 +22,13 @@ export interface FollowInput {
   readonly topics?: readonly string[];
 }
 
-export async function* follow(journal: Journal, input: FollowInput, signal: AbortSignal): AsyncGenerator<FollowItem> {
+export async function* follow(
+  { journal, forgotten }: { journal: Journal; forgotten: Forgotten },
+  input: FollowInput,
+  signal: AbortSignal,
+): AsyncGenerator<FollowItem> {
   const bytesMax = Math.min(input.bytesMax ?? ITEM_BYTES_DEFAULT, ITEM_BYTES_MAX);
-  const selection = new Selection(input.topics);
+  const selection = new Selection(input.topics, forgotten);
   let after = input.after;
   let told = after;
   while (!signal.aborted) {
@@ -54,8 +59,11 @@ class Selection {
   readonly #allEvents: boolean;
   readonly #someEvents: boolean;
 
-  constructor(filters: readonly string[] | undefined) {
+  readonly #forgotten: Forgotten;
+
+  constructor(filters: readonly string[] | undefined, forgotten: Forgotten) {
     this.#filters = filters;
+    this.#forgotten = forgotten;
     this.#allEvents = !filters || filters.some((f) => ["#", "edgex/#", "edgex/events/#"].includes(f));
     this.#someEvents = this.#allEvents || (filters ?? []).some((f) => mayMatchEvents(f));
   }
@@ -68,11 +76,18 @@ class Selection {
     return this.#filters?.some((filter) => topicMatches(filter, topic)) ?? true;
   }
 
-  take({ position, kind, key, payload }: JournalRecord): BusRecord | undefined {
-    if (kind === KIND.message) return { position, kind: "message", topic: key, payload };
+  take({ position, kind, key, payload: whole }: JournalRecord): BusRecord | undefined {
+    if (kind === KIND.message) return { position, kind: "message", topic: key, payload: whole };
+    const payload = this.#forgotten.strip(position, whole);
+    if (!payload) return undefined;
     const base = key.split("/", 3).join("/");
     if (this.#allEvents)
-      return { position, kind: "events", topic: isWhole(key) ? key : topicOf(payload, base), payload };
+      return {
+        position,
+        kind: "events",
+        topic: payload === whole && isWhole(key) ? key : topicOf(payload, base),
+        payload,
+      };
     const topics = headOfBlocks(payload).map(({ publisher, series }) => eventTopic(publisher.name, series, base));
     const wanted = topics.map((topic) => this.#matches(topic));
     const first = topics[wanted.indexOf(true)];

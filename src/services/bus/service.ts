@@ -120,6 +120,12 @@ export class BusService {
         payload: await this.hub.answerOn(responseTopic, async () => this.hub.publish(topic, payload), timeoutMs, call),
       };
     },
+    forgetDevice: async ({ body }) => {
+      const { store } = this.#parts;
+      store.forgotten.add(body.device, store.journal.last);
+      await store.save(this.#intake.settledThrough);
+      return { position: store.journal.last };
+    },
     backlog: async () => {
       const { first, last, sizeBytes, losses, lossesBefore } = this.#parts.store.journal;
       return {
@@ -193,7 +199,7 @@ export class BusService {
     const end = this.#followers.begin(input.follower, call.caller, input.after);
     const signal = AbortSignal.any([call.signal, this.#parts.stopping]);
     try {
-      yield* follow(this.#parts.store.journal, input, signal);
+      yield* follow(this.#parts.store, input, signal);
     } finally {
       end();
     }

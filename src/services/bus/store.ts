@@ -6,6 +6,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { asFailure } from "../../kernel/error.ts";
 import { type BlockHead, decodeBlocks, headOfBlocks } from "../../kernel/events/codec.ts";
+import { Forgotten, type Tombstone } from "../../kernel/events/forgotten.ts";
 import { type Journal, openJournal } from "../../kernel/journal/journal.ts";
 import { parseJson } from "../../kernel/json.ts";
 import type { Log } from "../../kernel/log.ts";
@@ -32,6 +33,7 @@ interface State {
   readonly followers: readonly (readonly [name: string, position: number])[];
   /** Where replaying foreign ids starts. */
   readonly seenAfter: number;
+  readonly forgotten?: readonly Tombstone[];
 }
 
 export interface StoreOptions {
@@ -49,6 +51,7 @@ export class Store {
   readonly marks = new Marks();
   readonly seen: Seen;
   readonly followers = new Map<string, number>();
+  readonly forgotten: Forgotten;
   /** Resolves when the ids of strangers' events are known again; their events wait for it. */
   readonly recalled: Promise<void>;
   readonly epoch: number;
@@ -71,6 +74,7 @@ export class Store {
     this.seen = new Seen(options.idsMax);
     for (const [name, position] of state?.followers ?? []) this.followers.set(name, position);
     this.#seenAfter = state?.seenAfter ?? 0;
+    this.forgotten = new Forgotten(state?.forgotten);
     this.recalled = this.#recall();
   }
 
@@ -141,6 +145,7 @@ export class Store {
     await this.#saving?.catch(() => undefined);
     // With a margin for records that are on the disk and not noted yet.
     if (this.#seenReady) this.#seenAfter = this.seen.size === 0 ? Math.max(0, through - SEEN_MARGIN) : this.seen.after;
+    this.forgotten.trimmed(this.journal.first);
     const state: State = {
       version: STATE_VERSION,
       epoch: this.epoch,
@@ -148,6 +153,7 @@ export class Store {
       marks: this.marks.store(),
       followers: [...this.followers],
       seenAfter: this.#seenAfter,
+      forgotten: this.forgotten.list(),
     };
     this.#saving = replaceFile(this.#path, sealBytes(this.#key, Buffer.from(JSON.stringify(state)), STATE_PURPOSE));
     await this.#saving;

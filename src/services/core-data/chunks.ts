@@ -5,6 +5,7 @@ import { mergeBlocks, sliceBlock } from "../../kernel/events/blocks.ts";
 import { decodeBlocks, encodeBlocks, EVENTS_TOO_LARGE } from "../../kernel/events/codec.ts";
 import type { Block } from "../../kernel/events/model.ts";
 import { readingsOf, spanOf } from "../../kernel/events/rows.ts";
+import type { DeviceKeys } from "./device-keys.ts";
 import type { SeriesBook, SeriesEntry } from "./series.ts";
 
 /** Values of a sealed chunk, about: beyond it the columns get no smaller, and a query opens more than it needs. */
@@ -39,7 +40,8 @@ export const chunkRows = ({ series }: SeriesEntry): number =>
 export class ChunkWriter {
   readonly #series: SeriesBook;
   readonly #insert: Statement<never, (number | bigint | string | Uint8Array)[]>;
-  readonly #open: Statement<{ id: number; blocks: Uint8Array }, [number, number, number]>;
+  readonly #open: Statement<{ id: number; device_key: number; blocks: Uint8Array }, [number, number, number]>;
+  readonly #keys: DeviceKeys;
   readonly #drop: Statement<never, [number]>;
   readonly #meta: Statement<Meta, [number]>;
   readonly #totals: Statement<{ series: number; rows: number; readings: number }, []>;
@@ -49,14 +51,15 @@ export class ChunkWriter {
   >;
   #nextId: number;
 
-  constructor(db: Database, series: SeriesBook) {
+  constructor(db: Database, series: SeriesBook, keys: DeviceKeys) {
     this.#series = series;
+    this.#keys = keys;
     this.#insert = db.prepare(
       `INSERT INTO chunk (id, series, publisher, epoch, first_sequence, last_sequence, min_origin, max_origin,
-        rows, readings, sealed, since, kept, thinned, blocks) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+        rows, readings, sealed, since, kept, thinned, device_key, blocks) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
     );
     this.#open = db.prepare(
-      "SELECT id, blocks FROM chunk WHERE series = ? AND publisher = ? AND epoch = ? AND sealed = 0 ORDER BY id",
+      "SELECT id, device_key, blocks FROM chunk WHERE series = ? AND publisher = ? AND epoch = ? AND sealed = 0 ORDER BY id",
     );
     this.#drop = db.prepare("DELETE FROM chunk WHERE id = ?");
     this.#meta = db.prepare("SELECT series, rows, readings, sealed, since, kept, thinned FROM chunk WHERE id = ?");
@@ -124,7 +127,10 @@ export class ChunkWriter {
     const [publisher, epoch] = key.split(" ").map(Number);
     const age = { since: entry.open.get(key)?.since ?? seconds, kept: seconds };
     const rows = this.#open.all(this.#series.numberOf(entry), publisher, epoch);
-    const old = rows.flatMap((row) => decodeBlocks(row.blocks));
+    const old = rows.flatMap((row) => {
+      const opened = this.#keys.open(row.device_key, row.blocks);
+      return opened ? decodeBlocks(opened) : [];
+    });
     for (const row of rows) this.#drop.run(row.id);
     for (const block of old) {
       entry.rows -= block.sequences.length;
@@ -156,7 +162,8 @@ export class ChunkWriter {
     const [first, last] = [sequences[0], sequences.at(-1)!];
     const where = [this.#series.numberOf(entry), number, publisher.epoch, first, last];
     const counts = [sequences.length, readings, sealed ? 1 : 0, age.since, age.kept, age.thinned ?? ""];
-    this.#insert.run(id ?? this.#nextId++, ...where, min, max, ...counts, bytes);
+    const { id: deviceKey, sealed: hidden } = this.#keys.seal(entry.series.deviceName, bytes);
+    this.#insert.run(id ?? this.#nextId++, ...where, min, max, ...counts, deviceKey, hidden);
     entry.rows += sequences.length;
     entry.readings += readings;
     if (sealed) return;

@@ -87,6 +87,12 @@ export const eventOperations = {
     status: 202,
     public: { scope: "event:delete" },
   }),
+  forgetDevice: post("/api/v3/event/device/name/:name/forget", {
+    summary: "Destroys the key of a device's events: they are unreadable when this answers, and removed afterwards.",
+    input: { name: Name },
+    output: Type.Object({}),
+    callers: ["node"],
+  }),
   deleteEventsByAge: del("/api/v3/event/age/:age", {
     summary: "Removes events older than so many nanoseconds; answers at once.",
     input: { age: Nanos },

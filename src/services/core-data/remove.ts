@@ -56,6 +56,15 @@ export class Remover {
     for (const id of series) await inSlices(store, () => sealed.all(id, last).map((row) => row.id));
   }
 
+  /** Makes a device's events unreadable at once, however many there are; their room comes back afterwards. Resolves then. */
+  forget(name: string): Promise<void> {
+    const { store, chunks, settle } = this.#parts;
+    settle();
+    store.destroyKey(name);
+    chunks.forget();
+    return this.device(name);
+  }
+
   /** Removes events whose origin is before a time. */
   async before(origin: bigint): Promise<void> {
     const { store, settle } = this.#parts;

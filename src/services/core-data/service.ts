@@ -127,7 +127,7 @@ function removal({
   remover,
   clock,
   log,
-}: Needs): Pick<CoreData, "deleteEvent" | "deleteEventsByDevice" | "deleteEventsByAge"> {
+}: Needs): Pick<CoreData, "deleteEvent" | "deleteEventsByDevice" | "forgetDevice" | "deleteEventsByAge"> {
   /** EdgeX answers 202 and does the work afterwards. */
   const later = (what: string, work: Promise<void>) =>
     void work.catch((error: unknown) => log.error({ err: error }, `${what} failed; ask for it again`));
@@ -138,6 +138,10 @@ function removal({
     },
     async deleteEventsByDevice({ name }) {
       later(`removing the events of '${name}'`, remover.device(name));
+      return {};
+    },
+    async forgetDevice({ name }) {
+      later(`removing the events of '${name}'`, remover.forget(name));
       return {};
     },
     async deleteEventsByAge({ age }) {

@@ -16,6 +16,7 @@ import { decodeBlocks } from "../../kernel/events/codec.ts";
 import type { Block, Resource } from "../../kernel/events/model.ts";
 import type { Log } from "../../kernel/log.ts";
 import { ChunkWriter } from "./chunks.ts";
+import { DEVICE_KEYS_SCHEMA, DeviceKeys } from "./device-keys.ts";
 import { ForeignIds } from "./foreign-ids.ts";
 import { SCHEMA, SCHEMA_RETENTION } from "./schema.ts";
 import { SeriesBook } from "./series.ts";
@@ -155,8 +156,9 @@ export class EventStore {
 
   /** Opens a chunk; columns of resources that are not wanted come empty. No blocks when it went meanwhile. */
   blocksOf(id: number, wanted?: (resource: Resource) => boolean): Block[] {
-    const row = this.prepared<{ blocks: Uint8Array }>("SELECT blocks FROM chunk WHERE id = ?").get(id);
-    return row ? decodeBlocks(row.blocks, wanted) : [];
+    const row = this.prepared<Sealed>("SELECT device_key, blocks FROM chunk WHERE id = ?").get(id);
+    const blocks = row && this.#opened.keys.open(row.device_key, row.blocks);
+    return blocks ? decodeBlocks(blocks, wanted) : [];
   }
 
   /** Puts what stays of a chunk in its place; no rows drop it. `thinned`: columns that are empty in it for good now. */
@@ -167,6 +169,18 @@ export class EventStore {
         if (block.extras.size > 0) this.foreignIds.write(block, this.series.publisherNumber(block.publisher.name));
       this.#opened.chunks.rewrite(id, after, thinned);
     });
+  }
+
+  /** Destroys a device's key: what is written of it is nothing to anybody from then on. Its chunks are still to be dropped. */
+  destroyKey(device: string): void {
+    // What SQLite deletes stays on its pages otherwise, and in its log.
+    this.#pragma("secure_delete = ON");
+    try {
+      this.#durably(() => this.#opened.keys.destroy(device));
+      this.#pragma("wal_checkpoint(TRUNCATE)");
+    } finally {
+      this.#pragma("secure_delete = OFF");
+    }
   }
 
   /** Drops chunks. */
@@ -213,10 +227,18 @@ export class EventStore {
       } finally {
         this.series.committed(holds);
         // What was counted on the way counts no more.
-        if (!holds) this.#opened.chunks.count();
+        if (!holds) {
+          this.#opened.chunks.count();
+          this.#opened.keys.reload(this.#opened.db);
+        }
       }
     });
   }
+}
+
+interface Sealed {
+  readonly device_key: number;
+  readonly blocks: Uint8Array;
 }
 
 /** All that is about one opened database. */
@@ -224,6 +246,7 @@ interface Opened {
   readonly db: Database;
   readonly series: SeriesBook;
   readonly foreignIds: ForeignIds;
+  readonly keys: DeviceKeys;
   readonly chunks: ChunkWriter;
   readonly tail: Tail;
 }
@@ -232,11 +255,17 @@ const isDamage = (error: unknown): boolean => error instanceof Failure && error.
 
 function openAll(options: StoreOptions): Opened {
   for (let tries = 1; ; tries++) {
-    const db = openDatabase({ ...options, schema: { version: 2, migrations: [SCHEMA, SCHEMA_RETENTION] } });
+    const db = openDatabase({
+      ...options,
+      schema: { version: 3, migrations: [SCHEMA, SCHEMA_RETENTION, DEVICE_KEYS_SCHEMA] },
+    });
     try {
       const series = new SeriesBook(db, options.node);
       const foreignIds = new ForeignIds(db, series);
-      return { db, series, foreignIds, chunks: new ChunkWriter(db, series), tail: new Tail() };
+      const keys = new DeviceKeys(db);
+      // Of a device that was forgotten: a stop came between its key and its chunks.
+      db.exec("DELETE FROM chunk WHERE device_key <> 0 AND device_key NOT IN (SELECT id FROM device_key)");
+      return { db, series, foreignIds, keys, chunks: new ChunkWriter(db, series, keys), tail: new Tail() };
     } catch (error) {
       db.close();
       // Found only now: opened again, it is checked whole and moved aside.

@@ -138,6 +138,12 @@ export const pipeline = contract("pipeline", {
     callers: ["node"],
     public: { scope: "node:write" },
   }),
+  forgetDevice: post("/forget-device", {
+    summary: "Sends what waits of a device to no destination any more, and takes it out of what was refused.",
+    input: { body: Type.Object({ device: Type.String({ minLength: 1, maxLength: 1024 }) }) },
+    output: Type.Object({}),
+    callers: ["node"],
+  }),
   enroll: post("/enroll", {
     summary: "Joins the node to a cloud with a one-time code; what waits in the outbox goes there.",
     input: {

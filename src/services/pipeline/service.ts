@@ -51,6 +51,11 @@ export function makePipeline(needs: ServiceNeeds): Pipeline {
     },
     ...makeDeadLetters(needs),
     ...makeWorks(works),
+    async forgetDevice({ body }) {
+      outbox.forget(body.device);
+      store.deadLetters.forget(body.device);
+      return {};
+    },
     async enroll({ body }, call) {
       if (isEnrolling) throw fail(PIPELINE_ENROLL_FAILED, "the node is being enrolled by another request");
       isEnrolling = true;

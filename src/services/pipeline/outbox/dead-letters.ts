@@ -1,4 +1,6 @@
 /** Batches that a destination refused for good, until a person has looked: they are sent again, or let go of. */
+import { headOfBlocks } from "../../../kernel/events/codec.ts";
+import { blocksWithout } from "../../../kernel/events/forgotten.ts";
 import type { Database } from "../../../kernel/database.ts";
 import { QUEUE_CLASSES, type QueueClass } from "../pacing/priority.ts";
 import { type Gaps, Tally } from "./gaps.ts";
@@ -88,6 +90,20 @@ export class DeadLetters {
     if (!row) return undefined;
     const { blocks, ...rest } = row;
     return { letter: letterOf(rest), blocks };
+  }
+
+  /** Takes a device's events out of all of them; a letter that had no others goes. */
+  forget(device: string): void {
+    for (const { id } of this.list(LETTERS_MAX)) {
+      const found = this.get(id);
+      if (!found || !headOfBlocks(found.blocks).some(({ series }) => series.deviceName === device)) continue;
+      const left = blocksWithout(found.blocks, (name) => name === device);
+      if (!left) this.remove(id);
+      else
+        this.#db
+          .prepare<never, [Uint8Array, number]>("UPDATE dead_letter SET record = ? WHERE id = ?")
+          .run(writeRecord(found.letter, left), id);
+    }
   }
 
   remove(id: number): void {

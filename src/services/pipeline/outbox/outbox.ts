@@ -8,6 +8,7 @@ import type { Clock } from "../../../kernel/clock.ts";
 import { fail } from "../../../kernel/error.ts";
 import type { JournalOptions } from "../../../kernel/journal/journal.ts";
 import type { PurposeKey } from "../../../kernel/seal/store-keys.ts";
+import type { Tombstone } from "../../../kernel/events/forgotten.ts";
 import { RetentionClock } from "../../../kernel/retention-clock.ts";
 import type { Log } from "../../../kernel/log.ts";
 import type { SequenceRange } from "../../../kernel/sequences.ts";
@@ -28,6 +29,7 @@ export interface OutboxState {
   readonly settled: Record<string, Partial<Record<QueueClass, readonly SequenceRange[]>>>;
   /** What the clock of ages said. */
   readonly nowMs: number;
+  readonly forgotten?: Partial<Record<QueueClass, readonly Tombstone[]>>;
 }
 
 export interface OutboxOptions {
@@ -85,6 +87,7 @@ export class Outbox {
             log,
             stream: saved?.streams[name],
             told: saved?.followed.told[name] ?? 0,
+            forgotten: saved?.forgotten?.[name],
           }),
         );
       const [high, normal, low] = opened;
@@ -111,6 +114,12 @@ export class Outbox {
   /** The cloud has told what it has. */
   sure(): void {
     this.#isUnsure = false;
+  }
+
+  /** Gives what waits of a device to no destination any more, from now on and after a kill. */
+  forget(device: string): void {
+    for (const { forgotten, journal } of Object.values(this.queues)) forgotten.add(device, journal.last);
+    this.save();
   }
 
   /** Goes on under a new key; answers the longest time in ms that batches waited for it. */
@@ -231,12 +240,15 @@ export class Outbox {
   #state(): OutboxState {
     const settled: Record<string, Partial<Record<QueueClass, SequenceRange[]>>> = {};
     const streams: Partial<Record<QueueClass, Stream>> = {};
+    const forgotten: Partial<Record<QueueClass, Tombstone[]>> = {};
     for (const queue of Object.values(this.queues)) {
+      queue.forgotten.trimmed(queue.journal.first);
+      forgotten[queue.name] = queue.forgotten.list();
       streams[queue.name] = queue.stream;
       for (const destination of queue.destinations)
         (settled[destination] ??= {})[queue.name] = queue.settled(destination).ranges();
     }
-    return { followed: this.#followed.state(this.queues), streams, settled, nowMs: this.#age.nowMs() };
+    return { followed: this.#followed.state(this.queues), streams, settled, nowMs: this.#age.nowMs(), forgotten };
   }
 
   async close(): Promise<void> {

@@ -1,6 +1,10 @@
 /** One class of the outbox: a journal of batches, and of each destination which of them it has no need of any more. */
 import { join } from "node:path";
 import type { Clock } from "../../../kernel/clock.ts";
+import { decodeBlocks } from "../../../kernel/events/codec.ts";
+import type { Block } from "../../../kernel/events/model.ts";
+import { readingsOf } from "../../../kernel/events/rows.ts";
+import { Forgotten, type Tombstone } from "../../../kernel/events/forgotten.ts";
 import { type Journal, openJournal, type JournalOptions } from "../../../kernel/journal/journal.ts";
 import type { Log } from "../../../kernel/log.ts";
 import { type SequenceRange, SequenceSet } from "../../../kernel/sequences.ts";
@@ -20,6 +24,7 @@ export interface QueueOptions {
   readonly stream: Stream | undefined;
   /** The last batch that there was when it was saved: its end was lost where the journal ends before it. */
   readonly told: number;
+  readonly forgotten?: readonly Tombstone[] | undefined;
 }
 
 export interface ReadLimits {
@@ -46,10 +51,12 @@ export class ClassQueue {
   readonly isDamaged: boolean;
   readonly #options: QueueOptions;
   readonly #settled = new Map<string, SequenceSet>();
+  readonly forgotten: Forgotten;
   #stream: Stream;
 
   private constructor(options: QueueOptions, journal: Journal, stream: Stream) {
     this.#options = options;
+    this.forgotten = new Forgotten(options.forgotten);
     this.name = options.name;
     this.journal = journal;
     this.openedWith = journal.last;
@@ -126,9 +133,21 @@ export class ClassQueue {
   async read(destination: string, after: number, limits: ReadLimits): Promise<Batches> {
     const { bytesMax, recordsMax, before = Number.POSITIVE_INFINITY } = limits;
     const { records, next, gap } = await this.journal.read(after, { bytesMax, recordsMax, match: isFor(destination) });
-    const batches = records.filter(({ position }) => position < before).map(batchOf);
+    const batches = records
+      .filter(({ position }) => position < before)
+      .map((record) => withoutForgotten(batchOf(record), this.forgotten));
     const end = Math.min(next, before - 1);
     if (!gap || gap.from >= before) return { batches, next: end };
     return { batches, next: end, gap: { from: gap.from, to: Math.min(gap.to, before - 1) } };
   }
+}
+
+/** Takes out of a batch what was forgotten; where nothing is left of it, its time is over. */
+function withoutForgotten(batch: QueuedBatch, forgotten: Forgotten): QueuedBatch {
+  const blocks = forgotten.strip(batch.sequence, batch.blocks);
+  if (blocks === batch.blocks) return batch;
+  if (!blocks) return { ...batch, expiresNs: 0n };
+  const left = decodeBlocks(blocks);
+  const count = (of: (block: Block) => number): number => left.reduce((sum, block) => sum + of(block), 0);
+  return { ...batch, blocks, events: count(({ sequences }) => sequences.length), readings: count(readingsOf) };
 }
