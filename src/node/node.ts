@@ -23,7 +23,7 @@ import type { Manifest } from "./manifest.ts";
 import { type NodeOptions, readOptions } from "./options.ts";
 import { nextRelease } from "./release.ts";
 import type { RightsTable } from "./rights.ts";
-import { RoutesFile } from "./routes-file.ts";
+import { RoutesFile, routesFileIn } from "./routes-file.ts";
 import { Screen } from "./screen.ts";
 import { closeSockets, openSockets, type ServiceSockets } from "./sockets.ts";
 import { openState, type StateDirectory, stateDirectoryOf } from "./state.ts";
@@ -107,10 +107,6 @@ function keepCloudPort(sockets: ReadonlyMap<string, ServiceSockets>, state: Stat
   const port = sockets.get("cloud")?.listen[0]?.port;
   if (port !== undefined && port !== state.node.cloudPort) state.save({ cloudPort: port });
 }
-
-/** The file that the gateway's section names; empty where it names none, or no gateway runs. */
-const routesFileIn = (values: RunningOptions["values"]): string =>
-  ((values["gateway"] as { routesFile?: string } | undefined)?.routesFile ?? "").trim();
 
 interface RunningOptions {
   readonly input: NodeInput;
@@ -235,7 +231,8 @@ class Running {
       startedAtMs: this.#startedAtMs,
       gatewayUrl: () => welcome.gatewayUrl ?? "",
       protection: () => welcome.protection(),
-      restart: (services) => supervisor.restart(services, nextRelease(supervisor.release, this.#configFile)),
+      restart: (services) =>
+        parts.supervisor.restart(services, nextRelease(parts.supervisor.release, this.#configFile)),
       stop: () => setImmediate(() => this.#stopping.abort()),
     });
     const served = await serve({

@@ -1,8 +1,13 @@
 /** The routes file: read when the node starts and whenever it changes, and handed to the gateway, which may not read it itself. */
+import type { ConfigValues } from "../kernel/config.ts";
 import { existsSync, type FSWatcher, watch } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { readYamlFile } from "../kernel/config-file.ts";
 import type { Log } from "../kernel/log.ts";
+
+/** The file that the gateway's section names; empty where it names none, or no gateway runs. */
+export const routesFileIn = (values: ConfigValues): string =>
+  ((values["gateway"] as { routesFile?: string } | undefined)?.routesFile ?? "").trim();
 
 /** Its name in the state directory, where the config names no other. */
 const ROUTES_FILE = "routes.yaml";

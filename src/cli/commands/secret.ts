@@ -46,7 +46,8 @@ export const command: Command = {
       } else if (action === "set") {
         const value = await valueOf(name ?? "");
         await node.client.setSecret({ body: { name: name ?? "", value } }, node.call(TIMEOUT_MS));
-        if (!values.json) page.line(`${name} is kept; services that name it get it at their next start`);
+        if (!values.json)
+          page.line(`${name} is kept; services that name it get it at their next start (holdfast restart SERVICE)`);
       } else if (action === "remove") {
         await node.client.removeSecret({ body: { name: name ?? "" } }, call);
         if (!values.json) page.line(`${name} is gone; services that have it keep it until they end`);
