@@ -124,6 +124,28 @@ test("a worker that is killed fails no new connection, and comes back", async ()
   await bothUp();
 });
 
+test("who guesses at one worker has guessed at the other one, too", async () => {
+  const wrong = (at: number) =>
+    new Promise<number>((resolve, reject) => {
+      // Two names in turn, each of a shape that is looked at, and of nobody.
+      const part = (value: object) => Buffer.from(JSON.stringify(value)).toString("base64url");
+      const guess = `${part({ alg: "ES256", kid: "k", typ: "JWT" })}.${part({ iss: "x", sub: `guess ${at}` })}.eA`;
+      const headers = { authorization: `Bearer ${guess}` };
+      const asked = request({ host: "127.0.0.1", port, path: ECHO, agent: false, rejectUnauthorized: false, headers });
+      asked.once("error", reject).once("response", (response) => {
+        response.resume();
+        response.once("end", () => resolve(response.statusCode ?? 0));
+      });
+      asked.end();
+    });
+  // Five tries of a name cost nothing, wherever they come in; then one a second, and so on.
+  const seen: number[] = [];
+  for (let i = 0; i < 30; i++) seen.push(await wrong(1));
+  const tried = seen.filter((status) => status === 401).length;
+  assert.ok(tried >= 5 && tried <= 8, `${tried} tries of ${seen.join()}`);
+  assert.equal(seen.at(-1), 429);
+});
+
 test("a change of the routes fails no request, and both workers have it", async () => {
   const write = (text: string) =>
     writeFileSync(

@@ -182,7 +182,7 @@ test("a request gets a new id; a stranger's correlation id is answered, noted an
   );
   const span = house.gateway.tracer.take().find((s) => s.requestId === answer.headers["x-request-id"]);
   assert.equal(span?.operation, "echo say");
-  assert.match(span.note ?? "", new RegExp(theirs));
+  assert.equal(span.link, `${theirs} 0af76519-16cd-43dd-8448-eb211c80319c`);
   const wrong = await ask("GET", "/echo/api/v3/say/x", { headers: "X-Correlation-ID: <script>\r\n" });
   assert.equal(wrong.headers["x-correlation-id"], wrong.headers["x-request-id"]);
 });

@@ -33,6 +33,7 @@ import { checkRoutes, ROUTES_MESSAGE } from "./routes.api.ts";
 import { Router } from "./routes/router.ts";
 import { makeGateway } from "./service.ts";
 import { type Believed, makeBelieved } from "./access/believed.ts";
+import { Siblings } from "./access/siblings.ts";
 import { Upstream } from "./upstream/upstream.ts";
 
 /** Clients that limits remember at once. */
@@ -132,8 +133,9 @@ function partsOf(context: GatewayContext, { access, instances }: Known, metrics:
 /** Puts the parts together, from the door inwards. */
 function build(context: GatewayContext, known: Known) {
   const { clock, log, tracer, config: c } = context;
-  const { tokens, certificates, login, instances } = known;
+  const { tokens, certificates, login, lockout, instances } = known;
   const { identity, listen } = socketsOf(context);
+  tellSiblings(context, identity, known);
   const metrics = new Metrics(context.metrics);
   const { byAddress, byToken } = limitersOf(context);
   const parts = partsOf(context, known, metrics, byToken);
@@ -158,7 +160,7 @@ function build(context: GatewayContext, known: Known) {
     parts,
   );
   const startedAtMs = clock.wallMs();
-  const rules = makeGateway({ pages, router, balancer, byAddress, metrics, startedAtMs, openConnections });
+  const rules = makeGateway({ pages, router, balancer, byAddress, lockout, metrics, startedAtMs, openConnections });
   const passage = { handle: rules.handle, metrics, clock, log, tracer, load };
   const clientAuthorities = certificates.asked ? certificates.pems : undefined;
   const admission = new Admission({ clock, load, runningMax: c.requestsRunningMax });
@@ -189,6 +191,20 @@ function socketsOf({ identity, doors }: GatewayContext): { identity: TlsIdentity
   if (!identity) throw fail(IDENTITY_NOT_READY, "the gateway has no certificate, and its door is never without TLS");
   if (!listen) throw new Error("the gateway's door 'https' was not opened for it");
   return { identity, listen };
+}
+
+/** What this process learns of tries, the door's other ones learn of it. */
+function tellSiblings(context: GatewayContext, identity: TlsIdentity, { lockout, instances }: Known): void {
+  const { instance, name, log } = context;
+  const siblings = new Siblings({
+    instances,
+    instance,
+    service: name,
+    agent: identity.agent(name),
+    connect: (resolver) => context.connect(gateway, { resolver }),
+    log,
+  });
+  lockout.onTry = (tried) => siblings.tell(tried);
 }
 
 function limitersOf({ config: c, clock }: GatewayContext) {

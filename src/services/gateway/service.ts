@@ -1,6 +1,7 @@
 /** The rules of the door: what every request has to be, and who answers it. No I/O. */
 import { fail } from "../../kernel/error.ts";
 import { type Gateway, GATEWAY_ROUTE_UNKNOWN } from "./api.ts";
+import type { Lockout } from "./access/lockout.ts";
 import type { Metrics } from "./metrics.ts";
 import { answerOptions } from "./pages.ts";
 import { explain, routesOf } from "./routes/explain.ts";
@@ -17,6 +18,7 @@ export interface GatewayOptions {
   readonly router: Router;
   readonly balancer: Balancer;
   readonly byAddress: Limiter;
+  readonly lockout: Lockout;
   readonly metrics: Metrics;
   readonly startedAtMs: number;
   openConnections(): number;
@@ -32,7 +34,7 @@ export interface GatewayRules {
 
 /** Makes the gateway's rules and its own contract's service. */
 export function makeGateway(options: GatewayOptions): GatewayRules {
-  const { byAddress, metrics, startedAtMs } = options;
+  const { byAddress, lockout, metrics, startedAtMs } = options;
   return {
     service: {
       async routes() {
@@ -40,6 +42,10 @@ export function makeGateway(options: GatewayOptions): GatewayRules {
       },
       async explain(asked) {
         return explain(options, asked);
+      },
+      async tries({ body }) {
+        for (const tried of body.tries) lockout.learn(tried);
+        return {};
       },
       async statistics() {
         return { startedAtMs, openConnections: options.openConnections(), routes: metrics.routes() };

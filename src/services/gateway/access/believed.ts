@@ -40,6 +40,7 @@ export interface Believed {
   readonly tokens: Tokens;
   readonly certificates: Certificates;
   readonly login: Login | undefined;
+  readonly lockout: Lockout;
 }
 
 /** Makes it all; CONFIG_VALUE_INVALID where the config contradicts itself. Nobody is asked yet. */
@@ -65,9 +66,10 @@ export function makeBelieved(options: BelievedOptions): Believed {
   });
   const { sessions, login } = loginOf(options, grants, issuers);
   const names = namesOf(c);
-  const access = new Access({ tokens, certificates, sessions, grants, lockout: new Lockout(clock), names, log });
+  const lockout = new Lockout(clock);
+  const access = new Access({ tokens, certificates, sessions, grants, lockout, names, log });
   access.load(NO_ROUTES);
-  return { access, tokens, certificates, login };
+  return { access, tokens, certificates, login, lockout };
 }
 
 /** The names that grants may be about; each begins the names of its people, so CONFIG_VALUE_INVALID where two share one. */

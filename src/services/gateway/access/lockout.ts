@@ -7,6 +7,7 @@
  * Nothing is counted by name alone: anybody can write any name into a token, and would lock its owner out.
  */
 import type { Clock } from "../../../kernel/clock.ts";
+import type { Try } from "../api.ts";
 
 /** Tries that cost nothing; from then on waits that double, up to the longest. */
 interface Terms {
@@ -34,6 +35,8 @@ export class Lockout {
   readonly #addresses = new Map<string, Failures>();
   readonly #pairs = new Map<string, Failures>();
   readonly #known = new Map<string, number>();
+  /** Told of each try that was noted here. */
+  onTry: (tried: Try) => void = () => undefined;
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -56,13 +59,25 @@ export class Lockout {
 
   /** Notes a try that failed. */
   failed(client: string, who?: string): void {
-    this.#count(this.#addresses, client, OF_ADDRESS);
-    if (who !== undefined) this.#count(this.#pairs, pairOf(client, who), OF_PAIR);
+    this.#note({ client, cameIn: false, ...(who === undefined ? {} : { who }) });
   }
 
   /** Notes that somebody came in. What their address did stays: an own account buys nobody guesses. */
   succeeded(client: string, who: string): void {
+    this.#note({ client, who, cameIn: true });
+  }
+
+  #note(tried: Try): void {
+    this.learn(tried);
+    this.onTry(tried);
+  }
+
+  /** Notes a try that somebody else has noted. */
+  learn({ client, who, cameIn }: Try): void {
+    if (!cameIn) this.#count(this.#addresses, client, OF_ADDRESS);
+    if (who === undefined) return;
     const pair = pairOf(client, who);
+    if (!cameIn) return this.#count(this.#pairs, pair, OF_PAIR);
     this.#pairs.delete(pair);
     put(this.#known, pair, this.#clock.monotonicMs());
   }
