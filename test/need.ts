@@ -36,6 +36,13 @@ export const NEEDS = {
   swtpm: { commands: ["swtpm", "tpm2_pcrextend"], debian: "swtpm tpm2-tools" },
   /** A PKCS#11 token in software. */
   softhsm: { commands: ["softhsm2-util"], files: ["/usr/lib/softhsm/libsofthsm2.so"], debian: "softhsm2" },
+  systemd: { commands: ["systemd-analyze"], debian: "systemd" },
+  /** Images built and run without a Docker engine. */
+  podman: {
+    commands: ["podman", "buildah", "runc"],
+    debian: "podman buildah runc iptables netavark aardvark-dns uidmap",
+    root: true,
+  },
   root: { root: true },
 } as const satisfies { [name: string]: Need };
 
