@@ -58,9 +58,15 @@ export function readRequestId(text: string | undefined): string | undefined {
   return id && UUID.test(id) && id !== "00000000-0000-0000-0000-000000000000" ? id : undefined;
 }
 
-/** Writes a traceparent (W3C trace-context level 2: flags 03 = sampled, random). */
-export const traceparent = (call: Pick<Call, "requestId" | "spanId">): string =>
-  `00-${call.requestId.replaceAll("-", "")}-${call.spanId}-03`;
+/**
+ * Writes a traceparent (W3C trace-context level 2): always sampled. The random flag (3.2.2.5.2) says that the last seven
+ * bytes of the id are random: so they are of a UUID version 4, and not of an id that was derived from an event's place.
+ */
+export const traceparent = ({ requestId, spanId }: Pick<Call, "requestId" | "spanId">): string =>
+  `00-${requestId.replaceAll("-", "")}-${spanId}-${requestId.charCodeAt(UUID_VERSION_AT) === FOUR ? "03" : "01"}`;
+
+const UUID_VERSION_AT = 14;
+const FOUR = 0x34;
 
 const TRACEPARENT = /^([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?$/;
 

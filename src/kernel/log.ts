@@ -1,6 +1,7 @@
 /** Logs: JSON lines by pino to one synchronous destination, so that a kill loses none; every line names its service. */
 import { writeSync } from "node:fs";
 import { type DestinationStream, pino } from "pino";
+import { requestHere } from "./during.ts";
 
 export type Log = Pick<pino.Logger, "debug" | "info" | "warn" | "error" | "fatal" | "isLevelEnabled"> & {
   child(bindings: object): Log;
@@ -33,6 +34,8 @@ export function makeLog(service: string, options: { level?: LogLevel; to?: numbe
       base: { service },
       // Of a line's cost pino's own redaction would be the half, pino's own destination the most of the rest.
       formatters: { log: censored },
+      // What the caller says itself counts.
+      mixin: idOfRequest,
       serializers: { err: (error: Error) => withoutSecrets(pino.stdSerializers.err(error)) },
       timestamp: pino.stdTimeFunctions.isoTime,
     },
@@ -45,6 +48,12 @@ export function makeLog(service: string, options: { level?: LogLevel; to?: numbe
       return pinoChild.call(this, censored(bindings));
     },
   });
+}
+
+/** The id that every line has which is written while a request is worked on. */
+function idOfRequest(): object {
+  const requestId = requestHere();
+  return requestId === undefined ? {} : { requestId };
 }
 
 type Values = Record<string, unknown>;

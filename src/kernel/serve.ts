@@ -6,11 +6,13 @@ import type { Call } from "./call.ts";
 import { checkInput } from "./check.ts";
 import type { Clock } from "./clock.ts";
 import { type Contract, DEFAULT_BODY_BYTES_MAX, type Operation, type Service } from "./contract.ts";
-import { asFailure, CALLER_REFUSED, type Failure, fail, ROUTE_UNKNOWN } from "./error.ts";
+import { during } from "./during.ts";
+import { asFailure, fail, ROUTE_UNKNOWN } from "./error.ts";
 import type { TlsIdentity } from "./identity/tls.ts";
 import type { Log } from "./log.ts";
 import type { Calls } from "./metrics/calls.ts";
 import { addCommonRoutes, answer, answerFailure, answerStream, fromFastify, send, wholeRead } from "./serve-answer.ts";
+import { deviceOf, note } from "./serve-notes.ts";
 import { admit, callOf, readInput } from "./serve-request.ts";
 import { type Upgrades, upgrading } from "./serve-upgrade.ts";
 import type { Tracer } from "./trace.ts";
@@ -169,94 +171,48 @@ function addRoute(
   open: Open,
 ): void {
   const handler = options.service[name] as unknown as (input: unknown, call: Call) => unknown;
+  const device = deviceOf(op);
   app.route({
     method: op.method,
     url: op.path,
     bodyLimit: op.bodyBytesMax ?? DEFAULT_BODY_BYTES_MAX,
-    handler: async (request, reply) => {
+    handler: (request, reply) => {
       const call = callOf(options, op, request);
-      if (options.calls) options.calls.running++;
-      const startMs = options.clock.monotonicMs();
-      request.raw.socket.once("close", onHangUp);
-      function onHangUp() {
-        call.end(true);
-      }
-      // RFC 9112 9.6: the next request goes to whoever comes after.
-      if (open.draining) void reply.header("connection", "close");
-      try {
-        admit(options, op, call, request);
-        const input = readInput(options.contract, op, request);
-        checkInput(op, input);
-        if (op.kind === "stream")
-          await answerStream(
-            handler.call(options.service, input, call) as AsyncIterable<unknown>,
-            call,
-            reply,
-            open.streams,
-          );
-        else answer(options, op, call, request, reply, await handler.call(options.service, input, call));
-        note(options, name, op, call, startMs, undefined);
-      } catch (error) {
-        const failure = asFailure(error);
-        if (failure.status >= 500 && failure.kind !== "unavailable")
-          options.log.error({ requestId: call.requestId, operation: name, err: error }, failure.message);
-        if (!reply.sent && !reply.raw.headersSent)
-          send(request, reply, call.requestId, failure.status, errorBody(failure, call.requestId), failure.retryAfterS);
-        note(options, name, op, call, startMs, failure);
-      } finally {
-        request.raw.socket.off("close", onHangUp);
-        call.end(false);
-        if (options.calls) options.calls.running--;
-      }
-      return reply;
+      return during(call.requestId, () => perform(request, reply, call));
     },
   });
+
+  async function perform(request: FastifyRequest, reply: FastifyReply, call: RunningCall): Promise<FastifyReply> {
+    if (options.calls) options.calls.running++;
+    const startMs = options.clock.monotonicMs();
+    request.raw.socket.once("close", onHangUp);
+    function onHangUp() {
+      call.end(true);
+    }
+    // RFC 9112 9.6: the next request goes to whoever comes after.
+    if (open.draining) void reply.header("connection", "close");
+    try {
+      admit(options, op, call, request);
+      const input = readInput(options.contract, op, request);
+      checkInput(op, input);
+      const done = handler.call(options.service, input, call);
+      if (op.kind === "stream") await answerStream(done as AsyncIterable<unknown>, call, reply, open.streams);
+      else answer(options, op, call, request, reply, await done);
+      note(options, name, op, call, startMs, undefined, device?.(request));
+    } catch (error) {
+      const failure = asFailure(error);
+      if (failure.status >= 500 && failure.kind !== "unavailable")
+        options.log.error({ requestId: call.requestId, operation: name, err: error }, failure.message);
+      if (!reply.sent && !reply.raw.headersSent)
+        send(request, reply, call.requestId, failure.status, errorBody(failure, call.requestId), failure.retryAfterS);
+      note(options, name, op, call, startMs, failure, device?.(request));
+    } finally {
+      request.raw.socket.off("close", onHangUp);
+      call.end(false);
+      if (options.calls) options.calls.running--;
+    }
+    return reply;
+  }
 }
 
-/** One log line and one span a request. */
-function note(
-  options: ServeOptions<Contract>,
-  operation: string,
-  op: Operation,
-  call: Call,
-  startMs: number,
-  failure: Failure | undefined,
-): void {
-  const ms = Math.round((options.clock.monotonicMs() - startMs) * 1000) / 1000;
-  const status = failure?.status ?? 0;
-  const seconds = op.kind === "stream" ? undefined : ms / 1000;
-  options.calls?.finished(operation, status, failure?.code ?? "", seconds, op.quiet ? undefined : call.requestId);
-  const quiet = op.quiet && !failure;
-  options.log[quiet ? "debug" : "info"]({
-    requestId: call.requestId,
-    operation,
-    caller: call.caller,
-    status: status || 200,
-    ms,
-    ...(failure ? { code: failure.code } : {}),
-  });
-  if (!quiet) options.tracer.step(call, operation, startMs, status, failure ? { note: failure.code } : {});
-  noteDeed(options, operation, op, call, failure);
-}
-
-/** For the audit trail: a caller that may not do what it asked for, and what is changed over a socket that has no gateway before it. */
-function noteDeed(
-  { audit, contract, plainCaller }: ServeOptions<Contract>,
-  operation: string,
-  op: Operation,
-  { caller, requestId }: Call,
-  failure: Failure | undefined,
-): void {
-  // By the contract (CALLER_REFUSED), or by the service: a name, a topic or a role that is not the caller's.
-  const isRefused = failure?.kind === CALLER_REFUSED.kind;
-  const isDeed = plainCaller !== undefined && op.method !== "GET" && op.kind !== "stream" && !op.quiet && !failure;
-  if (!isRefused && !isDeed) return;
-  audit?.note({
-    action: `${contract.name} ${operation}`,
-    outcome: isRefused ? "denied" : "done",
-    who: caller === "" ? "somebody without a certificate" : caller,
-    what: `${op.method} ${op.path}`,
-    requestId,
-    note: failure?.code,
-  });
-}
+type RunningCall = ReturnType<typeof callOf>;

@@ -12,6 +12,7 @@ import { type Clock, systemClock } from "../kernel/clock.ts";
 import { checkConfig } from "../kernel/config.ts";
 import { readNamedFiles } from "../kernel/config-reach.ts";
 import { type Contract, DEFAULT_TIMEOUT_MS, type Operation, type Service } from "../kernel/contract.ts";
+import { during } from "../kernel/during.ts";
 import { CALLER_REFUSED, fail, UNAVAILABLE } from "../kernel/error.ts";
 import type { TlsIdentity } from "../kernel/identity/tls.ts";
 import type { Log } from "../kernel/log.ts";
@@ -231,7 +232,7 @@ export function localClient<C extends Contract>(
           }
         : async (input: Record<string, unknown>, call: Call): Promise<unknown> => {
             const { handler, filled, inner, service } = prepare(input, call);
-            const work = () => handler.call(service, filled, inner) as Promise<unknown>;
+            const work = () => during(call.requestId, () => handler.call(service, filled, inner) as Promise<unknown>);
             try {
               return await (countIn()?.around(name, op.quiet ? undefined : call.requestId, work) ?? work());
             } finally {

@@ -42,13 +42,18 @@ export function noteRequest(
     code: failure?.code,
     clientCorrelationId: head?.correlationId,
     clientTraceId: head?.traceId,
-    url: operation === "unknown" ? url.slice(0, URL_LENGTH_MAX) : undefined,
+    // Its query may be a secret (`?token=`).
+    url: operation === "unknown" ? url.split("?", 1)[0].slice(0, URL_LENGTH_MAX) : undefined,
   });
   // Only of people we know: strangers do not fill the store of traces.
   if (traced === undefined) return;
+  const queuedUs = Math.round((visit.ticket?.queuedMs ?? 0) * 1_000);
   const link = [head?.correlationId, head?.traceId].filter((id) => id !== undefined).join(" ");
   tracer.step({ requestId, spanId }, `${service} ${operation}`, startMs, status < 400 ? 0 : status, {
     bytes,
+    ...(visit.cache === undefined ? {} : { cache: visit.cache }),
+    ...(visit.ticket?.retries ? { retries: visit.ticket.retries } : {}),
+    ...(queuedUs > 0 ? { queuedUs } : {}),
     ...(failure ? { note: failure.code } : {}),
     ...(link === "" ? {} : { link }),
   });

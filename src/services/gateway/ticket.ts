@@ -9,6 +9,9 @@ export class Ticket {
   #timer: NodeJS.Timeout | undefined;
   #ended: Failure | undefined;
   #children: Ticket[] | undefined;
+  /** For the request's span: how often it was tried again, and how long it waited for its turn. */
+  retries = 0;
+  queuedMs = 0;
   /** Told of the end; one at a time, whoever works on the request just then. */
   onEnd: ((why: Failure) => void) | undefined;
 

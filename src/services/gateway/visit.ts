@@ -68,6 +68,8 @@ export class Visit {
   /** Asked all the time: counted, and written at debug alone. */
   quiet = false;
   verdict: Verdict | undefined;
+  /** How the cache answered it: `hit`, `stale`, ...; undefined where it did not. */
+  cache: string | undefined;
   limit: { readonly name: string; readonly taken: Taken } | undefined;
   body: Buffer | undefined;
   /** The form in which an answer is given, where it is not JSON or was asked for. */

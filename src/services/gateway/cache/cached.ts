@@ -126,6 +126,7 @@ class RouteCache {
 
   #give(visit: Visit, asked: Asked, entry: Entry, how: string, nowMs: number): Reply {
     this.#o.metrics.cached(this.#o.route, how);
+    visit.cache = how.split(";", 1)[0];
     const ttl = `ttl=${Math.floor(entry.freshLeftMs(nowMs) / 1_000)}`;
     const status = how === "hit" || how === "stale" ? `holdfast; hit; ${ttl}` : `holdfast; ${how}; ${ttl}`;
     return serve(entry, { visit, asked, nowMs, wallMs: this.#o.clock.wallMs(), status, kept: this.#o.isPublic });

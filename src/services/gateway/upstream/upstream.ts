@@ -68,7 +68,11 @@ export class Upstream {
     breaker?.admit();
     let good: boolean | undefined;
     try {
-      await bulkhead?.enter(order.ticket);
+      if (bulkhead) {
+        const sinceMs = this.#options.clock.monotonicMs();
+        await bulkhead.enter(order.ticket);
+        order.ticket.queuedMs += this.#options.clock.monotonicMs() - sinceMs;
+      }
       const sent = await this.#within(group, order);
       good = !BAD.has(sent.answer.status);
       return sent;
@@ -136,6 +140,7 @@ export class Upstream {
         if (!this.#mayTryAgain(group, order, endpoint, tried, error) || tries >= triesMax)
           throw this.#asFailure(order, error);
       }
+      order.ticket.retries++;
       this.#options.metrics.retried(order.service);
     }
   }
