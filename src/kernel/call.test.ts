@@ -1,5 +1,6 @@
 /** Request ids on the wire: W3C Trace Context Level 2, clause by clause, and what is ours in it. */
 import assert from "node:assert/strict";
+import { AsyncLocalStorage } from "node:async_hooks";
 import { test } from "node:test";
 import { newRequestId, newSpanId, readRequestId, readTraceparent, traceparent } from "./call.ts";
 import { during, requestHere } from "./during.ts";
@@ -78,22 +79,22 @@ test("a request id is a UUID in lower case, and not the one of zeros", () => {
 test("each line that is written while a request is worked on carries its id, and none after it has ended", async () => {
   const lines: { msg: string; requestId?: string }[] = [];
   const log = makeLog("x", { to: { write: (line: string) => void lines.push(JSON.parse(line) as (typeof lines)[0]) } });
-  let later: () => void = () => undefined;
+  /** What runs as a timer would that a request left behind. */
+  const left: ((say: () => void) => void)[] = [];
   const work = (id: string, turns: number) =>
     during(id, async () => {
       const over = new Promise<void>((resolve) => setImmediate(resolve));
       for (let i = 0; i < turns; i++) await over.then(() => undefined);
       log.child({ part: "p" }).warn({}, id);
-      later = () => void setImmediate(() => log.info({}, "left behind"));
-      setImmediate(() => later());
+      left.push(AsyncLocalStorage.snapshot());
       if (id === "b") throw new Error("it failed");
     });
   await Promise.allSettled([work("a", 3), work("b", 1), work("c", 5)]);
   log.info("nobody's");
   await during("d", async () => log.info({ requestId: "own" }, "own"));
-  await new Promise((resolve) => setTimeout(resolve, 5));
+  for (const run of left) run(() => log.info({}, "left behind"));
   for (const { msg, requestId } of lines)
     assert.equal(requestId, msg === "nobody's" || msg === "left behind" ? undefined : msg, msg);
-  assert.ok(lines.some(({ msg }) => msg === "left behind") && lines.length >= 6);
+  assert.equal(lines.length, 3 + 1 + 1 + 3);
   assert.equal(requestHere(), undefined);
 });
