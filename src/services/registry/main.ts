@@ -83,7 +83,7 @@ export const main = defineService({
     // Loaded only where there is one.
     const engine = config.fleet.engine === "none" ? undefined : await import("./fleet/engine.ts");
     const authorities = context.identity?.authorities ?? [];
-    const fleet = engine?.joinFleet({ ...context, config: config.fleet, authorities, roster, signal: stopping });
+    const fleet = await engine?.joinFleet({ ...context, config: config.fleet, authorities, roster, signal: stopping });
     const dns = new DnsServer({ zone: config.dnsZone, listed: (name) => roster.list(name), log });
     const { dns: tcp, "dns-udp": udp } = context.doors;
     if (tcp && udp) log.info({ zone: config.dnsZone, ...(await dns.listen({ tcp, udp })) }, "DNS is answered");

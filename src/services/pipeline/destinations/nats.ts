@@ -1,15 +1,15 @@
 /** Sends batches to NATS JetStream: durable when a stream has acknowledged every message, each once within its window. */
 import { fail, UNAVAILABLE } from "../../../kernel/error.ts";
+import { type NatsAnswer, NatsConnection } from "../../../kernel/nats/connection.ts";
 import type { NatsConfig } from "./config.ts";
 import { Delivery, Refused } from "./delivery.ts";
 import { ENCODINGS } from "./envelope.ts";
 import { MessageMaker } from "./messages.ts";
-import { type NatsAnswer, NatsConnection } from "./nats-connection.ts";
 import { makePlaceOf, NATS_LEVELS } from "./places.ts";
 import type { Bytes, Sender } from "./sender.ts";
 import type { SenderOptions } from "./senders.ts";
 import { SharedConnection } from "./shared-connection.ts";
-import { Meter, placeOf } from "./wire.ts";
+import { dial, encrypted, inWords, Meter, placeOf } from "./wire.ts";
 
 /** Messages that wait for their acknowledgement at once. */
 const IN_FLIGHT_MAX = 64;
@@ -36,8 +36,23 @@ export function makeNatsSender({ config, node, name, secrets, way }: SenderOptio
     secrets,
     placeOf: makePlaceOf(config.subject, node, NATS_LEVELS),
   });
+  const { tls } = place;
+  const text = (file: string | undefined) => (file === undefined ? undefined : (secrets[file] ?? "").trim());
+  const login = {
+    username: config.username,
+    password: text(config.passwordFile),
+    token: text(config.tokenFile),
+    credentials: text(config.credentialsFile),
+  };
   const shared = new SharedConnection(() =>
-    NatsConnection.open({ config, name: `holdfast-${node}-${name}`, place, meter, secrets }),
+    NatsConnection.open({
+      name: `holdfast-${node}-${name}`,
+      login,
+      timeoutMs: config.timeoutMs,
+      dial: () => dial({ ...place, tls: undefined }, meter),
+      secure: tls && ((tcp) => encrypted(tcp, tls)),
+      inWords: (error) => inWords(error, place),
+    }),
   );
   const encoding = ENCODINGS[config.compression];
   const delivery = new Delivery({

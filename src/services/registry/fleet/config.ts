@@ -9,16 +9,16 @@ const file = (description: string, example: string) =>
 
 export const FleetConfig = Type.Object(
   {
-    engine: field(Type.Union([Type.Literal("none"), Type.Literal("etcd")]), {
+    engine: field(Type.Union([Type.Literal("none"), Type.Literal("etcd"), Type.Literal("nats")]), {
       description:
-        "What holds the table of all nodes: 'etcd' (3.4 or newer, by its JSON gateway), or 'none': this node is alone.",
+        "What holds the table of all nodes: 'etcd' (3.4 or newer, by its JSON gateway), 'nats' (JetStream of 2.11 or newer), or 'none': this node is alone.",
       default: "none",
       example: "etcd",
     }),
     urls: field(
       Type.Array(
-        field(Type.String({ maxLength: 2048, pattern: "^https?://[^/?@]+/?$" }), {
-          description: "Address of a member. Without TLS ('http://') only to this machine.",
+        field(Type.String({ maxLength: 2048, pattern: "^(https?|nats|tls)://[^/?@]+/?$" }), {
+          description: "Address of a member. Without TLS ('http://', 'nats://') only to this machine.",
           default: undefined,
           example: "https://10.0.0.11:2379",
           reach: "url",
@@ -32,7 +32,8 @@ export const FleetConfig = Type.Object(
       },
     ),
     prefix: field(Type.String({ pattern: "^[A-Za-z0-9_-]{1,64}$" }), {
-      description: "What the fleet is called in the engine: etcd's keys begin with it.",
+      description:
+        "What the fleet is called in the engine: etcd's keys begin with it, NATS' bucket has it as its name.",
       default: "holdfast",
       example: "plant-7",
     }),

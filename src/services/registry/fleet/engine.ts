@@ -7,7 +7,6 @@ import type { Roster } from "../roster.ts";
 import type { Board } from "./board.ts";
 import type { FleetConfig } from "./config.ts";
 import { Fleet } from "./fleet.ts";
-import { EtcdBoard } from "./etcd.ts";
 
 export interface JoinOptions extends EngineOptions {
   /** This node's own. */
@@ -26,17 +25,17 @@ export interface EngineOptions {
 }
 
 const LOOPBACK = /^(localhost|127\.\d{1,3}\.\d{1,3}\.\d{1,3}|\[::1\])$/;
-const SCHEMES = { etcd: ["https:", "http:"] } as const;
+const SCHEMES = { etcd: ["https:", "http:"], nats: ["tls:", "nats:"] } as const;
 
 /** Begins to show this node to the fleet, and the fleet here, until `signal` aborts. REGISTRY_FLEET_REFUSED. */
-export function joinFleet(options: JoinOptions): Fleet {
+export async function joinFleet(options: JoinOptions): Promise<Fleet> {
   const { authorities, config } = options;
   const authority = createHash("sha256").update(authorities.join()).digest("hex");
-  return new Fleet({ ...options, board: makeBoard(options), authority, ttlMs: config.ttlMs });
+  return new Fleet({ ...options, board: await makeBoard(options), authority, ttlMs: config.ttlMs });
 }
 
 /** Opens nothing yet. REGISTRY_FLEET_REFUSED for addresses that do not do. */
-export function makeBoard({ config, secrets }: EngineOptions): Board {
+export async function makeBoard({ config, secrets, node }: EngineOptions): Promise<Board> {
   const { engine, urls, prefix, ttlMs, timeoutMs, username, passwordFile } = config;
   if (engine === "none") throw fail(REGISTRY_FLEET_REFUSED, "'core-keeper.fleet.engine' is 'none'");
   if (urls.length === 0) throw fail(REGISTRY_FLEET_REFUSED, "'core-keeper.fleet.urls' names no member");
@@ -51,7 +50,10 @@ export function makeBoard({ config, secrets }: EngineOptions): Board {
   const tls = tlsOf(config, secrets);
   const password = passwordFile === undefined ? "" : (secrets[passwordFile] ?? "").trim();
   const login = username === undefined ? undefined : { name: username, password };
-  return new EtcdBoard({ urls, tls, login, timeoutMs, ttlMs, prefix: `${prefix}/` });
+  const common = { urls, tls, login, timeoutMs, ttlMs };
+  // The other one's code is not loaded.
+  if (engine === "etcd") return new (await import("./etcd.ts")).EtcdBoard({ ...common, prefix: `${prefix}/` });
+  return new (await import("./nats.ts")).NatsBoard({ ...common, bucket: prefix, node });
 }
 
 function tlsOf({ caFile, certFile, keyFile }: FleetConfig, secrets: EngineOptions["secrets"]) {

@@ -206,6 +206,6 @@ describe("a fleet on etcd", { skip: need("etcd") }, () => {
       { engine: "etcd", urls: ["http://10.0.0.11:2379"] },
       "fleet",
     ) as FleetConfig;
-    assert.throws(() => makeBoard({ config, secrets: {}, node: "x" }), codeOf("REGISTRY_FLEET_REFUSED"));
+    await assert.rejects(makeBoard({ config, secrets: {}, node: "x" }), codeOf("REGISTRY_FLEET_REFUSED"));
   });
 });

@@ -1,16 +1,13 @@
 /**
- * A connection to a NATS server that publishes and gets answers: the client protocol's few verbs, on a socket of ours, so
- * that the bytes of the wire are counted, the own address is chosen and TLS is what the config says.
+ * A connection to a NATS server that publishes, gets answers and listens: the client protocol's few verbs, on a socket of
+ * the caller's, so that the bytes of the wire are counted, the own address is chosen and TLS is what the config says.
  */
-import { createPrivateKey, randomBytes, sign } from "node:crypto";
+import { randomBytes } from "node:crypto";
 import type { Socket } from "node:net";
-import { fail, type Failure, UNAVAILABLE } from "../../../kernel/error.ts";
-import type { NatsConfig } from "./config.ts";
-import { dial, encrypted, inWords, type Meter, PIPELINE_DESTINATION_INVALID, type Place } from "./wire.ts";
+import { fail, type Failure, UNAVAILABLE } from "../error.ts";
+import { credentials } from "./credentials.ts";
+import { Parser } from "./parser.ts";
 
-/** The longest line of the protocol that is taken, and the longest answer: acknowledgements are of some hundred bytes. */
-const LINE_BYTES_MAX = 65_536;
-const ANSWER_BYTES_MAX = 65_536;
 /** A server that answers no PING for so long is gone; asked as often. */
 const PING_EVERY_MS = 60_000;
 
@@ -27,15 +24,36 @@ interface Info {
 /** An answer: the status of its header, where it has one (503: nobody listens), and its body. */
 export interface NatsAnswer {
   readonly status: number | undefined;
+  readonly head: string;
+  readonly body: string;
+}
+
+/** A message that was listened for; `head` is the text of its headers, `reply` where an answer goes. */
+export interface NatsMessage {
+  readonly subject: string;
+  readonly reply: string | undefined;
+  readonly head: string;
   readonly body: string;
 }
 
 export interface NatsOptions {
-  readonly config: Pick<NatsConfig, "username" | "passwordFile" | "tokenFile" | "credentialsFile" | "timeoutMs">;
+  /** How this client is called in the server's lists. */
   readonly name: string;
-  readonly place: Place;
-  readonly meter: Meter;
-  readonly secrets: Readonly<Record<string, string>>;
+  readonly login: {
+    readonly username?: string | undefined;
+    readonly password?: string | undefined;
+    readonly token?: string | undefined;
+    /** Text of a .creds file. */
+    readonly credentials?: string | undefined;
+  };
+  /** For connecting, and for each answer. */
+  readonly timeoutMs: number;
+  /** Opens the connection, in the open: the server speaks first. */
+  dial(this: void): Socket;
+  /** Puts TLS on it; without it there is none. */
+  readonly secure?: ((this: void, tcp: Socket) => Socket) | undefined;
+  /** Says what went wrong. */
+  inWords(this: void, error: unknown): Failure;
 }
 
 interface Waiting {
@@ -52,7 +70,10 @@ export class NatsConnection {
   #info: Info;
   #failure: Failure | undefined;
   #pongs: (() => void)[] = [];
-  #count = 0;
+  /** By number; the inbox of answers is 1. */
+  readonly #listening = new Map<string, (message: NatsMessage) => void>();
+  readonly #onLost = new Set<(failure: Failure) => void>();
+  #count = 1;
   #pinging: NodeJS.Timeout | undefined;
 
   private constructor(options: NatsOptions, socket: Socket, info: Info) {
@@ -71,23 +92,23 @@ export class NatsConnection {
     socket.resume();
   }
 
-  /** Connects. UNAVAILABLE, PIPELINE_PORT_FORBIDDEN. */
+  /** Connects. Fails with what `inWords` says. */
   static async open(options: NatsOptions): Promise<NatsConnection> {
-    const { place, meter, config } = options;
+    const { dial, secure, timeoutMs, inWords } = options;
     // The server speaks first and in the open; then both change to TLS.
-    const tcp = dial({ ...place, tls: undefined }, meter);
+    const tcp = dial();
     try {
-      const info = await firstInfo(tcp, config.timeoutMs);
-      if (place.tls && info.tls_required !== true && info.tls_available !== true)
+      const info = await firstInfo(tcp, timeoutMs);
+      if (secure && info.tls_required !== true && info.tls_available !== true)
         throw new Error("the server has no TLS, and the config asks for it");
-      if (!place.tls && info.tls_required === true) throw new Error("the server wants TLS: use an address with tls://");
-      const socket = place.tls ? await secured(tcp, place, config.timeoutMs) : tcp;
+      if (!secure && info.tls_required === true) throw new Error("the server wants TLS: use an address with tls://");
+      const socket = secure ? await secured(secure(tcp), timeoutMs) : tcp;
       const connection = new NatsConnection(options, socket, info);
       await connection.#greet();
       return connection;
     } catch (error) {
       tcp.destroy();
-      throw inWords(error, place);
+      throw inWords(error);
     }
   }
 
@@ -114,7 +135,7 @@ export class NatsConnection {
     this.#socket.write(body);
     this.#socket.write("\r\n");
     this.#socket.uncork();
-    const { timeoutMs } = this.#o.config;
+    const { timeoutMs } = this.#o;
     const timer = setTimeout(() => reject(fail(UNAVAILABLE, `no acknowledgement within ${timeoutMs} ms`)), timeoutMs);
     try {
       return await promise;
@@ -124,31 +145,57 @@ export class NatsConnection {
     }
   }
 
+  /** Publishes, and waits for nothing. */
+  publish(subject: string): void {
+    if (!this.#failure) this.#socket.write(`PUB ${subject} 0\r\n\r\n`);
+  }
+
+  /** The server's version; empty where it says none. */
+  get version(): string {
+    return this.#info.version ?? "";
+  }
+
+  /** A subject that nobody else listens to. */
+  newInbox(): string {
+    return `${this.#inbox}X${++this.#count}`;
+  }
+
+  /** Calls back for each message to a subject, and once when the connection is lost. Returns how to stop that. */
+  listen(subject: string, take: (message: NatsMessage) => void, lost: (failure: Failure) => void): () => void {
+    if (this.#failure) throw this.#failure;
+    const sid = String(++this.#count);
+    this.#listening.set(sid, take);
+    this.#onLost.add(lost);
+    this.#socket.write(`SUB ${subject} ${sid}\r\n`);
+    return () => {
+      this.#listening.delete(sid);
+      this.#onLost.delete(lost);
+      if (!this.#failure) this.#socket.write(`UNSUB ${sid}\r\n`);
+    };
+  }
+
   end(): void {
     this.#failure ??= fail(UNAVAILABLE, "the connection was closed");
     this.#lose(this.#failure);
   }
 
   async #greet(): Promise<void> {
-    const { config, name, secrets } = this.#o;
+    const { login, name, secure } = this.#o;
     if (this.#info.headers !== true) throw new Error("the server takes no headers (NATS before 2.2)");
-    const text = (file: string | undefined) => (file === undefined ? undefined : (secrets[file] ?? "").trim());
     const connect = {
       verbose: false,
       pedantic: false,
-      tls_required: this.#o.place.tls !== undefined,
+      tls_required: secure !== undefined,
       name,
       lang: "holdfast",
       version: "1",
       protocol: 1,
       headers: true,
       no_responders: true,
-      user: config.username,
-      pass: text(config.passwordFile),
-      auth_token: text(config.tokenFile),
-      ...(config.credentialsFile === undefined
-        ? {}
-        : credentials(text(config.credentialsFile) ?? "", this.#info.nonce ?? "")),
+      user: login.username,
+      pass: login.password,
+      auth_token: login.token,
+      ...(login.credentials === undefined ? {} : credentials(login.credentials, this.#info.nonce ?? "")),
     };
     this.#socket.write(`CONNECT ${JSON.stringify(connect)}\r\nSUB ${this.#inbox}.* 1\r\n`);
     await this.#ping();
@@ -157,7 +204,7 @@ export class NatsConnection {
 
   /** Resolves when the server has read all before it; breaks the connection where it does not in time. */
   async #ping(): Promise<void> {
-    const { timeoutMs } = this.#o.config;
+    const { timeoutMs } = this.#o;
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const timer = setTimeout(() => this.#lose(new Error(`no answer within ${timeoutMs} ms`)), timeoutMs);
     this.#pongs.push(resolve);
@@ -177,20 +224,30 @@ export class NatsConnection {
   #answer(verb: string, words: readonly string[], payload: Buffer): void {
     // HMSG subject sid [reply] header-bytes total-bytes.
     const headBytes = verb === "HMSG" ? Number(words.at(-2)) : 0;
+    const take = this.#listening.get(words[1]);
+    if (take) {
+      const reply = words.length === (verb === "HMSG" ? 5 : 4) ? words[2] : undefined;
+      const head = payload.toString("latin1", 0, headBytes);
+      return take({ subject: words[0], reply, head, body: payload.toString("utf8", headBytes) });
+    }
     const status = /^NATS\/1\.0 (\d{3})/.exec(payload.toString("latin1", 0, headBytes))?.[1];
     this.#waiting.get(words[0])?.resolve({
       status: status === undefined ? undefined : Number(status),
+      head: payload.toString("latin1", 0, headBytes),
       body: payload.toString("utf8", headBytes),
     });
   }
 
   #lose(error: unknown): void {
-    this.#failure ??= inWords(error, this.#o.place);
+    this.#failure ??= this.#o.inWords(error);
     clearInterval(this.#pinging);
     this.#socket.destroy();
     for (const { reject } of this.#waiting.values()) reject(this.#failure);
     this.#waiting.clear();
     this.#pongs = [];
+    for (const lost of this.#onLost) lost(this.#failure);
+    this.#onLost.clear();
+    this.#listening.clear();
   }
 }
 
@@ -217,8 +274,7 @@ function firstInfo(tcp: Socket, timeoutMs: number): Promise<Info> {
   });
 }
 
-function secured(tcp: Socket, { tls }: Place, timeoutMs: number): Promise<Socket> {
-  const socket = encrypted(tcp, tls ?? {});
+function secured(socket: Socket, timeoutMs: number): Promise<Socket> {
   const { promise, resolve, reject } = Promise.withResolvers<Socket>();
   const timer = setTimeout(() => reject(new Error(`no TLS within ${timeoutMs} ms`)), timeoutMs);
   socket.once("secureConnect", () => resolve(socket)).once("error", reject);
@@ -226,65 +282,4 @@ function secured(tcp: Socket, { tls }: Place, timeoutMs: number): Promise<Socket
     clearTimeout(timer);
     socket.off("error", reject);
   });
-}
-
-/** Cuts the stream into lines and, behind those that say so, payloads. Error at a line or payload beyond the limits. */
-class Parser {
-  readonly #take: (verb: string, rest: string, payload: Buffer) => void;
-  #rest: Buffer = Buffer.alloc(0);
-
-  constructor(take: (verb: string, rest: string, payload: Buffer) => void) {
-    this.#take = take;
-  }
-
-  push(chunk: Buffer): void {
-    this.#rest = this.#rest.length === 0 ? chunk : Buffer.concat([this.#rest, chunk]);
-    for (;;) {
-      const end = this.#rest.indexOf("\r\n");
-      if (end > LINE_BYTES_MAX || (end < 0 && this.#rest.length > LINE_BYTES_MAX))
-        throw new Error("it is no NATS server");
-      if (end < 0) return;
-      const line = this.#rest.toString("utf8", 0, end);
-      const [verb] = line.split(" ", 1);
-      const rest = line.slice(verb.length + 1).trim();
-      const sizeBytes = verb === "MSG" || verb === "HMSG" ? Number(rest.split(" ").at(-1)) : undefined;
-      if (sizeBytes !== undefined && !(sizeBytes <= ANSWER_BYTES_MAX)) throw new Error("the server answers too much");
-      const behind = sizeBytes === undefined ? end + 2 : end + 2 + sizeBytes + 2;
-      if (this.#rest.length < behind) return;
-      const payload = this.#rest.subarray(end + 2, Math.max(end + 2, behind - 2));
-      this.#rest = this.#rest.subarray(behind);
-      this.#take(verb.toUpperCase(), rest, payload);
-    }
-  }
-}
-
-const BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
-/** Of an Ed25519 private key in PKCS #8 (RFC 8410 7), what stands before its 32 bytes. */
-const PKCS8_HEAD = Buffer.from("302e020100300506032b657004220420", "hex");
-
-/** Reads a .creds file and signs the server's nonce with its seed (an nkey: two bytes of kind, 32 of seed, two of checksum). */
-function credentials(file: string, nonce: string): { jwt: string; sig: string } {
-  const [jwt, seed] = [...file.matchAll(/-----BEGIN [A-Z ]+-----\s+([\w.-]+)\s+-+END/g)].map(([, text]) => text);
-  const bytes = decodeBase32(seed ?? "");
-  if (jwt === undefined || bytes.length !== 36)
-    throw fail(PIPELINE_DESTINATION_INVALID, "the credentials file has no user JWT and seed");
-  const key = createPrivateKey({
-    key: Buffer.concat([PKCS8_HEAD, bytes.subarray(2, 34)]),
-    format: "der",
-    type: "pkcs8",
-  });
-  return { jwt, sig: sign(null, Buffer.from(nonce), key).toString("base64url") };
-}
-
-function decodeBase32(text: string): Buffer {
-  let [bits, value] = [0, 0];
-  const bytes: number[] = [];
-  for (const character of text) {
-    value = (value << 5) | BASE32.indexOf(character);
-    bits += 5;
-    if (bits < 8) continue;
-    bits -= 8;
-    bytes.push((value >>> bits) & 0xff);
-  }
-  return Buffer.from(bytes);
 }
