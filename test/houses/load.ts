@@ -16,7 +16,7 @@ export interface LoadOptions {
 }
 
 /** What the gateway says of a failure, without the request's own id. */
-const messageIn = (text: string): string => /"message":"([^"]*)"/.exec(text)?.[1] ?? text.slice(0, 100);
+const messageIn = (text: string): string => /"message":"([^"]*","code":"\w+)"/.exec(text)?.[1] ?? text.slice(0, 100);
 
 const TICK_MS = 10;
 /** Every so many requests one has a connection of its own. */
@@ -75,8 +75,9 @@ export class Load {
     return new Promise((resolve) => {
       const end = (what: string) => {
         this.slowestMs = Math.max(this.slowestMs, performance.now() - startMs);
-        if (what.includes("the gateway is in trouble")) this.shed++;
-        resolve(what === "200" || what.includes("the gateway is in trouble") ? "200" : `${what} ${method} ${path}`);
+        const isShed = what.includes("GATEWAY_BUSY");
+        if (isShed) this.shed++;
+        resolve(what === "200" || isShed ? "200" : `${what} ${method} ${path}`);
       };
       const headers = { authorization: `Bearer ${token}`, ...(body ? { "content-type": "application/json" } : {}) };
       const asked = request(

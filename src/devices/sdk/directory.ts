@@ -7,13 +7,11 @@ import { Failure } from "../../kernel/error.ts";
 import { forever } from "../../kernel/forever.ts";
 import { parseJson, stringifyJson } from "../../kernel/json.ts";
 import type { Log } from "../../kernel/log.ts";
-import type { Bus, BusMessage } from "../../services/bus/api.ts";
+import { type Bus, type BusMessage, LISTENING } from "../../services/bus/api.ts";
 import type { CoreMetadata } from "../../services/core-metadata/api.ts";
 import type { Driver } from "./driver.ts";
 
 const CALL_TIMEOUT_MS = 10_000;
-/** When devices are read once more after it began to listen. */
-const RELOAD_MS = 5_000;
 /** Property of a device that tells what the driver made it of, so that a changed config is seen and a person's changes stay. */
 const MARK = "holdfast";
 const markOf = (device: Device): string =>
@@ -62,7 +60,7 @@ export class DeviceDirectory {
       `${TOPIC.systemEvents}/core-metadata/deviceprofile/delete/#`,
       `edgex/${service}/validate/device`,
     ];
-    const messages = bus.listen({ topics }, call)[Symbol.asyncIterator]();
+    const messages = bus.listen({ topics, begin: true }, call)[Symbol.asyncIterator]();
     const first = messages.next();
     // A rejection before it is awaited below must not count as unhandled.
     first.catch(() => undefined);
@@ -70,12 +68,10 @@ export class DeviceDirectory {
     await this.#load();
     this.#synced();
     this.#o.onChange();
-    // Whether the bus listened before metadata was read is known a while later only: then it is read once more.
-    const again = setTimeout(() => void this.#reload(), RELOAD_MS).unref();
-    try {
-      for (let item = await first; !item.done; item = await messages.next()) await this.#hear(item.value);
-    } finally {
-      clearTimeout(again);
+    for (let item = await first; !item.done; item = await messages.next()) {
+      // What changed between the reading and this moment was told to nobody here: it is read once more.
+      if (item.value.topic === LISTENING) await this.#reload();
+      else await this.#hear(item.value);
     }
   }
 

@@ -65,7 +65,13 @@ export const FollowItem = Type.Object({
 });
 export type FollowItem = Static<typeof FollowItem>;
 
-export const BusMessage = Type.Object({ topic: Topic, payload: Bytes, position: Type.Optional(Type.Integer()) });
+/** Topic of the message that says that the bus listens; MQTT has none of no length. */
+export const LISTENING = "";
+export const BusMessage = Type.Object({
+  topic: Type.String({ maxLength: 1024 }),
+  payload: Bytes,
+  position: Type.Optional(Type.Integer()),
+});
 export type BusMessage = Static<typeof BusMessage>;
 
 export const bus = contract("bus", {
@@ -124,7 +130,11 @@ export const bus = contract("bus", {
   listen: stream("/listen", {
     summary:
       "Streams messages of topic filters as they are published, from now on (not journalled ones are lost to who is away).",
-    input: { topics: Type.Array(Topic, { minItems: 1, maxItems: 64 }) },
+    input: {
+      topics: Type.Array(Topic, { minItems: 1, maxItems: 64 }),
+      /** Begins with an empty message on the topic LISTENING: from there on nothing is missed. */
+      begin: Type.Optional(Type.Boolean()),
+    },
     output: BusMessage,
     errors: [BUS_TOPIC_REFUSED, BUS_LISTENER_SLOW],
     callers: ["*"],

@@ -5,7 +5,7 @@
  */
 import { type Call } from "../../kernel/call.ts";
 import { fail } from "../../kernel/error.ts";
-import { BUS_LISTENER_SLOW, BUS_REQUEST_TIMEOUT, type BusMessage } from "./api.ts";
+import { BUS_LISTENER_SLOW, BUS_REQUEST_TIMEOUT, type BusMessage, LISTENING } from "./api.ts";
 import { TopicTree } from "./topic-tree.ts";
 
 /** A message on its way, in the form that aedes passes around. */
@@ -87,9 +87,9 @@ export class Hub {
     if (done) setImmediate(done);
   }
 
-  /** Streams messages of filters from now on. Fails BUS_LISTENER_SLOW where the taker falls too far behind. */
-  async *listen(filters: readonly string[], signal: AbortSignal): AsyncGenerator<BusMessage> {
-    let waiting: BusMessage[] = [];
+  /** Streams messages of filters from now on, and with `begin` says first that it does. Fails BUS_LISTENER_SLOW where the taker falls too far behind. */
+  async *listen(filters: readonly string[], signal: AbortSignal, begin = false): AsyncGenerator<BusMessage> {
+    let waiting: BusMessage[] = begin ? [{ topic: LISTENING, payload: new Uint8Array(0) }] : [];
     let bytes = 0;
     let slow = false;
     let wake = noop;

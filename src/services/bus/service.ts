@@ -110,7 +110,7 @@ export class BusService {
       this.hub.publish(topic, payload, position);
       return position === undefined ? {} : { position };
     },
-    listen: ({ topics }, call) => this.#listen(topics, call),
+    listen: ({ topics, begin }, call) => this.#listen(topics, begin === true, call),
     request: async ({ body }, call) => {
       const { topic, responseTopic, timeoutMs } = body;
       this.#allow(call.caller, "publish", topic);
@@ -205,9 +205,9 @@ export class BusService {
     }
   }
 
-  async *#listen(topics: readonly string[], call: Call): ReturnType<Bus["listen"]> & AsyncGenerator {
+  async *#listen(topics: readonly string[], begin: boolean, call: Call): ReturnType<Bus["listen"]> & AsyncGenerator {
     for (const topic of topics) this.#allow(call.caller, "subscribe", topic);
-    yield* this.hub.listen(topics, AbortSignal.any([call.signal, this.#parts.stopping]));
+    yield* this.hub.listen(topics, AbortSignal.any([call.signal, this.#parts.stopping]), begin);
   }
 
   #allow(client: string, action: "publish" | "subscribe", topic: string): void {

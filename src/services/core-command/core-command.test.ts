@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { createServer, type IncomingMessage } from "node:http";
 import type { AddressInfo } from "node:net";
 import { test } from "node:test";
+import Native from "better-sqlite3-multiple-ciphers";
 import { callOf, edgeHouse, eventually, temporary } from "../../../test/houses/edge.ts";
 import { plainly } from "../../../test/houses/http.ts";
 import { main as virtualMain } from "../../devices/virtual/main.ts";
@@ -105,6 +106,89 @@ test("a warm command asks core-metadata nothing, and a change is known at once",
   await house.services.get("bus")!.stop();
   assert.equal((await ask("GET", "name/virtual-1/Int8")).status, 200, "what is cached is used on");
 });
+
+test("a warm command is two exchanges and no read of a database", async (t) => {
+  const { ask, house } = await start(t);
+  const read = () => ask("GET", "name/virtual-1/Int8");
+  const exchanges: string[] = [];
+  for (const [name, { started }] of house.services) {
+    const operations = started.service as unknown as Record<string, (...of: unknown[]) => unknown>;
+    for (const [operation, work] of Object.entries(operations)) {
+      operations[operation] = (...of) => {
+        exchanges.push(`${name} ${operation}`);
+        return work.apply(operations, of);
+      };
+    }
+  }
+  const statements = countStatements(t);
+  // What goes on beside it (followers, confirmations) is not this command's: one time that it is alone tells.
+  await eventually(async () => {
+    [exchanges.length, statements.count] = [0, 0];
+    assert.equal((await read()).status, 200);
+    // The first of the two is the question itself, by the wire.
+    return statements.count === 0 && exchanges.length === 1;
+  });
+  assert.deepEqual(exchanges, ["device-virtual read"]);
+  await house.connect(coreMetadata, "gateway").allDevices({ offset: 0, limit: 1 }, callOf());
+  assert.ok(statements.count > 0, "reads are seen by the count");
+});
+
+test("a changed profile is known within 50 ms, and one whose message was missed within a second of the bus's return", async (t) => {
+  const { ask, metadata, house } = await start(t);
+  const commands = async () => {
+    const { body } = await ask<{ deviceCoreCommand: { coreCommands: { name: string }[] } }>("GET", "name/virtual-1");
+    return body.deviceCoreCommand.coreCommands.map(({ name }) => name);
+  };
+  const change = async (name: string) => {
+    const { profile } = await metadata.profileByName({ name: "Holdfast-Virtual" }, callOf());
+    const deviceCommands = [...(profile.deviceCommands ?? []), commandNamed(name)];
+    await metadata.updateProfiles({ body: [{ profile: { ...profile, deviceCommands } }] }, callOf());
+  };
+  await eventually(async () => (await commands()).length > 0);
+  const delays: number[] = [];
+  for (const name of ["a", "b", "c", "d", "e"]) {
+    await change(name);
+    const startMs = performance.now();
+    await eventually(async () => (await commands()).includes(name));
+    delays.push(performance.now() - startMs);
+  }
+  assert.ok(Math.min(...delays) < 50, `${Math.min(...delays)} ms at best, of ${delays.join(", ")}`);
+  await house.services.get("bus")!.stop();
+  await commands();
+  await change("missed");
+  assert.ok(!(await commands()).includes("missed"), "nobody told of it");
+  await house.start(busMain);
+  const startMs = performance.now();
+  await eventually(async () => (await commands()).includes("missed"));
+  const ms = performance.now() - startMs;
+  assert.ok(ms < 1_000, `${ms} ms after the bus was back`);
+});
+
+const commandNamed = (name: string) => ({
+  name,
+  isHidden: false,
+  readWrite: "R" as const,
+  resourceOperations: [{ deviceResource: "Int8" }],
+});
+
+/** Counts what is asked of any database of this process. */
+function countStatements(t: Parameters<typeof edgeHouse>[0]): { count: number } {
+  const counted = { count: 0 };
+  const database = new Native(":memory:");
+  const statement = Object.getPrototypeOf(database.prepare("SELECT 1")) as Record<string, unknown>;
+  for (const method of ["get", "all", "iterate"]) {
+    const work = statement[method] as (...of: unknown[]) => unknown;
+    statement[method] = function (this: unknown, ...of: unknown[]) {
+      counted.count++;
+      return work.apply(this, of);
+    };
+    t.after(() => {
+      statement[method] = work;
+    });
+  }
+  database.close();
+  return counted;
+}
 
 test("commands are listed as EdgeX lists them", async (t) => {
   const { ask } = await start(t);

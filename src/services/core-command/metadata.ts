@@ -5,13 +5,13 @@ import type { Clock } from "../../kernel/clock.ts";
 import { type Device, type DeviceProfile, type DeviceService, TOPIC } from "../../kernel/edgex.ts";
 import { forever } from "../../kernel/forever.ts";
 import type { Log } from "../../kernel/log.ts";
-import type { Bus } from "../bus/api.ts";
+import { type Bus, LISTENING } from "../bus/api.ts";
 import type { CoreMetadata } from "../core-metadata/api.ts";
 import type { Metadata } from "./service.ts";
 
 const ENTRIES_MAX = 2_048;
-/** By then the bus has begun to listen for us. */
-const LISTENING_MS = 5_000;
+/** A change that was missed while the bus was away is known so soon after it is back. */
+const RETRY_MS_MAX = 500;
 
 export interface CachedMetadata extends Metadata {
   /** Follows the changes until the signal aborts. */
@@ -38,19 +38,14 @@ export function cacheMetadata(metadata: CoreMetadata): CachedMetadata {
     devices: (offset, limit, call) => metadata.allDevices({ offset, limit }, call),
     caches: { devices, profiles, services },
     follow: ({ bus, clock, log, signal }) =>
-      forever({ what: "following metadata's changes", clock, log, signal }, async () => {
+      forever({ what: "following metadata's changes", clock, log, signal, maxMs: RETRY_MS_MAX }, async () => {
         const call = makeCall({ caller: "core-command", timeoutMs: Number.POSITIVE_INFINITY, signal });
-        // What changed while nobody listened is not known: begin with nothing cached, and once more when the bus listens
-        // for certain. (While the bus is away what is cached is used on: commands work.)
-        clear();
-        const again = setTimeout(clear, LISTENING_MS).unref();
-        try {
-          for await (const { topic } of bus.listen({ topics: [`${TOPIC.systemEvents}/core-metadata/#`] }, call)) {
-            // A changed thing is forgotten whole rather than patched: names stand in the payload, types in the topic.
-            byType.get(topic.split("/")[3] ?? "")?.clear();
-          }
-        } finally {
-          clearTimeout(again);
+        const topics = [`${TOPIC.systemEvents}/core-metadata/#`];
+        for await (const { topic } of bus.listen({ topics, begin: true }, call)) {
+          // What changed while nobody listened is not known. (While the bus is away what is cached is used on: commands work.)
+          if (topic === LISTENING) clear();
+          // A changed thing is forgotten whole rather than patched: names stand in the payload, types in the topic.
+          else byType.get(topic.split("/")[3] ?? "")?.clear();
         }
       }),
   };
