@@ -1,9 +1,17 @@
 /** What is written of a request when it is over: a count, one log line, one span. */
+import type { Auditor } from "../../kernel/audit.ts";
 import type { Clock } from "../../kernel/clock.ts";
 import type { Failure } from "../../kernel/error.ts";
 import type { Log } from "../../kernel/log.ts";
 import type { Tracer } from "../../kernel/trace.ts";
 import { GATEWAY_BUSY } from "./api.ts";
+import {
+  GATEWAY_CERTIFICATE_INVALID,
+  GATEWAY_CROSS_SITE,
+  GATEWAY_LOGIN_FAILED,
+  GATEWAY_POLICY_REFUSED,
+} from "./access.api.ts";
+import { GATEWAY_SCOPE_MISSING, GATEWAY_TOKEN_INVALID } from "./api.ts";
 import type { Metrics } from "./metrics.ts";
 import type { Visit } from "./visit.ts";
 
@@ -15,14 +23,32 @@ export interface Passed {
   readonly bytes: number;
 }
 
+export interface Notes {
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly metrics: Metrics;
+  readonly tracer: Tracer;
+  readonly audit: Auditor;
+}
+
+/** Somebody was denied, or was not who they said: the audit trail keeps it. What comes without a token is everybody's first request. */
+const DENIALS: ReadonlySet<string | undefined> = new Set(
+  [
+    GATEWAY_TOKEN_INVALID,
+    GATEWAY_SCOPE_MISSING,
+    GATEWAY_POLICY_REFUSED,
+    GATEWAY_CERTIFICATE_INVALID,
+    GATEWAY_CROSS_SITE,
+    GATEWAY_LOGIN_FAILED,
+  ].map(({ code }) => code),
+);
+
 /** As much of a URL as is worth a line. */
 const URL_LENGTH_MAX = 200;
 
 /** Notes a request that is over. Never its token, its headers or its bodies. */
-export function noteRequest(
-  { clock, log, metrics, tracer }: { clock: Clock; log: Log; metrics: Metrics; tracer: Tracer },
-  { visit, failure, status, bytes }: Passed,
-): void {
+export function noteRequest(notes: Notes, { visit, failure, status, bytes }: Passed): void {
+  const { clock, log, metrics, tracer } = notes;
   const { service, operation, verdict, method, client, url, requestId, spanId, startMs, head } = visit;
   const ms = clock.monotonicMs() - startMs;
   // What is asked all the time, and what a flood is made of, is counted and not written.
@@ -45,6 +71,7 @@ export function noteRequest(
     // Its query may be a secret (`?token=`).
     url: operation === "unknown" ? url.split("?", 1)[0].slice(0, URL_LENGTH_MAX) : undefined,
   });
+  if (DENIALS.has(failure?.code)) noteDenial(notes.audit, visit, failure?.code);
   // Only of people we know: strangers do not fill the store of traces.
   if (traced === undefined) return;
   const queuedUs = Math.round((visit.ticket?.queuedMs ?? 0) * 1_000);
@@ -56,5 +83,22 @@ export function noteRequest(
     ...(queuedUs > 0 ? { queuedUs } : {}),
     ...(failure ? { note: failure.code } : {}),
     ...(link === "" ? {} : { link }),
+  });
+}
+
+/** The path without its query, which may hold what is nobody's to keep. */
+function noteDenial(
+  audit: Auditor,
+  { service, operation, verdict, method, client, requestId, target }: Visit,
+  note = "",
+) {
+  const who = verdict?.subject.name ?? client;
+  audit.note({
+    action: `${service} ${operation}`,
+    outcome: "denied",
+    who,
+    what: `${method} ${target?.path ?? ""}`,
+    requestId,
+    note,
   });
 }

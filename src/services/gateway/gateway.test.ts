@@ -329,6 +329,10 @@ test("a role may what its scopes hold, an expired token nothing, by the wall clo
   assert.equal(answer.status, 200, answer.text);
   const refusedOne = await ask("POST", "/echo/api/v3/write", { token: viewer, body: '{"text":"a"}' });
   failed(refusedOne, 403, "GATEWAY_SCOPE_MISSING");
+  const denied = house.gateway.audit.take().find(({ requestId }) => requestId === refusedOne.headers["x-request-id"]);
+  const { action, outcome, who, what, note } = denied!;
+  const expected = ["echo write", "denied", "a viewer", "POST /echo/api/v3/write", "GATEWAY_SCOPE_MISSING"];
+  assert.deepEqual([action, outcome, who, what, note], expected, "the audit trail has it");
   assert.match(refusedOne.headers["www-authenticate"] ?? "", /insufficient_scope.*command:write/);
   assert.equal((await ask("GET", "/echo/api/v3/say/x", { token: short })).status, 200);
   turned.aheadMs = 6_500;

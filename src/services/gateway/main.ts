@@ -132,7 +132,7 @@ function partsOf(context: GatewayContext, { access, instances }: Known, metrics:
 
 /** Puts the parts together, from the door inwards. */
 function build(context: GatewayContext, known: Known) {
-  const { clock, log, tracer, config: c } = context;
+  const { clock, log, tracer, audit, config: c } = context;
   const { tokens, certificates, login, lockout, instances } = known;
   const { identity, listen } = socketsOf(context);
   tellSiblings(context, identity, known);
@@ -161,7 +161,7 @@ function build(context: GatewayContext, known: Known) {
   );
   const startedAtMs = clock.wallMs();
   const rules = makeGateway({ pages, router, balancer, byAddress, lockout, metrics, startedAtMs, openConnections });
-  const passage = { handle: rules.handle, metrics, clock, log, tracer, load };
+  const passage = { handle: rules.handle, metrics, clock, log, tracer, audit, load };
   const clientAuthorities = certificates.asked ? certificates.pems : undefined;
   const admission = new Admission({ clock, load, runningMax: c.requestsRunningMax });
   const door: Door = new Door({

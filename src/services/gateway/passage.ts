@@ -1,10 +1,7 @@
 /** One request's time at the door: handed to the steps, its answer given, whatever goes wrong told, written down at the end. */
-import type { Clock } from "../../kernel/clock.ts";
 import { asFailure, type Failure } from "../../kernel/error.ts";
-import type { Log } from "../../kernel/log.ts";
-import type { Tracer } from "../../kernel/trace.ts";
 import { errorBody } from "../../kernel/wire.ts";
-import { noteRequest } from "./access-log.ts";
+import { noteRequest, type Notes } from "./access-log.ts";
 import {
   GATEWAY_CLIENT_GONE,
   GATEWAY_HEADERS_TOO_LARGE,
@@ -16,19 +13,14 @@ import { GATEWAY_CONDITION_FAILED } from "./static.api.ts";
 import { GATEWAY_UPGRADE_REQUIRED } from "./websocket.api.ts";
 import { answerHeaders, switchingHead } from "./headers.ts";
 import { JSON_MEDIA } from "./media/media.ts";
-import type { Metrics } from "./metrics.ts";
 import { Answer } from "./upstream/answer.ts";
 import type { Exchange, Switched } from "./front/exchange.ts";
 import type { Guest } from "./shape/admission.ts";
 import { drop, gone, type Handler, type Reply, Visit } from "./visit.ts";
 
-export interface PassageOptions {
+export interface PassageOptions extends Notes {
   /** All steps, from the first limit to the answer. */
   readonly handle: Handler;
-  readonly metrics: Metrics;
-  readonly clock: Clock;
-  readonly log: Log;
-  readonly tracer: Tracer;
   /** Requests under way in this process; changed here. */
   readonly load: { running: number; draining: boolean };
 }
