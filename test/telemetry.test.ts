@@ -3,6 +3,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { after, before, test } from "node:test";
 import { type Ask, gatewayDoor } from "./houses/ask.ts";
+import { type Collector, type Json, startCollector } from "./houses/collector.ts";
 import { type Read, readOpenMetrics } from "./houses/openmetrics.ts";
 import { Whole } from "./houses/whole.ts";
 
@@ -13,16 +14,26 @@ const TOLD_MS_MAX = 20_000;
 
 let node: Whole;
 let ask: Ask;
+let collector: Collector;
 
 before(async () => {
+  collector = await startCollector();
+  const [, example] = /```yaml\n(pipeline:[^`]*)```/.exec(readFileSync(path.join(ROOT, "docs/telemetry.md"), "utf8"))!;
+  const pipeline = example
+    .replace("https://collector.example:4318", `http://127.0.0.1:${collector.port}`)
+    .replace("tracesShare: 0.05", "tracesShare: 1\n      decideAfterMs: 1000")
+    .replace("metricsEveryMs: 60000", "metricsEveryMs: 1000");
   node = new Whole({
     entry: path.join(import.meta.dirname, "houses/kit/house.ts"),
-    config: "greeter: { greeting: Moin }\n",
+    config: `greeter: { greeting: Moin }\n${pipeline}`,
   });
   await node.start();
   ask = await gatewayDoor(node);
 });
-after(() => node.remove());
+after(async () => {
+  await node.remove();
+  collector.close();
+});
 
 const scrape = async (): Promise<Read[]> => {
   const { status, text } = await ask("GET", "/metrics", OPENMETRICS);
@@ -148,4 +159,35 @@ test("docs/developing.md shows the examples as they are", () => {
       .split("\n");
     assert.ok(page.includes(lines.join("\n")), example);
   }
+});
+
+/** The spans that the collector has, by trace. */
+const spansOf = (traceId: string): Json[] =>
+  collector.taken
+    .filter(({ path: of }) => of === "/v1/traces")
+    .flatMap(({ request }) => [...request["resourceSpans"]])
+    .flatMap((resource) => [...resource["scopeSpans"]].flatMap((scope) => [...scope["spans"]]))
+    .filter((span) => Buffer.from(span["traceId"], "base64").toString("hex") === traceId);
+
+test("by OTLP a collector gets metrics and spans; while it is away they wait in the outbox, and come once", async () => {
+  await node.until(
+    () =>
+      collector.taken.some(
+        ({ path: of, request }) => of === "/v1/metrics" && JSON.stringify(request).includes("greeter_greetings"),
+      ),
+    "metrics at the collector",
+    2 * TOLD_MS_MAX,
+  );
+  collector.refuse = (response) => Boolean(response.writeHead(503, { "retry-after": "1" }).end());
+  const { asked } = collector;
+  const { headers } = await ask("GET", "/greeter/api/v3/greet/Offline");
+  const traceId = String(headers["x-request-id"]).replaceAll("-", "");
+  await node.until(() => collector.asked > asked + 1, "the collector to be asked again", 2 * TOLD_MS_MAX);
+  assert.deepEqual(spansOf(traceId), []);
+  collector.refuse = () => false;
+  await node.until(() => spansOf(traceId).length >= 2, "the spans of the request", 2 * TOLD_MS_MAX);
+  const spans = spansOf(traceId);
+  assert.equal(new Set(spans.map((span) => span["spanId"])).size, spans.length, "none came twice");
+  const [root] = spans.filter((span) => span["parentSpanId"] === undefined);
+  assert.ok(spans.some((span) => span["name"] === "greet" && span["parentSpanId"] === root["spanId"]));
 });

@@ -6,6 +6,7 @@ import { type Context, defineService, field } from "../../kernel/service.ts";
 import { bus } from "../bus/api.ts";
 import { coreCommand } from "../core-command/api.ts";
 import { coreData } from "../core-data/api.ts";
+import { trace as traceContract } from "../trace/api.ts";
 import { pipeline } from "./api.ts";
 import { type Backfill, BackfillBook } from "./backfill/book.ts";
 import { Destinations } from "./destinations.ts";
@@ -81,7 +82,7 @@ const Config = Type.Object(
 export const main = defineService({
   contract: pipeline,
   config: Config,
-  needs: ["bus", "core-command", "core-data"],
+  needs: ["bus", "core-command", "core-data", "trace"],
   stateful: true,
   frugal: true,
   async start(context) {
@@ -98,6 +99,7 @@ export const main = defineService({
     const destinations = new Destinations({ ...parts, node: edgeName(node), config: config.destinations, secrets });
     watchDestinations(context.metrics, { outbox, store, destinations });
     const sending = destinations.run();
+    const telling = tellAll(context, outbox);
     const sweeping = sweep(outbox, store, gaps, log, signal);
     // Were the outbox damaged, the cloud knows best from where on the bus is to be followed: it is asked first.
     const isAsked = Promise.race([
@@ -123,7 +125,7 @@ export const main = defineService({
       }),
       health: () => healthOf(outbox, store),
       async stop() {
-        await Promise.all([working, sending, sweeping]);
+        await Promise.all([working, sending, sweeping, telling]);
         outbox.save();
         await outbox.close();
         store.close();
@@ -157,6 +159,20 @@ async function openOutbox(context: PipelineContext, store: PipelineStore, gaps: 
     store.close();
     throw error;
   }
+}
+
+/** Has each destination for telemetry told it; what that needs is loaded where there is one. */
+async function tellAll(context: PipelineContext, outbox: Outbox): Promise<void> {
+  const { clock, config, log, metrics, node, stopping: signal, version } = context;
+  const shared = { node, version, outbox, metrics, clock, log, signal };
+  const trace = context.connect(traceContract);
+  await Promise.all(
+    Object.entries(config.destinations).map(async ([destination, settings]) => {
+      if (settings.kind !== "otlp") return;
+      const { Telemetry } = await import("./telemetry/telemetry.ts");
+      await new Telemetry({ ...shared, destination, config: settings, trace }).run();
+    }),
+  );
 }
 
 /** Lets go now and then of what has waited too long, and of dead letters beyond their limit. */

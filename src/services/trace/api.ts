@@ -116,6 +116,7 @@ export const trace = contract("trace", {
       limit: Type.Integer({ minimum: 1, maximum: SPANS_MAX, default: SPANS_MAX }),
     },
     output: Type.Object({ spans: Type.Array(Span), next: Type.Integer(), missed: Type.Integer() }),
+    callers: ["pipeline"],
     public: { scope: "trace:read" },
   }),
   summary: get("/summary", {

@@ -1,51 +1,9 @@
 /** The config of destinations: where batches go, in which form, and at what pace. */
-import { type Static, type TLiteral, type TUnion, Type } from "typebox";
-import type { Reach } from "../../../kernel/config.ts";
+import { type Static, Type } from "typebox";
 import { field } from "../../../kernel/service.ts";
-import { Pace } from "../pacing/config.ts";
+import { connection, fileField, oneOf, optional, strict, text, url } from "./connection.ts";
 
-const strict = { additionalProperties: false } as const;
-const text = (maxLength = 1024, pattern?: string) => Type.String({ maxLength, ...(pattern ? { pattern } : {}) });
-/** A union of texts; TypeBox loses their types over `map`. */
-const oneOf = <const T extends readonly string[]>(...values: T) =>
-  Type.Union(values.map((value) => Type.Literal(value))) as unknown as TUnion<{
-    -readonly [K in keyof T]: TLiteral<T[K]>;
-  }>;
-const optional = <S extends Parameters<typeof Type.Optional>[0]>(
-  schema: S,
-  doc: { description: string; example: unknown; reach?: Reach },
-) => Type.Optional(field(schema, { default: undefined, ...doc }));
-const fileField = (description: string, example: string) =>
-  optional(Type.String({ minLength: 1, maxLength: 4096 }), { description, example, reach: "file" });
-const url = (protocols: string, example: string, without: string) =>
-  field(text(2048, `^(${protocols})://[^/?@]+([/?].*)?$`), {
-    description: `Address; '${without}' (without TLS) only to this machine, or with 'insecure'. Its port is allowed to the sandbox.`,
-    default: undefined,
-    example,
-    reach: "url",
-  });
-
-const Tls = Type.Object(
-  {
-    caFile: fileField(
-      "PEM file of the authorities that the server's certificate must come from, instead of the public ones.",
-      "/etc/holdfast/broker-ca.pem",
-    ),
-    certFile: fileField("PEM file of the client certificate that is shown.", "/etc/holdfast/client.pem"),
-    keyFile: fileField("PEM file of its key.", "/etc/holdfast/client.key"),
-    serverName: optional(text(253), {
-      description: "Name that the server's certificate must have, where it is not the address's host.",
-      example: "broker.example",
-    }),
-    minVersion: field(oneOf("1.3", "1.2"), {
-      description: "Oldest version of TLS that is spoken.",
-      default: "1.3",
-      example: "1.2",
-    }),
-  },
-  strict,
-);
-export type TlsConfig = Static<typeof Tls>;
+export type { TlsConfig } from "./connection.ts";
 
 const Encryption = Type.Object(
   {
@@ -65,58 +23,6 @@ const Encryption = Type.Object(
   strict,
 );
 export type EncryptionConfig = Static<typeof Encryption>;
-
-const connection = {
-  tls: field(Tls, { description: "Whom to trust, and who this is.", default: {}, example: { caFile: "/etc/ca.pem" } }),
-  insecure: field(Type.Boolean(), {
-    description:
-      "Allow a connection to another machine without TLS: anybody on the way reads and changes what is sent.",
-    default: false,
-    example: true,
-  }),
-  timeoutMs: field(Type.Integer({ minimum: 100, maximum: 600_000 }), {
-    description: "Milliseconds for connecting, and again for each answer; later is never.",
-    default: 30_000,
-    example: 10_000,
-  }),
-  pace: field(Pace, { description: "How much may go, and when.", default: {}, example: { rateBytesPerS: 16_384 } }),
-  uplinks: field(
-    Type.Array(
-      Type.Object(
-        {
-          name: field(text(63, "^[a-z0-9][a-z0-9-]*$"), {
-            description: "Its name.",
-            default: undefined,
-            example: "lte",
-          }),
-          localAddress: optional(text(45), {
-            description: "Own IP address to connect from; the machine's routing must send what comes from it this way.",
-            example: "192.168.8.2",
-            reach: "local-address",
-          }),
-          url: optional(text(2048), {
-            description: "The destination's address by this way, where it is another.",
-            example: "https://10.8.0.1",
-            reach: "url",
-          }),
-          pace: field(Pace, {
-            description: "How much may go by this way, and when.",
-            default: {},
-            example: { budget: { bytesMax: 500_000_000, per: "month" } },
-          }),
-        },
-        strict,
-      ),
-      { maxItems: 8 },
-    ),
-    {
-      description:
-        "Ways to the destination, the cheapest first: the first that works is taken, and taken again when it is back.",
-      default: [],
-      example: [{ name: "ethernet" }, { name: "lte", localAddress: "192.168.8.2" }],
-    },
-  ),
-};
 
 const form = {
   format: field(oneOf("json", "xml", "cbor", "columns"), {
@@ -175,27 +81,31 @@ export const CloudDestination = Type.Object(
   },
   strict,
 );
+const httpHeaders = {
+  headers: field(Type.Record(Type.String({ pattern: "^[A-Za-z0-9-]{1,64}$" }), text(4096)), {
+    description: "Further header fields.",
+    default: {},
+    example: { "X-Site": "7" },
+  }),
+  headerFiles: field(
+    Type.Record(
+      Type.String({ pattern: "^[A-Za-z0-9-]{1,64}$" }),
+      Object.assign(Type.String({ minLength: 1, maxLength: 4096 }), { reach: "file" as const }),
+    ),
+    {
+      description: "Further header fields whose values are secret: each the text of a file.",
+      default: {},
+      example: { Authorization: "/etc/holdfast/ingest.token" },
+    },
+  ),
+};
+
 export const HttpsDestination = Type.Object(
   {
     kind: Type.Literal("https"),
     url: url("https?", "https://ingest.example/events", "http://"),
     method: field(oneOf("POST", "PUT"), { description: "Method.", default: "POST", example: "PUT" }),
-    headers: field(Type.Record(Type.String({ pattern: "^[A-Za-z0-9-]{1,64}$" }), text(4096)), {
-      description: "Further header fields.",
-      default: {},
-      example: { "X-Site": "7" },
-    }),
-    headerFiles: field(
-      Type.Record(
-        Type.String({ pattern: "^[A-Za-z0-9-]{1,64}$" }),
-        Object.assign(Type.String({ minLength: 1, maxLength: 4096 }), { reach: "file" as const }),
-      ),
-      {
-        description: "Further header fields whose values are secret: each the text of a file.",
-        default: {},
-        example: { Authorization: "/etc/holdfast/ingest.token" },
-      },
-    ),
+    ...httpHeaders,
     shape: shape("events"),
     ...form,
     ...connection,
@@ -272,18 +182,55 @@ export const NatsDestination = Type.Object(
   strict,
 );
 
+const bounded = (minimum: number, maximum: number) => Type.Integer({ minimum, maximum });
+export const OtlpDestination = Type.Object(
+  {
+    kind: Type.Literal("otlp"),
+    url: url("https?", "https://collector.example:4318", "http://"),
+    ...httpHeaders,
+    encoding: field(oneOf("protobuf", "json"), { description: "Form.", default: "protobuf", example: "json" }),
+    compression: field(oneOf("gzip", "none"), { description: "Compression.", default: "gzip", example: "none" }),
+    traces: field(Type.Boolean(), { description: "Send spans.", default: true, example: false }),
+    tracesShare: field(Type.Number({ minimum: 0, maximum: 1 }), {
+      description: "Share of the traces that are sent beside those with an error and the slow ones, which all are.",
+      default: 0.05,
+      example: 1,
+    }),
+    slowMs: field(bounded(1, 3_600_000), {
+      description: "A trace with a span of so many milliseconds is slow.",
+      default: 1_000,
+      example: 250,
+    }),
+    decideAfterMs: field(bounded(0, 600_000), {
+      description: "Milliseconds after its first span when it is decided whether a trace is sent.",
+      default: 10_000,
+      example: 30_000,
+    }),
+    metrics: field(Type.Boolean(), { description: "Send metrics.", default: true, example: false }),
+    metricsEveryMs: field(bounded(1_000, 86_400_000), {
+      description: "Milliseconds between two tellings of all metrics.",
+      default: 60_000,
+      example: 300_000,
+    }),
+    ...connection,
+  },
+  strict,
+);
+
 export const DestinationConfig = Type.Union([
   CloudDestination,
   HttpsDestination,
   MqttDestination,
   SparkplugDestination,
   NatsDestination,
+  OtlpDestination,
 ]);
 export type DestinationConfig = Static<typeof DestinationConfig>;
 export type CloudConfig = Static<typeof CloudDestination>;
 export type HttpsConfig = Static<typeof HttpsDestination>;
 export type MqttConfig = Static<typeof MqttDestination>;
 export type SparkplugConfig = Static<typeof SparkplugDestination>;
+export type OtlpConfig = Static<typeof OtlpDestination>;
 export type NatsConfig = Static<typeof NatsDestination>;
 
 /** Destinations by name; the cloud is the one that the node is enrolled at. */

@@ -62,7 +62,11 @@ export function makeHttpsSender(options: SenderOptions<HttpsConfig>): Sender {
   };
 }
 
-function headersOf({ headers, headerFiles }: HttpsConfig, secrets: SenderOptions["secrets"]): Record<string, string> {
+/** Gathers the header fields of a config, secret ones too. PIPELINE_DESTINATION_INVALID. */
+export function headersOf(
+  { headers, headerFiles }: Pick<HttpsConfig, "headers" | "headerFiles">,
+  secrets: SenderOptions["secrets"],
+): Record<string, string> {
   const all = { ...headers };
   for (const [name, file] of Object.entries(headerFiles)) all[name] = (secrets[file] ?? "").trim();
   for (const [name, value] of Object.entries(all))
@@ -73,16 +77,19 @@ function headersOf({ headers, headerFiles }: HttpsConfig, secrets: SenderOptions
 }
 
 interface PosterOptions {
-  readonly config: HttpsConfig;
+  readonly config: Pick<HttpsConfig, "method" | "timeoutMs">;
   readonly url: URL;
   readonly place: Place;
   readonly meter: Meter;
   readonly headers: Readonly<Record<string, string>>;
-  readonly maker: MessageMaker;
+  readonly maker: Pick<MessageMaker, "contentType" | "contentEncoding">;
+  /** Failures of the server that are of the message, and would be again. */
+  readonly isFinal?: (status: number) => boolean;
   readonly clock: Clock;
 }
 
-class Poster {
+/** Posts messages to one place; what stands in a message's `place` goes behind the path. */
+export class Poster {
   readonly #o: PosterOptions;
   readonly #agent: HttpAgent;
 
@@ -109,7 +116,8 @@ class Poster {
     const { status, text } = answer;
     if (status >= 200 && status < 300) return;
     const said = `${config.method} ${place.host}:${place.port} answered ${status}${text ? `: ${text}` : ""}`;
-    if (status >= 400 && status < 500 && !NOT_THE_MESSAGE.has(status)) throw new Refused(said);
+    const isTheMessage = status >= 400 && status < 500 && !NOT_THE_MESSAGE.has(status);
+    if (isTheMessage || this.#o.isFinal?.(status)) throw new Refused(said);
     throw this.#notNow(said, answer);
   }
 
@@ -132,7 +140,7 @@ class Poster {
       method: config.method,
       host: place.host,
       port: place.port,
-      path: url.pathname + url.search,
+      path: pathOf(url, message.place),
       signal,
       timeout: config.timeoutMs,
       headers: {
@@ -150,6 +158,9 @@ class Poster {
     return answerOf(request, message.body, config.timeoutMs);
   }
 }
+
+const pathOf = ({ pathname, search }: URL, place: string): string =>
+  (place === "" ? pathname : `${pathname.replace(/\/$/, "")}/${place}`) + search;
 
 interface Answer {
   readonly status: number;

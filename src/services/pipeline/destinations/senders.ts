@@ -32,6 +32,7 @@ const KINDS: { readonly [K in ForeignConfig["kind"]]: () => Promise<Make> } = {
   https: async () => (await import("./https.ts")).makeHttpsSender,
   mqtt: async () => (await import("./mqtt.ts")).makeMqttSender,
   sparkplug: async () => (await import("./sparkplug/sender.ts")).makeSparkplugSender,
+  otlp: async () => (await import("./otlp.ts")).makeOtlpSender,
   nats: async () => (await import("./nats.ts")).makeNatsSender,
 };
 

@@ -14,8 +14,8 @@ export interface Shipment {
 
 /** A batch as a pipeline hands it over. */
 export interface NewBatch extends Omit<EncodedBatch, "parts"> {
-  /** Position of the bus that is followed up to with this batch. */
-  readonly through: number;
+  /** Position of what is followed (the bus; of telemetry the feed of spans) up to which it is with this batch; undefined: says nothing of it. */
+  readonly through: number | undefined;
   /** Events that the pipeline has given with it since it is there. */
   readonly emitted?: number;
   readonly queuedNs: bigint;

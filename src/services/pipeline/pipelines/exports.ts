@@ -52,6 +52,9 @@ export function checkExports(
       PIPELINE_DESTINATION_UNKNOWN,
       `pipeline '${name}' goes to '${unknown}', which is no destination; there are: ${Object.keys(known).join(", ")}`,
     );
+  const mute = names.find((one) => known[one].kind === "otlp");
+  if (mute !== undefined)
+    throw fail(PIPELINE_EXPORT_INVALID, `pipeline '${name}' goes to '${mute}', which takes telemetry and no events`);
   const wrong = (destination: string, key: string, wanted: string, is: string | undefined) =>
     fail(
       PIPELINE_EXPORT_INVALID,

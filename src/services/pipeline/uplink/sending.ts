@@ -86,6 +86,8 @@ export class Sending {
     const kept = done.filter(({ sequence }) => !refused.some((r) => r.sequence === sequence));
     lanes.settled.add(from, durable);
     this.#totals.count(queue, lanes.settled.start(from), kept);
+    // Telemetry holds no events; told of, it would go on for ever.
+    if (done.every(({ events }) => events === 0)) return;
     tracer.batch("send", startMs, rangesIn(done), `${name}, ${queue.name} ${kind}: batches ${from} to ${durable}`);
   }
 
