@@ -3,7 +3,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { after, before, test } from "node:test";
 import { type Ask, gatewayDoor } from "./houses/ask.ts";
-import { type Collector, type Json, startCollector } from "./houses/collector.ts";
+import { type Collector, type OtlpSpan, spansIn, startCollector } from "./houses/collector.ts";
 import { type Read, readOpenMetrics } from "./houses/openmetrics.ts";
 import { Whole } from "./houses/whole.ts";
 
@@ -161,13 +161,11 @@ test("docs/developing.md shows the examples as they are", () => {
   }
 });
 
-/** The spans that the collector has, by trace. */
-const spansOf = (traceId: string): Json[] =>
+/** The spans that the collector has of a trace. */
+const spansOf = (traceId: string): OtlpSpan[] =>
   collector.taken
-    .filter(({ path: of }) => of === "/v1/traces")
-    .flatMap(({ request }) => [...request["resourceSpans"]])
-    .flatMap((resource) => [...resource["scopeSpans"]].flatMap((scope) => [...scope["spans"]]))
-    .filter((span) => Buffer.from(span["traceId"], "base64").toString("hex") === traceId);
+    .flatMap(({ request }) => spansIn(request))
+    .filter((span) => Buffer.from(span.traceId, "base64").toString("hex") === traceId);
 
 test("by OTLP a collector gets metrics and spans; while it is away they wait in the outbox, and come once", async () => {
   await node.until(
@@ -187,7 +185,7 @@ test("by OTLP a collector gets metrics and spans; while it is away they wait in 
   collector.refuse = () => false;
   await node.until(() => spansOf(traceId).length >= 2, "the spans of the request", 2 * TOLD_MS_MAX);
   const spans = spansOf(traceId);
-  assert.equal(new Set(spans.map((span) => span["spanId"])).size, spans.length, "none came twice");
-  const [root] = spans.filter((span) => span["parentSpanId"] === undefined);
-  assert.ok(spans.some((span) => span["name"] === "greet" && span["parentSpanId"] === root["spanId"]));
+  assert.equal(new Set(spans.map((span) => span.spanId)).size, spans.length, "none came twice");
+  const [root] = spans.filter((span) => span.parentSpanId === undefined);
+  assert.ok(spans.some((span) => span.name === "greet" && span.parentSpanId === root.spanId));
 });

@@ -66,19 +66,31 @@ const registry = (() => {
 })();
 
 /** Decodes a request; a field that the shapes do not have is left out, as every receiver does. */
-export function decodeOtlp(path: string, body: Uint8Array): Json {
+export function decodeOtlp(path: string, body: Uint8Array): object {
   const name = path.endsWith("/v1/traces") ? "otlp.ExportTraceServiceRequest" : "otlp.ExportMetricsServiceRequest";
   const shape = registry.getMessage(name)!;
-  return toJson(shape, fromBinary(shape, body)) as Json;
+  return toJson(shape, fromBinary(shape, body)) as object;
 }
 
-export type Json = { readonly [key: string]: Json } & readonly Json[] & string;
+/** As protobuf's own JSON has it: bytes in base64. */
+export interface OtlpSpan {
+  readonly traceId: string;
+  readonly spanId: string;
+  readonly parentSpanId?: string;
+  readonly name: string;
+}
+
+/** Lists the spans of a request of traces, whatever resource they are of. */
+export function spansIn(request: object): OtlpSpan[] {
+  const { resourceSpans = [] } = request as { resourceSpans?: { scopeSpans: { spans: OtlpSpan[] }[] }[] };
+  return resourceSpans.flatMap(({ scopeSpans }) => scopeSpans.flatMap(({ spans }) => spans));
+}
 
 export interface Taken {
   readonly path: string;
   readonly headers: IncomingHttpHeaders;
   readonly atMs: number;
-  readonly request: Json;
+  readonly request: object;
 }
 
 export interface Collector {
@@ -104,7 +116,7 @@ export async function startCollector(port = 0): Promise<Collector> {
       const sent = Buffer.concat(chunks);
       const body = headers["content-encoding"] === "gzip" ? gunzipSync(sent) : sent;
       const isJson = headers["content-type"] === "application/json";
-      const read = isJson ? (JSON.parse(body.toString()) as Json) : decodeOtlp(path, body);
+      const read = isJson ? (JSON.parse(body.toString()) as object) : decodeOtlp(path, body);
       collector.taken.push({ path, headers, atMs: performance.now(), request: read });
       response.writeHead(200, { "content-type": headers["content-type"] }).end();
     });

@@ -84,8 +84,8 @@ export function metricsOf(teller: Teller, instances: readonly Told[], nowNs: big
   return {
     resourceMetrics: instances.map(({ service, instance, ageS, families }) => {
       const timeUnixNano = String(nowNs - BigInt(Math.round(ageS * 1e9)));
-      const startTimeUnixNano = String(startOf(families as readonly Family[], BigInt(timeUnixNano)));
-      const metrics = (families as readonly Family[])
+      const startTimeUnixNano = String(startOf(families, BigInt(timeUnixNano)));
+      const metrics = families
         .filter(({ type, samples }) => type !== "info" && samples.length > 0)
         .map((family) => metricOf(family, { startTimeUnixNano, timeUnixNano }));
       const resource = resourceOf(teller, service, instance);
