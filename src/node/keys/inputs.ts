@@ -1,5 +1,5 @@
 /** What a person or the machine gives to open the keys with: from a file, a pipe, systemd or the terminal, never argv or the environment itself. */
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { code, type ErrorCode, fail } from "../../kernel/error.ts";
 
@@ -35,6 +35,14 @@ export const PIN: Input = {
   credential: "holdfast-pin",
   missing: NODE_PIN_MISSING,
 };
+
+/** Tells whether a file or pipe is named for an input; it is not read, since a pipe gives it once. */
+export function isNamed(input: Input, env: NodeJS.ProcessEnv): boolean {
+  const credentials = env["CREDENTIALS_DIRECTORY"];
+  return (
+    env[input.variable] !== undefined || (credentials !== undefined && existsSync(join(credentials, input.credential)))
+  );
+}
 
 /** Reads an input from its file or pipe; undefined where none is named. NODE_PASSPHRASE_MISSING, NODE_PIN_MISSING. */
 export function given(input: Input, env: NodeJS.ProcessEnv, named = ""): Buffer | undefined {

@@ -7,7 +7,7 @@ import { type KeyRing, openKeyRing } from "../../kernel/seal/keyring.ts";
 import type { KeyProvider, ProviderName } from "../../kernel/seal/provider.ts";
 import { sealedBy } from "../../kernel/seal/ring-file.ts";
 import { keyFileOf, type NodeConfig } from "../config.ts";
-import { ask, given, PASSPHRASE, PIN } from "./inputs.ts";
+import { ask, given, isNamed, PASSPHRASE, PIN } from "./inputs.ts";
 
 export interface KeyOptions {
   readonly statePath: string;
@@ -46,7 +46,7 @@ export function chosen(
 ): ProviderName {
   if (node.keys.provider !== "auto") return node.keys.provider;
   // Who gives a passphrase believes that it protects: the ring says so where it does not.
-  if (given(PASSPHRASE, env) !== undefined) return "passphrase";
+  if (isNamed(PASSPHRASE, env)) return "passphrase";
   if (sealed !== undefined) return sealed;
   return node.keyFile === "" && isUsable(node.keys.tpm.device) ? "tpm" : "key-file";
 }
