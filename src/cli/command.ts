@@ -26,7 +26,7 @@ const GROUPS: readonly (readonly string[])[] = [
   ["pipelines", "rules", "leaves"],
   ["backlog", "deadletters", "routes"],
   ["trace", "spans", "top", "slow", "errors", "follow", "logs"],
-  ["token", "ca", "audit"],
+  ["token", "ca", "certs", "audit"],
   ["keys", "secret", "forget", "backup", "restore"],
   ["enroll", "cloud"],
 ];

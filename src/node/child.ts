@@ -7,6 +7,7 @@ import { Auditor } from "../kernel/audit.ts";
 import { connect } from "../kernel/connect.ts";
 import { systemClock } from "../kernel/clock.ts";
 import type { TlsIdentity } from "../kernel/identity/tls.ts";
+import type { Trust } from "../kernel/identity/trust.ts";
 import { type Log, makeLog } from "../kernel/log.ts";
 import { Calls } from "../kernel/metrics/calls.ts";
 import { watchProcess } from "../kernel/metrics/watched.ts";
@@ -120,6 +121,7 @@ export async function runService(main: ServiceMain, options: ProcessOptions): Pr
   await standBy(options);
   rememberTable(running, lookup.table);
   if (joined) lookup.identity = joined;
+  if (joined) inbox.on("authority", (message) => joined.trust(message as unknown as Trust));
   // The registry holds its own place, too, but only after it is there.
   const early = joined && !part.standalone && part.name !== "core-keeper";
   let lease: Lease | undefined = early

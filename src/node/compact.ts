@@ -4,6 +4,7 @@
  */
 import { systemClock } from "../kernel/clock.ts";
 import type { TlsIdentity } from "../kernel/identity/tls.ts";
+import type { Trust } from "../kernel/identity/trust.ts";
 import { watchProcess } from "../kernel/metrics/watched.ts";
 import type { Served } from "../kernel/serve.ts";
 import type { Lease } from "../services/registry/client.ts";
@@ -55,7 +56,11 @@ export async function runCompact(table: ServiceTable, options: ProcessOptions): 
   await standBy(options);
   const up: Up[] = [];
   const caPem = new Promise<string>((resolve) =>
-    inbox.on("authority", (message) => resolve(message["caPem"] as string)),
+    inbox.on("authority", (message) => {
+      const trust = message as unknown as Trust;
+      resolve(trust.caPem);
+      for (const tls of identities.values()) tls.trust(trust);
+    }),
   );
   for (const level of levelsOf(mains.map((main) => ({ name: main.contract.name, needs: main.needs })))) {
     await Promise.all(

@@ -1,4 +1,5 @@
 /** What passes between the supervisor and a service's process. Keys and secrets travel here and nowhere else. */
+import type { Trust } from "../kernel/identity/trust.ts";
 import type { ConfigValues } from "../kernel/config.ts";
 import type { LogLevel } from "../kernel/log.ts";
 
@@ -50,8 +51,8 @@ export interface Hello {
 /** Further messages to a process. */
 export type ToChild =
   | Hello
-  /** The authority's certificate, as soon as identity is up. */
-  | { readonly kind: "authority"; readonly caPem: string }
+  /** Whom to believe, as soon as identity is up, and again whenever that changes. */
+  | ({ readonly kind: "authority" } & Trust)
   /** The answer to `need-join`. */
   | { readonly kind: `join ${string}`; readonly secret: string }
   /** A message on a service's own line (Context.supervisor). */

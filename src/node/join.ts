@@ -41,7 +41,7 @@ export async function join(options: JoinOptions): Promise<TlsIdentity> {
   let secret = options.secret;
   for (let failures = 0; ; failures++) {
     try {
-      tls.update(await joinOnce(options, secret ?? (await options.newSecret())));
+      tls.update(await joinOnce(options, tls, secret ?? (await options.newSecret())));
       break;
     } catch (error) {
       signal.throwIfAborted();
@@ -52,21 +52,24 @@ export async function join(options: JoinOptions): Promise<TlsIdentity> {
       await sleep(Math.random() * Math.min(RETRY_MS_MAX, RETRY_MS * 2 ** failures), undefined, { signal });
     }
   }
-  const renew = async (): Promise<Certificate> => joinOnce(options, await options.newSecret());
+  const renew = async (): Promise<Certificate> => joinOnce(options, tls, await options.newSecret());
   const lifetimeMs = lifetimeOf(tls);
-  void keepRenewed({ identity: tls, renew, lifetimeMs, clock, signal, log }).done;
+  const renewal = keepRenewed({ identity: tls, renew, lifetimeMs, clock, signal, log });
+  tls.on("trusted", () => {
+    if (!tls.isCurrent) renewal.now();
+  });
   return tls;
 }
 
 /** Asks with the supervisor's secret and not with the certificate: it works after a jump of the clock, too. */
-async function joinOnce(options: JoinOptions, secret: string): Promise<Certificate> {
+async function joinOnce(options: JoinOptions, tls: TlsIdentity, secret: string): Promise<Certificate> {
   const { node, service, instance } = options;
   const { keyPem, csrPem } = await makeKeyAndRequest(spiffeName(node, service));
   const call = makeCall({ caller: service, timeoutMs: JOIN_TIMEOUT_MS, signal: options.signal });
   const asked = { body: { service, instance, secret, csrPem } };
   try {
     if ("join" in options.identity) return { keyPem, certPem: (await options.identity.join(asked, call)).certPem };
-    const agent = joinAgent(node, options.caPem);
+    const agent = joinAgent(node, tls.authorities);
     try {
       const target: Target = { ...options.identity, agent, secure: true };
       const client = connect(identityContract, { resolver: { pick: () => target, failed: () => undefined } });
@@ -80,9 +83,9 @@ async function joinOnce(options: JoinOptions, secret: string): Promise<Certifica
 }
 
 /** Talks to identity, and nobody else, without a certificate of its own. */
-function joinAgent(node: string, caPem: string): Agent {
+function joinAgent(node: string, authorities: readonly string[]): Agent {
   return new Agent({
-    ca: caPem,
+    ca: [...authorities],
     minVersion: "TLSv1.3",
     servername: "",
     checkServerIdentity: (_host, peer) => {

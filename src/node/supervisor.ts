@@ -10,6 +10,7 @@ import { connect, type Resolver } from "../kernel/connect.ts";
 import type { Contract, Service } from "../kernel/contract.ts";
 import { fail, UNAVAILABLE } from "../kernel/error.ts";
 import type { TlsIdentity } from "../kernel/identity/tls.ts";
+import type { Trust } from "../kernel/identity/trust.ts";
 import type { Log } from "../kernel/log.ts";
 import type { ServiceStatus } from "./api.ts";
 import { type BirthOptions, Births, type Release } from "./births.ts";
@@ -64,7 +65,7 @@ export class Supervisor {
   readonly #allReady = Promise.withResolvers<void>();
   readonly #stopping = new AbortController();
   #caPem = Promise.withResolvers<string>();
-  #authority: string | undefined;
+  #trust: Trust | undefined;
   #restarting = false;
   #self: Promise<TlsIdentity> | undefined;
 
@@ -89,7 +90,7 @@ export class Supervisor {
   }
 
   get caPem(): Promise<string> {
-    return this.#caPem.promise;
+    return this.#trust ? Promise.resolve(this.#trust.caPem) : this.#caPem.promise;
   }
 
   /** Resolves when every process was started; they come up by themselves. */
@@ -200,7 +201,7 @@ export class Supervisor {
           // Before the authority, without which it does not start: its door opens with its routes.
           if (routes) life.send(routesLine(routes));
         }
-        if (this.#authority !== undefined) life.send({ kind: "authority", caPem: this.#authority });
+        if (this.#trust) life.send({ kind: "authority", ...this.#trust });
         return;
       case "ready":
         for (const [instance, { service }] of this.#expected)
@@ -216,19 +217,31 @@ export class Supervisor {
       }
       case "line":
         if (message.service === "identity" && message.name === "authority")
-          this.#identityIsUp(String(message.message["caPem"]));
+          this.#identityIsUp(message.message as unknown as Trust);
+        else if (message.service === "identity" && message.name === "revoked") this.#startAnew(message.message);
         else if (message.name === "key") this.#options.onKey(message.service, message.message);
         return;
       default:
     }
   }
 
-  /** Identity is there (again): everybody is told whom to trust, and identity whom it is to expect. */
-  #identityIsUp(caPem: string): void {
-    this.#authority = caPem;
+  /** Identity is there (again), or has other authorities or revoked a certificate: everybody is told, and identity whom it is to expect. */
+  #identityIsUp({ caPem, revoked }: Trust): void {
+    this.#trust = { caPem, revoked };
     this.#caPem.resolve(caPem);
     for (const part of this.#expected.values()) this.#tellIdentity(part);
-    for (const unit of this.#units) unit.send({ kind: "authority", caPem });
+    for (const unit of this.#units) unit.send({ kind: "authority", caPem, revoked });
+    void this.#self?.then((identity) => identity.trust({ caPem, revoked }));
+  }
+
+  /** Ends the processes whose certificates were revoked, at once: what comes up in their place has new keys. With `--compact` that is all of them. */
+  #startAnew({ service, instance }: Readonly<Record<string, unknown>>): void {
+    for (const unit of this.#units) {
+      const is = unit
+        .status()
+        .some((part) => part.service === service && (instance === "" || part.instance === instance));
+      if (is) unit.kill();
+    }
   }
 
   #announce(part: { service: string; instance: string; secretSha256: string }): void {
@@ -236,7 +249,7 @@ export class Supervisor {
       if (service === part.service && instance !== part.instance && !this.#isRunning(instance))
         this.#expected.delete(instance);
     this.#expected.set(part.instance, part);
-    if (this.#authority !== undefined) this.#tellIdentity(part);
+    if (this.#trust) this.#tellIdentity(part);
   }
 
   #isRunning(instance: string): boolean {
@@ -256,7 +269,7 @@ export class Supervisor {
   #identity(): Promise<TlsIdentity> {
     this.#self ??= (async () => {
       const { state, clock, log, sockets } = this.#options;
-      const caPem = await this.#caPem.promise;
+      const caPem = await this.caPem;
       const instance = `${SELF}-${process.pid}`;
       const newSecret = async () => this.#births.secretFor(SELF, instance);
       return join({

@@ -119,6 +119,11 @@ export class Unit {
     return undefined;
   }
 
+  /** Ends it at once; it is started again as after any end. */
+  kill(): void {
+    for (const life of this.#lives) life.kill();
+  }
+
   /** Asks it to end, kills it after `timeoutMs`; resolves when it is gone. */
   async stop(timeoutMs: number): Promise<"stopped" | "killed"> {
     this.#stopping = true;

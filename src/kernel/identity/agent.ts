@@ -1,7 +1,7 @@
 /** A keep-alive agent whose every connection is made with the certificate of the moment, and used for a limited time. */
 import { Agent } from "node:https";
 import type { Duplex } from "node:stream";
-import { connect, type ConnectionOptions } from "node:tls";
+import { connect, type ConnectionOptions, type TLSSocket } from "node:tls";
 import type { Clock } from "../clock.ts";
 
 /** Streams hold a connection each for as long as they last; requests share the rest. Beyond it they queue. */
@@ -14,13 +14,17 @@ const RETIRED_MAX = 256;
 
 export class IdentityAgent extends Agent {
   readonly #settings: () => ConnectionOptions;
+  readonly #onConnection: (socket: TLSSocket) => void;
   readonly #clock: Clock;
   readonly #ageMsMax: number;
   readonly #born = new WeakMap<Duplex, { readonly address: string; readonly ms: number }>();
   /** When connections to an address were last given up; those that are older are used for no further request. */
   readonly #retiredMs = new Map<string, number>();
 
-  constructor(settings: () => ConnectionOptions, clock: Clock, ageMsMax: number) {
+  constructor(
+    settings: () => ConnectionOptions,
+    options: { clock: Clock; ageMsMax: number; onConnection: (socket: TLSSocket) => void },
+  ) {
     super({
       keepAlive: true,
       maxSockets: CONNECTIONS_MAX,
@@ -31,13 +35,15 @@ export class IdentityAgent extends Agent {
       servername: "",
     });
     this.#settings = settings;
-    this.#clock = clock;
-    this.#ageMsMax = ageMsMax;
+    this.#clock = options.clock;
+    this.#ageMsMax = options.ageMsMax;
+    this.#onConnection = options.onConnection;
   }
 
   override createConnection(options: ConnectionOptions): Duplex {
     // Asked anew each time, and kept out of the pool's key: a renewal does not empty the pool.
     const socket = connect({ ...options, ...this.#settings() });
+    this.#onConnection(socket);
     const { host, port } = options;
     this.#born.set(socket, { address: `${host}:${port}`, ms: this.#clock.monotonicMs() });
     return socket;

@@ -1,6 +1,5 @@
 /** Keeps connections from outliving their certificates: an open one is never verified again. */
 import type { IncomingMessage, ServerResponse } from "node:http";
-import type { Socket } from "node:net";
 import type { Server, TLSSocket } from "node:tls";
 import type { Clock } from "../clock.ts";
 import { peerName } from "./peer.ts";
@@ -22,18 +21,25 @@ export class ConnectionAges {
   readonly #server: Server;
   readonly #clock: Clock;
   readonly #ageMsMax: number;
-  readonly #ages = new Map<Socket, Age>();
+  readonly #isRevoked: (socket: TLSSocket) => boolean;
+  readonly #ages = new Map<TLSSocket, Age>();
   /** One timer for the connection that ends first: nothing wakes an idle machine for the others. */
   #timer: NodeJS.Timeout | undefined;
   #dueMs = Number.POSITIVE_INFINITY;
 
-  constructor(server: Server, clock: Clock, ageMsMax: number) {
+  constructor(server: Server, clock: Clock, ageMsMax: number, isRevoked: (socket: TLSSocket) => boolean) {
     this.#server = server;
     this.#clock = clock;
     this.#ageMsMax = ageMsMax;
+    this.#isRevoked = isRevoked;
     server.on("secureConnection", this.#onConnection);
     // First in line, so that the head of the very answer can say that it is the last (a server of plain TLS has no requests).
     (server as NodeJS.EventEmitter).prependListener("request", this.#onRequest);
+  }
+
+  /** Cuts the connections of peers whose certificates have been revoked meanwhile. */
+  cutRevoked(): void {
+    for (const socket of this.#ages.keys()) if (this.#isRevoked(socket)) socket.destroy();
   }
 
   stop(): void {
@@ -44,6 +50,7 @@ export class ConnectionAges {
   }
 
   readonly #onConnection = (socket: TLSSocket): void => {
+    if (this.#isRevoked(socket)) return void socket.destroy();
     const bornMs = this.#clock.monotonicMs();
     const restMs = (peerName(socket)?.notAfterMs ?? Number.POSITIVE_INFINITY) - this.#clock.wallMs();
     const age = { bornMs, endMs: bornMs + Math.min(LIFE_MS_MAX, Math.max(0, restMs)) };
@@ -53,7 +60,7 @@ export class ConnectionAges {
   };
 
   readonly #onRequest = (request: IncomingMessage, response: ServerResponse): void => {
-    const age = this.#ages.get(request.socket);
+    const age = this.#ages.get(request.socket as TLSSocket);
     if (age && this.#clock.monotonicMs() - age.bornMs >= this.#ageMsMax) response.shouldKeepAlive = false;
   };
 
@@ -61,7 +68,7 @@ export class ConnectionAges {
     clearTimeout(this.#timer);
     this.#dueMs = dueMs;
     if (dueMs !== Number.POSITIVE_INFINITY)
-      this.#timer = setTimeout(this.#cut, Math.ceil(dueMs - this.#clock.monotonicMs())).unref();
+      this.#timer = setTimeout(this.#cut, Math.max(1, Math.ceil(dueMs - this.#clock.monotonicMs()))).unref();
   }
 
   readonly #cut = (): void => {

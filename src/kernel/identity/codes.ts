@@ -25,6 +25,11 @@ export const IDENTITY_NOT_READY = code(
   "unavailable",
   "Wait until the service has its first certificate.",
 );
+export const IDENTITY_CERTIFICATE_REVOKED = code(
+  "IDENTITY_CERTIFICATE_REVOKED",
+  "unauthorized",
+  "The certificate was revoked: a service gets a new one from its supervisor, a device is onboarded again.",
+);
 export const IDENTITY_PEER_OTHER = code(
   "IDENTITY_PEER_OTHER",
   "misdirected",

@@ -16,14 +16,21 @@ import {
   type SecureContextOptions,
   type Server,
   type TlsOptions,
+  type TLSSocket,
 } from "node:tls";
 import { type Clock, systemClock } from "../clock.ts";
 import { Failure, fail } from "../error.ts";
 import { IdentityAgent } from "./agent.ts";
 import { ConnectionAges } from "./ages.ts";
-import { IDENTITY_CERTIFICATE_INVALID, IDENTITY_NOT_READY, IDENTITY_PEER_OTHER } from "./codes.ts";
+import {
+  IDENTITY_CERTIFICATE_INVALID,
+  IDENTITY_CERTIFICATE_REVOKED,
+  IDENTITY_NOT_READY,
+  IDENTITY_PEER_OTHER,
+} from "./codes.ts";
 import { certificateName, type PeerName } from "./peer.ts";
 import { spiffeName } from "./names.ts";
+import { certificatesIn, Revoked, type Trust } from "./trust.ts";
 
 export interface Certificate {
   readonly certPem: string;
@@ -45,11 +52,14 @@ export type Expected = string | { node: string; service: string };
 
 const CONNECTION_AGE_MS_MAX = 3_600_000;
 
-/** Holds a service's certificate and makes TLS settings of it. Emits "renewed" when `update` replaced the certificate. */
-export class TlsIdentity extends EventEmitter<{ renewed: [] }> {
+/** Holds a service's certificate and makes TLS settings of it. Emits "renewed" when `update` replaced the certificate, "trusted" when `trust` changed whom it believes. */
+export class TlsIdentity extends EventEmitter<{ renewed: []; trusted: [] }> {
   readonly node: string;
   readonly service: string;
-  readonly #caPems: string[];
+  #caPems: string[];
+  readonly #revoked = new Revoked();
+  /** Open connections to servers. */
+  readonly #watched = new Set<TLSSocket>();
   readonly #clock: Clock;
   readonly #ageMsMax: number;
   readonly #agents = new Map<string, IdentityAgent>();
@@ -64,7 +74,7 @@ export class TlsIdentity extends EventEmitter<{ renewed: [] }> {
     spiffeName(options.node, options.service);
     this.node = options.node;
     this.service = options.service;
-    this.#caPems = [options.caPem].flat();
+    this.#caPems = [options.caPem].flat().flatMap(certificatesIn);
     this.#clock = options.clock ?? systemClock;
     this.#ageMsMax = options.connectionAgeMsMax ?? CONNECTION_AGE_MS_MAX;
   }
@@ -72,6 +82,32 @@ export class TlsIdentity extends EventEmitter<{ renewed: [] }> {
   /** The authorities that peers are believed by. */
   get authorities(): readonly string[] {
     return this.#caPems;
+  }
+
+  /** Whether the present certificate is as a new one would be: of the authority that issues now, and not revoked. */
+  get isCurrent(): boolean {
+    const cert = this.#certificate && new X509Certificate(this.#certificate.certPem);
+    if (!cert || this.#revoked.has(cert.raw, cert.serialNumber)) return false;
+    return cert.verify(new X509Certificate(this.#caPems[0]).publicKey);
+  }
+
+  /** Takes whom to believe from now on; connections with who is not believed any more are cut at once. */
+  trust({ caPem, revoked }: Trust): void {
+    const caPems = certificatesIn(caPem);
+    this.#revoked.set(revoked);
+    if (caPems.length > 0 && caPems.join("") !== this.#caPems.join("")) {
+      this.#caPems = caPems;
+      if (this.#certificate) this.#context = createSecureContext(this.#contextOptions(this.#certificate));
+      if (this.#certificate) this.emit("renewed");
+    }
+    for (const socket of this.#watched) if (this.#revoked.isPeer(socket)) socket.destroy();
+    this.emit("trusted");
+  }
+
+  /** Cuts an open connection to a server when that one's certificate is revoked. */
+  watch(socket: TLSSocket): void {
+    this.#watched.add(socket);
+    socket.once("close", () => this.#watched.delete(socket));
   }
 
   /** Serial and end of the present certificate; undefined before the first. */
@@ -126,20 +162,24 @@ export class TlsIdentity extends EventEmitter<{ renewed: [] }> {
       servername: "",
       // A resumed session would skip the check of the peer's name and of its validity.
       session: undefined,
-      checkServerIdentity: (_host: string, peer: PeerCertificate) => refusal(wanted, peer.raw),
+      checkServerIdentity: (_host: string, peer: PeerCertificate) =>
+        this.#revoked.has(peer.raw, peer.serialNumber) ? revokedOne(wanted) : refusal(wanted, peer.raw),
     };
   }
 
   /** Keeps a server's certificate the present one and its connections from growing old; returns how to stop that. */
   attach(server: Server, further: readonly string[] = []): () => void {
-    const ages = new ConnectionAges(server, this.#clock, this.#ageMsMax);
+    const ages = new ConnectionAges(server, this.#clock, this.#ageMsMax, (socket) => this.#revoked.isPeer(socket));
+    const cut = (): void => ages.cutRevoked();
     // All options again: without minVersion a renewed context would silently take TLS 1.2.
     const renew = (): void => server.setSecureContext(this.#contextOptions(this.#present(), further));
     const detach = (): void => {
       this.off("renewed", renew);
+      this.off("trusted", cut);
       ages.stop();
     };
     this.on("renewed", renew);
+    this.on("trusted", cut);
     server.once("close", detach);
     return detach;
   }
@@ -149,7 +189,11 @@ export class TlsIdentity extends EventEmitter<{ renewed: [] }> {
     const key = typeof expect === "string" ? spiffeName(this.node, expect) : spiffeName(expect.node, expect.service);
     const known = this.#agents.get(key);
     if (known) return known;
-    const agent = new IdentityAgent(() => this.clientOptions(expect), this.#clock, this.#ageMsMax);
+    const agent = new IdentityAgent(() => this.clientOptions(expect), {
+      clock: this.#clock,
+      ageMsMax: this.#ageMsMax,
+      onConnection: (socket) => this.watch(socket),
+    });
     this.#agents.set(key, agent);
     return agent;
   }
@@ -178,6 +222,9 @@ export class TlsIdentity extends EventEmitter<{ renewed: [] }> {
     };
   }
 }
+
+const revokedOne = ({ node, service }: { node: string; service: string }): Error =>
+  fail(IDENTITY_CERTIFICATE_REVOKED, `the certificate of ${spiffeName(node, service)} was revoked`);
 
 function refusal(wanted: { node: string; service: string }, raw: Buffer): Error | undefined {
   const peer = certificateName(raw);

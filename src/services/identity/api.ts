@@ -3,6 +3,7 @@ import { type Static, Type } from "typebox";
 import { contract, get, post, type Service } from "../../kernel/contract.ts";
 import { code } from "../../kernel/error.ts";
 import { IDENTITY_NAME_INVALID, IDENTITY_REQUEST_INVALID } from "../../kernel/identity/codes.ts";
+import { certificateOperations } from "./certificates.api.ts";
 
 export const IDENTITY_JOIN_REFUSED = code(
   "IDENTITY_JOIN_REFUSED",
@@ -123,6 +124,7 @@ export const identity = contract("identity", {
     callers: ["trace"],
     public: { scope: "audit:read" },
   }),
+  ...certificateOperations,
   signAudit: post("/audit/sign", {
     quiet: true,
     summary: "Signs where the audit trail ends, and keeps that; never a place before the one that was signed last.",

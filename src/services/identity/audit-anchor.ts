@@ -3,26 +3,16 @@
  * uid: who cuts the end off the trail would have to own identity, too.
  */
 import { createPrivateKey, createPublicKey, type KeyObject, sign } from "node:crypto";
-import { readFile } from "node:fs/promises";
-import { join } from "node:path";
 import { fail } from "../../kernel/error.ts";
 import { type Place, statementOf } from "../../kernel/identity/audit-statement.ts";
-import type { Log } from "../../kernel/log.ts";
-import { openBytes, sealBytes } from "../../kernel/seal/bytes.ts";
-import { replaceFile } from "../../kernel/seal/durable-file.ts";
 import { IDENTITY_AUDIT_BEHIND } from "./api.ts";
-
-const FILE = "audit-anchor.sealed";
-const PURPOSE = "holdfast audit anchor";
+import type { SealedFile } from "./sealed-file.ts";
 
 export interface AuditAnchorOptions {
   readonly node: string;
-  readonly directory: string;
-  /** 32 bytes. */
-  readonly key: Buffer;
+  readonly file: SealedFile<Place>;
   /** PKCS#8, DER. */
   readonly auditKey: Buffer;
-  readonly log: Log;
 }
 
 export class AuditAnchor {
@@ -40,8 +30,9 @@ export class AuditAnchor {
     this.publicKeyPem = createPublicKey(this.#key).export({ type: "spki", format: "pem" });
   }
 
+  /** Opens it; one that is damaged cannot be had again: the trail is then held by its signatures alone. */
   static async open(options: AuditAnchorOptions): Promise<AuditAnchor> {
-    return new AuditAnchor(options, await readPlace(options));
+    return new AuditAnchor(options, (await options.file.read()) ?? { n: 0, hash: "" });
   }
 
   /** What was signed last. */
@@ -57,29 +48,15 @@ export class AuditAnchor {
   }
 
   async #sign(place: Place): Promise<string> {
-    const { node, directory, key } = this.#o;
+    const { node, file } = this.#o;
     const { n, hash } = this.#place;
     if (place.n < n || (place.n === n && place.hash !== hash))
       throw fail(
         IDENTITY_AUDIT_BEHIND,
         `line ${n} of the audit trail is signed already; line ${place.n} comes too late`,
       );
-    if (place.n > n) {
-      await replaceFile(join(directory, FILE), sealBytes(key, Buffer.from(JSON.stringify(place)), PURPOSE));
-      this.#place = place;
-    }
+    if (place.n > n) await file.write(place);
+    this.#place = place;
     return sign("sha256", Buffer.from(statementOf(node, place)), this.#key).toString("base64url");
-  }
-}
-
-async function readPlace({ directory, key, log }: AuditAnchorOptions): Promise<Place> {
-  const none = { n: 0, hash: "" };
-  try {
-    return JSON.parse(openBytes(key, await readFile(join(directory, FILE)), PURPOSE).toString()) as Place;
-  } catch (error) {
-    // At the first start there is none. One that is damaged cannot be had again: the trail is then held by its signatures alone.
-    if ((error as NodeJS.ErrnoException).code !== "ENOENT")
-      log.error({ err: error }, "what was signed last of the audit trail cannot be read");
-    return none;
   }
 }

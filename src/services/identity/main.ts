@@ -3,8 +3,8 @@
  * trust.
  */
 import { type Static, Type } from "typebox";
-import { createAuthority, loadAuthority, type Authority } from "../../kernel/identity/authority.ts";
-import { keepRenewed } from "../../kernel/identity/renewal.ts";
+import { createAuthority } from "../../kernel/identity/authority.ts";
+import { keepRenewed, type Renewal } from "../../kernel/identity/renewal.ts";
 import { makeKeyAndRequest } from "../../kernel/identity/request.ts";
 import { spiffeName } from "../../kernel/identity/names.ts";
 import { type Certificate, TlsIdentity } from "../../kernel/identity/tls.ts";
@@ -12,9 +12,12 @@ import { type Context, defineService, field } from "../../kernel/service.ts";
 import { Admissions } from "./admission.ts";
 import { identity } from "./api.ts";
 import { AuditAnchor } from "./audit-anchor.ts";
+import { Authorities } from "./authorities.ts";
+import { Issued } from "./issued.ts";
 import { machineNames, sortNames } from "./names.ts";
 import { makeIdentity, namesOf } from "./service.ts";
-import { loadKept, saveKept } from "./store.ts";
+import { SealedFile } from "./sealed-file.ts";
+import { type Kept, loadKept, saveKept, type StoreOptions } from "./store.ts";
 import { makeSigningKey, makeTokenSigner } from "./token.ts";
 
 const config = Type.Object(
@@ -46,36 +49,60 @@ export const main = defineService({
     const configured = sortNames(context.config.gatewayNames);
     if (configured.neither.length > 0)
       throw new Error(`config.gatewayNames: '${configured.neither[0]}' is neither a DNS name nor an IP address`);
-    const { authority, tokenKey, auditKey } = await openStore(context);
-    const signer = await makeTokenSigner({ node, keyPkcs8: tokenKey, clock });
+    const store = { directory: context.directory, key: context.key("authority"), log };
+    const kept = (await loadKept(store)) ?? (await firstKept(context, store));
+    const signer = await makeTokenSigner({ node, keyPkcs8: kept.tokenKey, clock });
     const admissions = new Admissions({ clock, log });
     listenToSupervisor(context, admissions);
-    const gatewayNames = () => {
-      return { dns: [...machineNames().dns, ...configured.dns], ips: configured.ips };
-    };
-    const anchor = await AuditAnchor.open({
+    const fileOf = <T>(name: string) =>
+      new SealedFile<T>({ directory: context.directory, name, key: context.key(name), log });
+    const anchor = await AuditAnchor.open({ node, file: fileOf("audit-anchor"), auditKey: kept.auditKey });
+    const lifetimeMs = context.config.certificateLifetimeMs;
+    const issued = await Issued.open({ lifetimeMs, clock, file: fileOf("revoked") });
+    const authorities: Authorities = await Authorities.open({
       node,
-      directory: context.directory,
-      key: context.key("audit-anchor"),
-      auditKey,
-      log,
+      clock,
+      lifetimeMs,
+      kept,
+      save: (changed) => saveKept(store, changed),
+      changed(what) {
+        context.audit.note({
+          action: `authority.${what}`,
+          outcome: "done",
+          who: "identity",
+          what: authorities.current.fingerprint,
+        });
+        publish();
+      },
     });
-    const tls = await ownIdentity(context, authority);
-    supervisor.send("authority", { caPem: authority.certPem, fingerprint: authority.fingerprint });
+    const own = await ownIdentity(context, authorities, issued);
+    /** Everybody is told whom to believe, over the supervisor's pipes. */
+    const publish = (): void => {
+      const trust = { caPem: authorities.bundlePem, revoked: issued.revoked };
+      own.tls.trust(trust);
+      if (!own.tls.isCurrent) own.renewal.now();
+      supervisor.send("authority", { ...trust, fingerprint: authorities.current.fingerprint });
+    };
+    publish();
+    await authorities.moveOn();
     return {
       service: makeIdentity({
         node,
-        authority,
+        authorities,
         signer,
         admissions,
         anchor,
+        issued,
+        publish,
         audit: context.audit,
-        certificateLifetimeMs: context.config.certificateLifetimeMs,
-        gatewayNames,
+        lifetimeMs,
+        gatewayNames: () => ({ dns: [...machineNames().dns, ...configured.dns], ips: configured.ips }),
+        startAnew: (service, instance) => supervisor.send("revoked", { service, instance: instance ?? "" }),
       }),
-      identity: tls,
+      identity: own.tls,
       async stop() {
-        tls.close();
+        authorities.close();
+        own.tls.close();
       },
     };
   },
@@ -83,48 +110,47 @@ export const main = defineService({
 
 type IdentityContext = Context<Static<typeof config>>;
 
-/** Loads the authority and the token key, making both at the first start. */
-async function openStore(
-  context: IdentityContext,
-): Promise<{ authority: Authority; tokenKey: Buffer; auditKey: Buffer }> {
-  const { node, clock, log } = context;
-  const store = { directory: context.directory, key: context.key("authority"), log };
-  const kept = await loadKept(store);
-  if (kept)
-    return {
-      authority: await loadAuthority({ certPem: kept.caCertPem, keyPkcs8: kept.caKey, clock }),
-      tokenKey: kept.tokenKey,
-      auditKey: kept.auditKey,
-    };
+/** Makes the authority and the keys for tokens and the audit trail, at the first start. */
+async function firstKept({ node, clock, log }: IdentityContext, store: StoreOptions): Promise<Kept> {
   const authority = await createAuthority({ node, clock });
-  const [tokenKey, auditKey] = [makeSigningKey(), makeSigningKey()];
-  await saveKept(store, { caCertPem: authority.certPem, caKey: await authority.exportKey(), tokenKey, auditKey });
+  const kept = {
+    caCertPem: authority.certPem,
+    caKey: await authority.exportKey(),
+    tokenKey: makeSigningKey(),
+    auditKey: makeSigningKey(),
+    old: [],
+  };
+  await saveKept(store, kept);
   log.info({ fingerprint: authority.fingerprint }, "the node's certificate authority was made");
-  return { authority, tokenKey, auditKey };
+  return kept;
 }
 
 /** Certifies identity by its own authority, now and at each renewal. */
-async function ownIdentity(context: IdentityContext, authority: Authority): Promise<TlsIdentity> {
-  const { node, name, clock, log, stopping } = context;
+async function ownIdentity(
+  context: IdentityContext,
+  authorities: Authorities,
+  issued: Issued,
+): Promise<{ tls: TlsIdentity; renewal: Renewal }> {
+  const { node, name, clock, log, stopping, instance } = context;
   const lifetimeMs = context.config.certificateLifetimeMs;
-  const tls = new TlsIdentity({ node, service: name, caPem: authority.certPem, clock });
+  const tls = new TlsIdentity({ node, service: name, caPem: authorities.bundlePem, clock });
   const { dns, ips } = namesOf({ gatewayNames: () => ({ dns: [], ips: [] }) }, name);
   const certify = async (): Promise<Certificate> => {
     const { keyPem, csrPem } = await makeKeyAndRequest(spiffeName(node, name));
-    const { certPem } = await authority.issue({
+    const { certPem, serial, notAfterMs } = await authorities.current.issue({
       csrPem,
-      name: spiffeName(node, name),
       dns,
       ips,
-      lifetimeMs,
+      name: spiffeName(node, name),
+      lifetimeMs: issued.lifetimeMsOf(name),
       client: true,
       server: true,
     });
+    issued.add({ name, instance, serial, notAfterMs });
     return { certPem, keyPem };
   };
   tls.update(await certify());
-  keepRenewed({ identity: tls, renew: certify, lifetimeMs, clock, signal: stopping, log });
-  return tls;
+  return { tls, renewal: keepRenewed({ identity: tls, renew: certify, lifetimeMs, clock, signal: stopping, log }) };
 }
 
 /** The supervisor announces whom it starts: `expect-join` {service, instance, secretSha256 (hex)}. */

@@ -1,12 +1,13 @@
 /** The rules of identity: who gets a certificate for which name, who gets a token of which role. */
 import type { Call } from "../../kernel/call.ts";
 import { asFailure, fail } from "../../kernel/error.ts";
-import type { Authority } from "../../kernel/identity/authority.ts";
 import { spiffeName } from "../../kernel/identity/names.ts";
 import type { Auditor } from "../../kernel/audit.ts";
 import type { Admissions } from "./admission.ts";
 import { type Certificate, IDENTITY_ROLE_REFUSED, type Identity, ROLES, type Role } from "./api.ts";
 import type { AuditAnchor } from "./audit-anchor.ts";
+import type { Authorities } from "./authorities.ts";
+import type { Issued } from "./issued.ts";
 import type { TokenSigner } from "./token.ts";
 
 /** What a service's certificate serves under besides its SPIFFE name: services meet on loopback only. */
@@ -14,28 +15,33 @@ const LOOPBACK = { dns: ["localhost"], ips: ["127.0.0.1", "::1"] };
 
 export interface IdentityOptions {
   readonly node: string;
-  readonly authority: Authority;
+  readonly authorities: Authorities;
   readonly signer: TokenSigner;
   readonly admissions: Admissions;
   readonly anchor: AuditAnchor;
   readonly audit: Auditor;
-  readonly certificateLifetimeMs: number;
+  readonly issued: Issued;
+  readonly lifetimeMs: number;
+  /** Tells everybody whom to believe. */
+  publish(): void;
+  /** Has the supervisor start a service anew, one instance or all. */
+  startAnew(service: string, instance: string | undefined): void;
   /** The names people reach the gateway by, asked at each of its certificates: addresses change. */
   gatewayNames(): { readonly dns: readonly string[]; readonly ips: readonly string[] };
 }
 
 /** Makes the identity service. */
 export function makeIdentity(options: IdentityOptions): Identity {
-  const { authority, signer, admissions, anchor } = options;
+  const { authorities, signer, admissions, anchor } = options;
   return {
     join: ({ body }, call) =>
       noted(options, { action: "certificate.join", who: body.service, what: body.instance, call }, () => {
         admissions.take(body);
-        return certify(options, body.service, body.csrPem);
+        return certify(options, body.service, body.instance, body.csrPem);
       }),
     renew: ({ body }, call) =>
       noted(options, { action: "certificate.renew", who: call.caller, what: call.caller, call }, () =>
-        certify(options, call.caller, body.csrPem),
+        certify(options, call.caller, "", body.csrPem),
       ),
     async issueToken({ body }, call) {
       const scopes = ROLES[body.role];
@@ -50,7 +56,7 @@ export function makeIdentity(options: IdentityOptions): Identity {
       return { keys: signer.keys.map((k) => ({ ...k })) };
     },
     async authority() {
-      return { caPem: authority.certPem, node: options.node };
+      return { caPem: authorities.bundlePem, node: options.node };
     },
     async auditAnchor() {
       return { node: options.node, ...anchor.place, keys: [anchor.publicKeyPem] };
@@ -58,6 +64,7 @@ export function makeIdentity(options: IdentityOptions): Identity {
     async signAudit({ body }) {
       return { signature: await anchor.sign(body) };
     },
+    ...certificatesOf(options),
   };
 }
 
@@ -77,20 +84,51 @@ async function noted<T>(
   }
 }
 
+/** The operations of who looks after certificates. */
+function certificatesOf(options: IdentityOptions): Pick<Identity, "certificates" | "revoke" | "rotateAuthority"> {
+  const { authorities, issued, lifetimeMs } = options;
+  const whoOf = (call: Call): string => call.subject?.name ?? call.caller;
+  return {
+    async certificates() {
+      return { authorities: authorities.list(), lifetimeMs, issued: issued.list(), revoked: [...issued.revoked] };
+    },
+    revoke: ({ body }, call) =>
+      noted(options, { action: "certificate.revoke", who: whoOf(call), what: body.what, call }, async () => {
+        const { revocation, name, instance } = await issued.revoke(body.what);
+        // First, so that a process that is not trusted any more cannot join again: a new one takes its place.
+        if (name !== undefined) options.startAnew(name, instance);
+        options.publish();
+        const { serial, service } = revocation;
+        return { ...(serial === undefined ? {} : { serial }), ...(service === undefined ? {} : { service }) };
+      }),
+    rotateAuthority: ({ body }, call) =>
+      noted(options, { action: "authority.rotate", who: whoOf(call), what: `overlap ${body.overlapMs} ms`, call }, () =>
+        authorities.rotate(body.overlapMs),
+      ),
+  };
+}
+
 /** Issues a service's certificate; what the request asks to be called is ignored. */
-async function certify(options: IdentityOptions, service: string, csrPem: string): Promise<Certificate> {
+async function certify(
+  options: IdentityOptions,
+  service: string,
+  instance: string,
+  csrPem: string,
+): Promise<Certificate> {
+  const { authorities, issued } = options;
   const { dns, ips } = namesOf(options, service);
   const name = spiffeName(options.node, service);
-  const issued = await options.authority.issue({
+  const { certPem, serial, notAfterMs } = await authorities.current.issue({
     csrPem,
     name,
     dns,
     ips,
-    lifetimeMs: options.certificateLifetimeMs,
+    lifetimeMs: issued.lifetimeMsOf(service),
     client: true,
     server: true,
   });
-  return { certPem: issued.certPem, caPem: options.authority.certPem, notAfterMs: issued.notAfterMs };
+  issued.add({ name: service, instance, serial, notAfterMs });
+  return { certPem, caPem: authorities.bundlePem, notAfterMs };
 }
 
 /**

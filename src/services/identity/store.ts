@@ -19,6 +19,10 @@ export interface Kept {
   readonly tokenKey: Buffer;
   /** Signs checkpoints of the audit trail. PKCS#8, DER. */
   readonly auditKey: Buffer;
+  /** The authority that takes over; its key PKCS#8, DER. */
+  readonly next?: { readonly certPem: string; readonly key: Buffer; readonly fromMs: number };
+  /** Authorities that are believed until their last certificates have ended. */
+  readonly old: readonly { readonly certPem: string; readonly untilMs: number }[];
 }
 
 const VERSION = 1;
@@ -69,6 +73,8 @@ export async function saveKept({ directory, key }: StoreOptions, kept: Kept): Pr
     caKey: kept.caKey.toString("base64"),
     tokenKey: kept.tokenKey.toString("base64"),
     auditKey: kept.auditKey.toString("base64"),
+    ...(kept.next ? { next: { ...kept.next, key: kept.next.key.toString("base64") } } : {}),
+    old: kept.old,
   });
   const sealed = sealBytes(key, Buffer.from(text), PURPOSE);
   for (const name of NAMES) await replaceFile(join(directory, name), sealed);
@@ -89,6 +95,8 @@ async function readCopy(path: string, key: Buffer): Promise<Kept | "absent" | "d
       caKey: string;
       tokenKey: string;
       auditKey: string;
+      next?: { certPem: string; key: string; fromMs: number };
+      old: Kept["old"];
     };
     if (kept.version > VERSION)
       throw fail(
@@ -100,6 +108,8 @@ async function readCopy(path: string, key: Buffer): Promise<Kept | "absent" | "d
       caKey: Buffer.from(kept.caKey, "base64"),
       tokenKey: Buffer.from(kept.tokenKey, "base64"),
       auditKey: Buffer.from(kept.auditKey, "base64"),
+      ...(kept.next ? { next: { ...kept.next, key: Buffer.from(kept.next.key, "base64") } } : {}),
+      old: kept.old,
     };
   } catch (error) {
     // What opens under our key is what we wrote; all else is damage.

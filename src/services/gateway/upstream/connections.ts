@@ -62,12 +62,12 @@ interface Pool {
 }
 
 export class Connections {
-  readonly #identity: Pick<TlsIdentity, "clientOptions" | "certificate">;
+  readonly #identity: Pick<TlsIdentity, "certificate" | "clientOptions" | "watch">;
   readonly #clock: Clock;
   readonly #pools = new Map<Endpoint, Pool>();
   readonly #sweeping: NodeJS.Timeout;
 
-  constructor(options: { identity: Pick<TlsIdentity, "clientOptions" | "certificate">; clock: Clock }) {
+  constructor(options: { identity: Pick<TlsIdentity, "certificate" | "clientOptions" | "watch">; clock: Clock }) {
     this.#identity = options.identity;
     this.#clock = options.clock;
     this.#sweeping = setInterval(() => this.#sweep(), SWEEP_MS).unref();
@@ -223,7 +223,11 @@ export class Connections {
 
   #open({ service, host, port, security }: Endpoint, more: Dialing): Socket {
     const to = { host, port, noDelay: true, ...more };
-    if (security === "peer") return connectTls({ ...this.#identity.clientOptions(service), ...to });
+    if (security === "peer") {
+      const socket = connectTls({ ...this.#identity.clientOptions(service), ...to });
+      this.#identity.watch(socket);
+      return socket;
+    }
     if (security === "plain") return connectPlain(to);
     // RFC 6066 3: an address is no server name.
     return connectTls({ ...to, minVersion: "TLSv1.2", ...(isIP(host) ? {} : { servername: host }) });
