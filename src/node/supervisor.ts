@@ -17,6 +17,7 @@ import { type BirthOptions, Births, type Release } from "./births.ts";
 import { NODE_RESTART_RUNNING } from "./codes.ts";
 import type { Report } from "./confine/spawn.ts";
 import type { Missing } from "./confine/steps.ts";
+import { Expected, type Joiner } from "./expected.ts";
 import type { FromChild } from "./hello.ts";
 import { join } from "./join.ts";
 import type { RoutesFile, RoutesMessage } from "./routes-file.ts";
@@ -59,8 +60,7 @@ export class Supervisor {
   readonly #units: Unit[];
   readonly #order: string[][];
   readonly #ready = new Set<string>();
-  /** Announced to identity and not ready yet: told again to an identity that was restarted. */
-  readonly #expected = new Map<string, { service: string; instance: string; secretSha256: string }>();
+  readonly #expected = new Expected((instance) => this.#units.some((unit) => unit.lifeOf(instance)?.pid !== undefined));
   readonly #missing = new Map<string, Missing>();
   readonly #allReady = Promise.withResolvers<void>();
   readonly #stopping = new AbortController();
@@ -204,8 +204,7 @@ export class Supervisor {
         if (this.#trust) life.send({ kind: "authority", ...this.#trust });
         return;
       case "ready":
-        for (const [instance, { service }] of this.#expected)
-          if (service === message.service) this.#expected.delete(instance);
+        this.#expected.came(message.service);
         this.#ready.add(message.service);
         if (this.#options.manifests.every(({ name }) => this.#ready.has(name))) this.#allReady.resolve();
         return;
@@ -229,7 +228,7 @@ export class Supervisor {
   #identityIsUp({ caPem, revoked }: Trust): void {
     this.#trust = { caPem, revoked };
     this.#caPem.resolve(caPem);
-    for (const part of this.#expected.values()) this.#tellIdentity(part);
+    for (const part of this.#expected.all()) this.#tellIdentity(part);
     for (const unit of this.#units) unit.send({ kind: "authority", caPem, revoked });
     void this.#self?.then((identity) => identity.trust({ caPem, revoked }));
   }
@@ -244,19 +243,12 @@ export class Supervisor {
     }
   }
 
-  #announce(part: { service: string; instance: string; secretSha256: string }): void {
-    for (const [instance, { service }] of this.#expected)
-      if (service === part.service && instance !== part.instance && !this.#isRunning(instance))
-        this.#expected.delete(instance);
-    this.#expected.set(part.instance, part);
+  #announce(part: Joiner): void {
+    this.#expected.add(part);
     if (this.#trust) this.#tellIdentity(part);
   }
 
-  #isRunning(instance: string): boolean {
-    return this.#units.some((unit) => unit.lifeOf(instance)?.pid !== undefined);
-  }
-
-  #tellIdentity(part: { service: string; instance: string; secretSha256: string }): void {
+  #tellIdentity(part: Joiner): void {
     const unit = this.#unitOf("identity");
     unit?.send({ kind: "line", service: "identity", name: "expect-join", message: part });
   }
