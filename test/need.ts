@@ -43,6 +43,8 @@ export const NEEDS = {
     debian: "podman buildah runc iptables netavark aardvark-dns uidmap",
     root: true,
   },
+  /** A file system in a file, on a loop device. */
+  loop: { commands: ["mkfs.ext4"], files: ["/dev/loop-control"], debian: "e2fsprogs", root: true },
   root: { root: true },
 } as const satisfies { [name: string]: Need };
 

@@ -8,7 +8,7 @@ import { run } from "node:test";
 import { inspect, parseArgs } from "node:util";
 import { parseDurationMs } from "../src/kernel/duration.ts";
 
-const FAULTS = ["test/{link,full,damage,clock,offline,power,restart}.test.ts", "src/**/{crash,recovery}.test.ts"];
+const FAULTS = ["test/{link,full,damage,clock,offline,power,restart,theft}.test.ts", "src/**/{crash,recovery}.test.ts"];
 const ROUNDS = 200;
 /** Rounds of a pass; then comes the next seed. */
 const PASS_ROUNDS = 25;
@@ -37,6 +37,7 @@ async function pass(seed: number, count: number): Promise<void> {
   process.env["HOLDFAST_SEED"] = String(seed);
   process.env["HOLDFAST_FAULT_ROUNDS"] = String(count);
   process.env["HOLDFAST_RESTART_RATE"] ??= "1000";
+  process.env["HOLDFAST_THEFT_ROUNDS"] = String(count);
   console.log(`${atTime()} seed ${seed}: ${count} rounds of ${files.length} files`);
   const stream = run({ cwd: root, files: files.map((file) => path.join(root, file)), concurrency: 1 });
   stream.on("test:pass", ({ name, details, skip }) => {

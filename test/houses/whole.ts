@@ -29,6 +29,8 @@ export interface WholeOptions {
   readonly under?: readonly string[];
   /** Another composition root than src/main.ts, with services of its own. */
   readonly entry?: string;
+  /** The state directory's path below the house's; its parent is the test's to make. */
+  readonly state?: string;
 }
 
 export class Whole {
@@ -47,7 +49,7 @@ export class Whole {
     this.directory = mkdtempSync(join(tmpdir(), "holdfast-whole-"));
     // As root each service has a uid of its own, and must get through.
     chmodSync(this.directory, 0o711);
-    this.state = join(this.directory, "state");
+    this.state = join(this.directory, options.state ?? "state");
     this.#args = options.args ?? [];
     this.#under = options.under ?? [];
     this.#entry = options.entry;
@@ -100,6 +102,12 @@ export class Whole {
     const ended = once(child, "exit");
     child.kill("SIGINT");
     await ended;
+  }
+
+  /** Resolves when it has ended, of whatever. */
+  async ended(): Promise<void> {
+    const child = this.#child;
+    if (child && child.exitCode === null && child.signalCode === null) await once(child, "exit");
   }
 
   /** Ends the supervisor as a power cut does; its services follow. */

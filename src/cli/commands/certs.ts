@@ -65,6 +65,14 @@ const clientOf = (link: Link) => link.service(identity);
 
 const STATES = { current: "issues", next: "issues from", old: "believed until" } as const;
 
+const COLUMNS = [
+  { title: "NAME" },
+  { title: "SERIAL" },
+  { title: "ISSUED", drop: 1 },
+  { title: "STATE" },
+  { title: "RENEWAL", drop: 2 },
+];
+
 /** Writes what is believed, issued and revoked, for people. */
 export function certificateLines(page: Page, shown: Shown, nowMs: number): string[] {
   const { authorities, lifetimeMs, issued, revoked } = shown;
@@ -76,18 +84,14 @@ export function certificateLines(page: Page, shown: Shown, nowMs: number): strin
     plain(one.name),
     one.serial,
     ago(nowMs - one.issuedAtMs),
-    one.revoked ? page.style("red", "revoked") : `ends ${ago(nowMs - one.notAfterMs)}`,
+    one.revoked ? { text: "revoked", style: "red" as const } : `ends ${ago(nowMs - one.notAfterMs)}`,
     one.revoked ? "" : renewalOf(one, lifetimeMs, nowMs),
   ]);
   return [
     ...lines,
     ...(revoked.length > 0 ? [`revoked    ${revoked.map((r) => plain(r.service ?? r.serial ?? "")).join(", ")}`] : []),
     "",
-    ...table(
-      page,
-      ["NAME", "SERIAL", "ISSUED", "STATE", "RENEWAL"].map((title) => ({ title })),
-      rows,
-    ),
+    ...table(page, COLUMNS, rows),
   ];
 }
 

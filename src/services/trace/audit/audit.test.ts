@@ -14,6 +14,7 @@ import {
 import { join } from "node:path";
 import { test } from "node:test";
 import { callOf, edgeHouse, eventually, SetClock, temporary } from "../../../../test/houses/edge.ts";
+import { seeded } from "../../../../test/houses/seeded.ts";
 import { Auditor } from "../../../kernel/audit.ts";
 import { systemClock } from "../../../kernel/clock.ts";
 import { deriveKey } from "../../../kernel/seal/store-keys.ts";
@@ -169,17 +170,6 @@ test("the oldest go by age and by size, not because a clock jumped, and what is 
   unlinkSync(join(run.files, segmentsIn(run.files)[0].name));
   assert.match(verdictOf(run.files, await run.anchor()).findings[0], /begins with line/);
 });
-
-/** A generator of numbers that are the same in each run (mulberry32). */
-function seeded(seed: number): (below: number) => number {
-  let state = seed;
-  return (below) => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((((t ^ (t >>> 14)) >>> 0) / 4_294_967_296) * below) >>> 0;
-  };
-}
 
 /** The frames of a file, as bytes. */
 function framesOf(path: string): Buffer[] {
