@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
+import { readFileSync } from "node:fs";
 import { connect, type IncomingHttpHeaders } from "node:http2";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -289,3 +290,36 @@ test(
     }
   },
 );
+
+test("the commands of the pages on certificates and audit do what they say, and the trail they leave is whole", async () => {
+  const before = (await whole.pids()).get("device-virtual");
+  const trail = async () => JSON.parse((await ask("audit", "verify", "--json")).stdout) as { findings: string[] };
+  assert.deepEqual((await trail()).findings, []);
+  for (const page of ["certificates", "audit"]) {
+    const text = readFileSync(join(import.meta.dirname, `../docs/${page}.md`), "utf8");
+    const commands = [...text.matchAll(/^npx holdfast (.+)$/gm)].map(([, words]) => words.split(" "));
+    assert.ok(commands.length >= 4, page);
+    for (const words of commands) {
+      const { status, stdout, stderr } = await ask(...words);
+      assert.equal(status, 0, `${words.join(" ")}: ${stdout}${stderr}`);
+    }
+  }
+  await whole.until(async () => {
+    const now = (await whole.pids()).get("device-virtual");
+    return now !== undefined && now !== 0 && now !== before;
+  }, "device-virtual to be started anew");
+  const { stdout } = await ask("audit", "search", "--json", "--limit", "1000");
+  const actions = new Set(
+    stdout.split("\n").flatMap((line) => (line ? [(JSON.parse(line) as { action: string }).action] : [])),
+  );
+  for (const action of [
+    "certificate.join",
+    "token.issue",
+    "device.code",
+    "certificate.revoke",
+    "authority.rotate",
+    "authority.next",
+  ])
+    assert.ok(actions.has(action), `${action} is not in the trail`);
+  assert.deepEqual((await trail()).findings, []);
+});

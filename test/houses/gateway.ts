@@ -253,6 +253,8 @@ export async function startGateway(
 }
 
 interface Parts {
+  /** Config of identity. */
+  readonly identity?: object;
   readonly main?: typeof gatewayMain;
   readonly log?: Log;
 }
@@ -280,7 +282,7 @@ async function startHouse(
     identityOf: (name) => identities.get(name),
     doors: { gateway: { https: { fd: door.fd }, coap: { fd: coap.fd } } },
   });
-  const { service: identity } = await house.start(identityMain);
+  const { service: identity } = await house.start(identityMain, parts.identity ?? {});
   const call = () => makeCall({ caller: "node", timeoutMs: 5_000 });
   const { caPem } = await identity.authority({}, call());
   const papers = async (service: string): Promise<Papers> => {

@@ -24,10 +24,12 @@ const AT_ONCE = 8;
 const LOOKED_AT = 512;
 
 const help = `Usage: holdfast devices [NAME] [options]
+       holdfast devices code NAME
 
 Lists the devices: which service reads each, by which profile, whether it is up,
 and its last reading. With a name: its resources with their newest values, and
-the commands it takes.
+the commands it takes. 'code' makes the one-time code with which a device asks
+for its own certificate (EST, RFC 7030).
 
   --limit N        list at most so many (default ${LIMIT})
 ${COMMON_HELP}
@@ -45,6 +47,7 @@ export const command: Command = {
   summary: "List the devices, or show one.",
   help,
   async run(args) {
+    if (args[0] === "code" && args.length > 1) return (await import("../device-code.ts")).makeCode(args.slice(1));
     const { values, positionals } = readArguments(args, { ...COMMON, limit: { type: "string" } }, ["[NAME]"]);
     const limit = wholeNumber(values.limit, { name: "--limit", min: 1, max: LIMIT_MAX, default: LIMIT });
     const page = openPage();

@@ -23,7 +23,7 @@ import {
   writeCertificate,
 } from "./certificate.ts";
 import { IDENTITY_AUTHORITY_INVALID, IDENTITY_NAME_INVALID, IDENTITY_REQUEST_INVALID } from "./codes.ts";
-import { parseSpiffe, spiffeName } from "./names.ts";
+import { parseDeviceName, parseSpiffe, spiffeName } from "./names.ts";
 import { readRequest } from "./request.ts";
 
 /** Certificates begin this much before they are made: a peer whose clock is behind by less still takes them. */
@@ -44,7 +44,7 @@ export interface IssueOptions {
   csrPem?: string;
   /** In place of a request: a public key (SPKI, DER) whose owner is known otherwise. */
   publicKey?: Uint8Array;
-  /** `spiffe://<node>/service/<service>`. */
+  /** `spiffe://<node>/service/<service>`, or a device's. */
   name: string;
   dns: string[];
   ips: string[];
@@ -148,7 +148,7 @@ class NodeAuthority implements Authority {
   }
 
   async issue(options: IssueOptions): Promise<Issued> {
-    const { service, names } = checkedNames(options);
+    const { holder, names } = checkedNames(options);
     const spki = requestedKey(options);
     requireP256(spki);
     const nowMs = this.#clock.wallMs();
@@ -159,7 +159,7 @@ class NodeAuthority implements Authority {
       {
         serial,
         issuer: this.#subject,
-        subject: commonName(service),
+        subject: commonName(holder),
         notBeforeMs: Math.max(nowMs - CLOCK_SKEW_MS, this.#notBeforeMs),
         notAfterMs,
         spki,
@@ -178,9 +178,9 @@ function newSerial(): Buffer {
   return bytes;
 }
 
-function checkedNames(options: IssueOptions): { service: string; names: Buffer } {
-  const name = parseSpiffe(options.name);
-  if (!name)
+function checkedNames(options: IssueOptions): { holder: string; names: Buffer } {
+  const holder = parseSpiffe(options.name)?.service ?? parseDeviceName(options.name)?.device;
+  if (holder === undefined)
     throw fail(IDENTITY_NAME_INVALID, `'${options.name}' is not of the form spiffe://<node>/service/<service>`);
   if (options.dns.length + options.ips.length > NAMES_MAX)
     throw fail(IDENTITY_NAME_INVALID, `more than ${NAMES_MAX} names for one certificate`);
@@ -199,7 +199,7 @@ function checkedNames(options: IssueOptions): { service: string; names: Buffer }
   }
   if (!options.client && !options.server)
     throw fail(IDENTITY_REQUEST_INVALID, "a certificate for neither client nor server is of no use");
-  return { service: name.service, names: alternativeNames(options.name, options.dns, options.ips) };
+  return { holder, names: alternativeNames(options.name, options.dns, options.ips) };
 }
 
 /** The key to certify (SPKI, DER): from the request, once its signature proves that the asker holds the private half. */

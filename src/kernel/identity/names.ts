@@ -33,3 +33,21 @@ export function parseSpiffe(uri: string): SpiffeName | undefined {
   if (scheme !== "spiffe:" || empty !== "" || kind !== "service" || rest.length > 0) return undefined;
   return NODE.test(node) && SERVICE.test(service) ? { node, service } : undefined;
 }
+
+/** A device's name is another kind: no service takes a device for one of the node's services. */
+const DEVICE = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
+
+/** Makes the name of a device in its certificate, `spiffe://<node>/device/<device>`; IDENTITY_NAME_INVALID. */
+export function deviceName(node: string, device: string): string {
+  if (NODE.test(node) && DEVICE.test(device)) return `spiffe://${node}/device/${device}`;
+  throw fail(
+    IDENTITY_NAME_INVALID,
+    `'${device}' is no name for a device's certificate: letters, digits, '.', '-', '_', at most 64`,
+  );
+}
+
+/** Reads such a name; undefined for anything that `deviceName` would not have made. */
+export function parseDeviceName(uri: string): { readonly node: string; readonly device: string } | undefined {
+  const [, node = "", device = ""] = /^spiffe:\/\/([^/]+)\/device\/([^/]+)$/.exec(uri) ?? [];
+  return NODE.test(node) && DEVICE.test(device) ? { node, device } : undefined;
+}

@@ -4,7 +4,7 @@
  */
 import type { TLSSocket } from "node:tls";
 import { type DerValue, context, readDer, TAG } from "./der.ts";
-import { parseSpiffe, type SpiffeName } from "./names.ts";
+import { parseDeviceName, parseSpiffe, type SpiffeName } from "./names.ts";
 
 export interface PeerName extends SpiffeName {
   /** Serial number, lower-case hex. */
@@ -24,6 +24,13 @@ export function peerName(socket: TLSSocket): PeerName | undefined {
   const name = raw && certificateName(raw);
   if (name) known.set(socket, name);
   return name;
+}
+
+/** Tells which device the peer is; undefined unless its certificate was verified and carries exactly one name of a device. */
+export function peerDevice(socket: TLSSocket): { readonly node: string; readonly device: string } | undefined {
+  const raw = socket.authorized ? socket.getPeerX509Certificate?.()?.raw : undefined;
+  const [kind, uri = ""] = (raw && holderName(raw))?.split(/=(.*)/s) ?? [];
+  return kind === "URI" ? parseDeviceName(uri) : undefined;
 }
 
 const SUBJECT_ALT_NAME = Buffer.from([0x55, 0x1d, 0x11]);

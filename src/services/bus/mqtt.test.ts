@@ -424,10 +424,11 @@ test("while the journal is full an MQTT client waits for its acknowledgement, an
 
 test("with certificates a client may use the topics of its service's role, and no others", async (t) => {
   const authority = await createAuthority({ node: "edge1", clock });
-  const identityOf = async (service: string, by = authority) => {
-    const { keyPem, csrPem } = await makeKeyAndRequest(`spiffe://edge1/service/${service}`);
+  const identityOf = async (holder: string, by = authority, kind = "service") => {
+    const name = `spiffe://edge1/${kind}/${holder}`;
+    const { keyPem, csrPem } = await makeKeyAndRequest(name);
     const { certPem } = await by.issue({
-      name: `spiffe://edge1/service/${service}`,
+      name,
       csrPem,
       dns: [],
       ips: [],
@@ -444,10 +445,10 @@ test("with certificates a client may use the topics of its service's role, and n
   t.after(() => bus.stop());
   // The bus has no DNS name in its certificate; a client of ours checks the SPIFFE name instead.
   const unnamed = { checkServerIdentity: () => undefined } as IClientOptions;
-  const join = async (service: string, by = authority) =>
+  const join = async (holder: string, by = authority, kind = "service") =>
     connect(bus.port("mqtts"), {
       protocol: "mqtts",
-      ...(await identityOf(service, by)),
+      ...(await identityOf(holder, by, kind)),
       ca: authority.certPem,
       ...unnamed,
     });
@@ -480,6 +481,22 @@ test("with certificates a client may use the topics of its service's role, and n
     await closed;
   }
   assert.equal((await bus.as("trace").backlog({}, call())).last, 1);
+  // A device with a certificate of its own (EST) speaks for itself alone, whatever service it is called like.
+  const own7 = await join("pump-7", authority, "device");
+  assert.equal(await granted(own7, "edgex/events/#"), 128);
+  await own7.publishAsync(topicOf("pump-7", "device-mqtt"), stringifyJson(requestOf(eventOf("pump-7"))), { qos: 1 });
+  assert.equal((await bus.as("trace").backlog({}, call())).last, 2);
+  for (const [holder, topic] of [
+    ["pump-8", topicOf("pump-7", "device-mqtt")],
+    ["device-x", "edgex/system-events/device-x/a/b"],
+  ] as const) {
+    const client = await join(holder, authority, "device");
+    const closed = closing(client);
+    client.publish(topic, stringifyJson(requestOf(eventOf("pump-7"))), { qos: 1 });
+    await closed;
+  }
+  assert.equal((await bus.as("trace").backlog({}, call())).last, 2);
+  await own7.endAsync(true);
   await assert.rejects(join("device-x", await createAuthority({ node: "edge1", clock })));
   await assert.rejects(connect(bus.port("mqtts"), { protocol: "mqtts", rejectUnauthorized: false }));
   await assert.rejects(connect(bus.port("mqtts")));

@@ -3,7 +3,7 @@ import { createServer, type Server, type Socket } from "node:net";
 import { createServer as createTlsServer, type TLSSocket } from "node:tls";
 import { type AedesPublishPacket, Aedes, type Client, type PublishPacket, type Subscription } from "aedes";
 import { asFailure } from "../../kernel/error.ts";
-import { peerName } from "../../kernel/identity/peer.ts";
+import { peerDevice, peerName } from "../../kernel/identity/peer.ts";
 import type { TlsIdentity } from "../../kernel/identity/tls.ts";
 import type { Subject } from "../../kernel/call.ts";
 import type { Clock } from "../../kernel/clock.ts";
@@ -15,7 +15,7 @@ import type { Packet } from "./hub.ts";
 import { Occasional } from "./occasional.ts";
 import type { BusService, Sender } from "./service.ts";
 import { Sessions, type Stored } from "./sessions.ts";
-import { isJournalled, mayUse, TOPIC_LEVELS_MAX } from "./topics.ts";
+import { isJournalled, mayDeviceUse, mayUse, TOPIC_LEVELS_MAX } from "./topics.ts";
 
 /** Connections of one door; a further one is closed at once. */
 export const CLIENTS_MAX = 256;
@@ -55,6 +55,9 @@ type Broker = Aedes & { counter: number; readonly clients: object };
 const NOT_AUTHORIZED = 5;
 const IDENTIFIER_REJECTED = 2;
 const refusal = (returnCode: number, message: string) => Object.assign(new Error(message), { returnCode });
+
+/** Begins the role of a device that has a certificate of its own; no service's name has a slash. */
+const DEVICE = "device/";
 
 export class MqttDoors {
   readonly #options: MqttOptions;
@@ -122,8 +125,10 @@ export class MqttDoors {
   async serveTls(at: ListenAt, identity: TlsIdentity): Promise<number> {
     const server = createTlsServer(identity.serverOptions(), (socket: TLSSocket) => {
       const name = peerName(socket);
+      const device = peerDevice(socket);
       // Another node's service is nobody here, whatever its name.
       if (name?.node === identity.node) this.#welcome(socket, name.service);
+      else if (device?.node === identity.node) this.#welcome(socket, `${DEVICE}${device.device}`);
       else socket.destroy();
     });
     identity.attach(server);
@@ -191,7 +196,9 @@ export class MqttDoors {
 
   #may(client: Client, action: "publish" | "subscribe", topic: string): boolean {
     const sender = this.#senders.get(client);
-    if (sender && mayUse(sender.role, action, topic)) return true;
+    const device = sender?.role.startsWith(DEVICE) ? sender.role.slice(DEVICE.length) : undefined;
+    if (device === undefined ? sender && mayUse(sender.role, action, topic) : mayDeviceUse(device, action, topic))
+      return true;
     const unsaid = this.#refusals.mayHappen();
     if (unsaid !== undefined)
       this.#options.log.warn(

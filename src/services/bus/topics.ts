@@ -119,6 +119,12 @@ function covers(allowed: string, asked: string): boolean {
   return a.length === b.length;
 }
 
+/** Tells whether a device by its own certificate may: it publishes its own events, and hears nothing. */
+export function mayDeviceUse(device: string, action: keyof Rights, topic: string): boolean {
+  const own = [device, escapeName(device)].map((name) => `edgex/events/device/+/+/${name}/+`);
+  return action === "publish" && faultOf(topic, false) === undefined && own.some((allowed) => covers(allowed, topic));
+}
+
 /**
  * Tells whether a client of this name may publish to a topic or subscribe to a filter; what is not allowed is denied.
  */

@@ -155,8 +155,17 @@ function build(context: GatewayContext, known: Known) {
     upstreams: [...balancer.all()].map((e) => ({ ...namesOf(e), ...connections.counts(e) })),
   }));
   const scrape = new Scrape({ ...context, trace: context.connect(traceContract) });
+  const est = { identity: context.connect(identityContract), access: known.access, certificates };
   const pages = pagesOf(
-    { node: context.node, version: context.version, routes: router.published, scrape, missing, login },
+    {
+      node: context.node,
+      version: context.version,
+      routes: router.published,
+      scrape,
+      missing,
+      login,
+      est,
+    },
     parts,
   );
   const startedAtMs = clock.wallMs();

@@ -8,7 +8,8 @@ import type { Parts } from "./parts.ts";
 import { GATEWAY_METHOD_REFUSED } from "./api.ts";
 import type { RouteTable } from "./routes/table.ts";
 import type { Scrape } from "./scrape.ts";
-import { takeNone } from "./shape/body.ts";
+import type { EstOptions } from "./est/est.ts";
+import { takeIn, takeNone } from "./shape/body.ts";
 import { limitToken } from "./shape/limit.ts";
 import { chain, type Handler, type Reply, type Step, type Visit } from "./visit.ts";
 
@@ -21,6 +22,8 @@ export interface PagesOptions {
   missing(): string | undefined;
   /** Where browsers may log in. */
   readonly login: Login | undefined;
+  /** What devices are certified by; loaded when the first one comes. */
+  readonly est: EstOptions;
 }
 
 const METRICS_SCOPE = "node:read";
@@ -46,7 +49,27 @@ export function pagesOf(options: PagesOptions, parts: Parts): ReadonlyMap<string
     ["/metrics", page("metrics", [quiet, ...known], (visit) => metricsOf(options.scrape, visit))],
     ["/session", page("session", [identified(access), limitToken(byToken)], sessionOf)],
     ...loginPages(options.login),
+    ...estPages(),
   ]);
+
+  /** RFC 7030 3.2.2 */
+  function estPages(): [string, Handler][] {
+    const est = async () => new (await import("./est/est.ts")).Est(options.est);
+    const enroll = (name: string, again: boolean): Handler => {
+      const handle = chain([only(["POST"], name), takeIn(parts.bodies)], async (visit) =>
+        (await est()).enroll(visit, again),
+      );
+      return (visit) => {
+        visit.operation = name;
+        return handle(visit);
+      };
+    };
+    return [
+      ["/.well-known/est/cacerts", page("est cacerts", [], async (visit) => (await est()).authorities(visit))],
+      ["/.well-known/est/simpleenroll", enroll("est simpleenroll", false)],
+      ["/.well-known/est/simplereenroll", enroll("est simplereenroll", true)],
+    ];
+  }
 
   function loginPages(login: Login | undefined): [string, Handler][] {
     if (!login) return [];

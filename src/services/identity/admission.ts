@@ -37,12 +37,14 @@ const NOBODY = Buffer.alloc(32);
 export class Admissions {
   readonly #clock: Clock;
   readonly #log: Log;
+  readonly #admissionMs: number;
   readonly #byInstance = new Map<string, Admission>();
   #refused = 0;
 
-  constructor(options: { clock: Clock; log: Log }) {
+  constructor(options: { clock: Clock; log: Log; admissionMs?: number }) {
     this.#clock = options.clock;
     this.#log = options.log;
+    this.#admissionMs = options.admissionMs ?? ADMISSION_MS;
   }
 
   /** Expects an instance; an announcement of the same instance again replaces the first. */
@@ -55,7 +57,7 @@ export class Admissions {
     this.#byInstance.set(instance, {
       service,
       secretHash,
-      untilMs: this.#clock.monotonicMs() + ADMISSION_MS,
+      untilMs: this.#clock.monotonicMs() + this.#admissionMs,
       wrongTries: 0,
     });
   }

@@ -4,6 +4,7 @@ import { contract, get, post, type Service } from "../../kernel/contract.ts";
 import { code } from "../../kernel/error.ts";
 import { IDENTITY_NAME_INVALID, IDENTITY_REQUEST_INVALID } from "../../kernel/identity/codes.ts";
 import { certificateOperations } from "./certificates.api.ts";
+import { deviceOperations } from "./devices.api.ts";
 
 export const IDENTITY_JOIN_REFUSED = code(
   "IDENTITY_JOIN_REFUSED",
@@ -125,6 +126,7 @@ export const identity = contract("identity", {
     public: { scope: "audit:read" },
   }),
   ...certificateOperations,
+  ...deviceOperations,
   signAudit: post("/audit/sign", {
     quiet: true,
     summary: "Signs where the audit trail ends, and keeps that; never a place before the one that was signed last.",

@@ -13,6 +13,7 @@ import { Admissions } from "./admission.ts";
 import { identity } from "./api.ts";
 import { AuditAnchor } from "./audit-anchor.ts";
 import { Authorities } from "./authorities.ts";
+import { CODE_MS, makeDevices } from "./devices.ts";
 import { Issued } from "./issued.ts";
 import { machineNames, sortNames } from "./names.ts";
 import { makeIdentity, namesOf } from "./service.ts";
@@ -27,6 +28,17 @@ const config = Type.Object(
         "How long a service's certificate is valid, in milliseconds; services renew theirs at a third of it.",
       default: 3_600_000,
       example: 86_400_000,
+    }),
+    deviceCertificateLifetimeMs: field(Type.Integer({ minimum: 2_000, maximum: 400 * 86_400_000 }), {
+      description: "How long a device's certificate is valid, in milliseconds; a device renews it over EST.",
+      default: 90 * 86_400_000,
+      example: 30 * 86_400_000,
+    }),
+    deviceManufacturers: field(Type.Array(Type.String({ pattern: "^[a-z0-9][a-z0-9-]{0,30}$" }), { maxItems: 16 }), {
+      description:
+        "Names in gateway.certificateAuthorities whose holders are devices: their certificates (IDevID) get them one of this node.",
+      default: [],
+      example: ["acme"],
     }),
     gatewayNames: field(Type.Array(Type.String({ minLength: 1, maxLength: 253 }), { maxItems: 32 }), {
       description:
@@ -95,6 +107,15 @@ export const main = defineService({
         issued,
         publish,
         audit: context.audit,
+        devices: makeDevices({
+          node,
+          authorities,
+          issued,
+          codes: new Admissions({ clock, log, admissionMs: CODE_MS }),
+          lifetimeMs: context.config.deviceCertificateLifetimeMs,
+          manufacturers: context.config.deviceManufacturers,
+          wallMs: () => clock.wallMs(),
+        }),
         lifetimeMs,
         gatewayNames: () => ({ dns: [...machineNames().dns, ...configured.dns], ips: configured.ips }),
         startAnew: (service, instance) => supervisor.send("revoked", { service, instance: instance ?? "" }),

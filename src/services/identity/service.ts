@@ -21,6 +21,7 @@ export interface IdentityOptions {
   readonly anchor: AuditAnchor;
   readonly audit: Auditor;
   readonly issued: Issued;
+  readonly devices: Pick<Identity, "deviceCode" | "enrollDevice">;
   readonly lifetimeMs: number;
   /** Tells everybody whom to believe. */
   publish(): void;
@@ -65,6 +66,7 @@ export function makeIdentity(options: IdentityOptions): Identity {
       return { signature: await anchor.sign(body) };
     },
     ...certificatesOf(options),
+    ...devicesOf(options),
   };
 }
 
@@ -105,6 +107,28 @@ function certificatesOf(options: IdentityOptions): Pick<Identity, "certificates"
       noted(options, { action: "authority.rotate", who: whoOf(call), what: `overlap ${body.overlapMs} ms`, call }, () =>
         authorities.rotate(body.overlapMs),
       ),
+  };
+}
+
+/** The operations about devices, noted. */
+function devicesOf(options: IdentityOptions): IdentityOptions["devices"] {
+  const { devices } = options;
+  return {
+    deviceCode: (input, call) => {
+      const who = call.subject?.name ?? call.caller;
+      return noted(options, { action: "device.code", who, what: input.body.name, call }, () =>
+        devices.deviceCode(input, call),
+      );
+    },
+    enrollDevice: (input, call) => {
+      const { code, holder, again } = input.body;
+      const who = code?.name ?? (holder ? `${holder.authority}/${holder.name}` : "somebody");
+      return noted(
+        options,
+        { action: again ? "device.reenroll" : "device.enroll", who, what: "certificate", call },
+        () => devices.enrollDevice(input, call),
+      );
+    },
   };
 }
 
