@@ -217,7 +217,8 @@ export class Supervisor {
       case "line":
         if (message.service === "identity" && message.name === "authority")
           this.#identityIsUp(message.message as unknown as Trust);
-        else if (message.service === "identity" && message.name === "revoked") this.#startAnew(message.message);
+        else if (message.service === "identity" && message.name === "revoked")
+          for (const unit of this.#units) unit.kill(message.message);
         else if (message.name === "key") this.#options.onKey(message.service, message.message);
         return;
       default:
@@ -233,24 +234,13 @@ export class Supervisor {
     void this.#self?.then((identity) => identity.trust({ caPem, revoked }));
   }
 
-  /** Ends the processes whose certificates were revoked, at once: what comes up in their place has new keys. With `--compact` that is all of them. */
-  #startAnew({ service, instance }: Readonly<Record<string, unknown>>): void {
-    for (const unit of this.#units) {
-      const is = unit
-        .status()
-        .some((part) => part.service === service && (instance === "" || part.instance === instance));
-      if (is) unit.kill();
-    }
-  }
-
   #announce(part: Joiner): void {
     this.#expected.add(part);
     if (this.#trust) this.#tellIdentity(part);
   }
 
   #tellIdentity(part: Joiner): void {
-    const unit = this.#unitOf("identity");
-    unit?.send({ kind: "line", service: "identity", name: "expect-join", message: part });
+    this.#unitOf("identity")?.send({ kind: "line", service: "identity", name: "expect-join", message: { ...part } });
   }
 
   #unitOf(service: string): Unit | undefined {

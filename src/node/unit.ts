@@ -119,9 +119,12 @@ export class Unit {
     return undefined;
   }
 
-  /** Ends it at once; it is started again as after any end. */
-  kill(): void {
-    for (const life of this.#lives) life.kill();
+  /** Ends at once what runs an instance of a service, or any where none is named; it is started again as after any end. */
+  kill({ service, instance }: Readonly<Record<string, unknown>>): void {
+    for (const life of this.#lives) {
+      const at = life.services.get(String(service));
+      if (at && (instance === "" || at.instance === instance)) life.kill();
+    }
   }
 
   /** Asks it to end, kills it after `timeoutMs`; resolves when it is gone. */
