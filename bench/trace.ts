@@ -151,7 +151,7 @@ async function measure(subjects: readonly Subject[]): Promise<number[]> {
     }
   }
   for (const { child } of subjects) child.kill("SIGKILL");
-  return subjects.map(({ costs }) => Math.min(...costs));
+  return subjects.map((subject) => Math.min(...subject.costs));
 }
 
 /** What it costs to say which request is worked on: it is done without log and span too. */

@@ -292,7 +292,7 @@ test(
 );
 
 test("the commands of the pages on certificates and audit do what they say, and the trail they leave is whole", async () => {
-  const before = (await whole.pids()).get("device-virtual");
+  const pid = (await whole.pids()).get("device-virtual");
   const trail = async () => JSON.parse((await ask("audit", "verify", "--json")).stdout) as { findings: string[] };
   assert.deepEqual((await trail()).findings, []);
   for (const page of ["certificates", "audit"]) {
@@ -306,7 +306,7 @@ test("the commands of the pages on certificates and audit do what they say, and 
   }
   await whole.until(async () => {
     const now = (await whole.pids()).get("device-virtual");
-    return now !== undefined && now !== 0 && now !== before;
+    return now !== undefined && now !== 0 && now !== pid;
   }, "device-virtual to be started anew");
   const { stdout } = await ask("audit", "search", "--json", "--limit", "1000");
   const actions = new Set(

@@ -102,7 +102,11 @@ function eventOf(n: number) {
   const names = { deviceName, profileName: "p" };
   const origin = BigInt(Date.now()) * 1_000_000n;
   const readings = Array.from({ length: READINGS }, (_, i) => ({
-    ...{ id: randomUUID(), origin, ...names, resourceName: `r${i}`, valueType: "String" },
+    id: randomUUID(),
+    origin,
+    ...names,
+    resourceName: `r${i}`,
+    valueType: "String",
     value: `${CANARY}-value-${n}-${i}`,
   }));
   return { deviceName, event: { apiVersion: "v3", id: randomUUID(), ...names, sourceName: "s", origin, readings } };

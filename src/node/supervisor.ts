@@ -218,7 +218,7 @@ export class Supervisor {
         if (message.service === "identity" && message.name === "authority")
           this.#identityIsUp(message.message as unknown as Trust);
         else if (message.service === "identity" && message.name === "revoked")
-          for (const unit of this.#units) unit.kill(message.message);
+          for (const each of this.#units) each.kill(message.message);
         else if (message.name === "key") this.#options.onKey(message.service, message.message);
         return;
       default:

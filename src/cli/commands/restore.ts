@@ -13,8 +13,8 @@ import { count } from "../units.ts";
 
 const help = `Usage: holdfast restore FILE --escrow-key KEY [options]
 
-Makes a node's state of what 'holdfast backup' wrote. The keys are then sealed as
-this machine's config says. Nothing that is there is overwritten.
+Makes a node's state of what 'holdfast backup' wrote. The keys are then sealed
+as this machine's config says. Nothing that is there is overwritten.
 
 Never run the old node and the restored one at the same time: they are the same
 to the cloud.

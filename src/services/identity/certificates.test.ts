@@ -136,10 +136,10 @@ const clientOf = (tls: TlsIdentity, port: number) =>
 function load(client: Service<typeof pump>) {
   const failed: unknown[] = [];
   let asked = 0;
-  let going = true;
+  const over = new AbortController();
   const runs = Promise.all(
     Array.from({ length: 4 }, async () => {
-      while (going) {
+      while (!over.signal.aborted) {
         asked++;
         await client.say({}, callAs("bus")).catch((error: unknown) => failed.push(error));
         await new Promise(setImmediate);
@@ -147,7 +147,7 @@ function load(client: Service<typeof pump>) {
     }),
   );
   return async () => {
-    going = false;
+    over.abort();
     await runs;
     return { asked, failed };
   };

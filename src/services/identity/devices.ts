@@ -29,13 +29,13 @@ export interface DevicesOptions {
 
 /** Makes the operations about devices. */
 export function makeDevices(options: DevicesOptions): Pick<Identity, "deviceCode" | "enrollDevice"> {
-  const { node, authorities, issued, codes, lifetimeMs, wallMs } = options;
+  const { node, authorities, issued, codes, lifetimeMs } = options;
   return {
     async deviceCode({ body }) {
       deviceName(node, body.name);
       const code = randomBytes(CODE_BYTES).toString("hex");
       codes.expect({ service: DEVICE, instance: body.name, secretSha256: sha256(code) });
-      return { code: code.match(/.{5}/g)!.join("-"), expiresAtMs: wallMs() + CODE_MS };
+      return { code: code.match(/.{5}/g)!.join("-"), expiresAtMs: options.wallMs() + CODE_MS };
     },
     async enrollDevice({ body }) {
       const name = nameOf(options, body);

@@ -58,9 +58,7 @@ export const main = defineService({
   ownIdentity: true,
   async start(context) {
     const { node, log, clock, supervisor } = context;
-    const configured = sortNames(context.config.gatewayNames);
-    if (configured.neither.length > 0)
-      throw new Error(`config.gatewayNames: '${configured.neither[0]}' is neither a DNS name nor an IP address`);
+    const names = gatewayNamesOf(context.config.gatewayNames);
     const store = { directory: context.directory, key: context.key("authority"), log };
     const kept = (await loadKept(store)) ?? (await firstKept(context, store));
     const signer = await makeTokenSigner({ node, keyPkcs8: kept.tokenKey, clock });
@@ -78,12 +76,8 @@ export const main = defineService({
       kept,
       save: (changed) => saveKept(store, changed),
       changed(what) {
-        context.audit.note({
-          action: `authority.${what}`,
-          outcome: "done",
-          who: "identity",
-          what: authorities.current.fingerprint,
-        });
+        const { fingerprint } = authorities.current;
+        context.audit.note({ action: `authority.${what}`, outcome: "done", who: "identity", what: fingerprint });
         publish();
       },
     });
@@ -107,17 +101,9 @@ export const main = defineService({
         issued,
         publish,
         audit: context.audit,
-        devices: makeDevices({
-          node,
-          authorities,
-          issued,
-          codes: new Admissions({ clock, log, admissionMs: CODE_MS }),
-          lifetimeMs: context.config.deviceCertificateLifetimeMs,
-          manufacturers: context.config.deviceManufacturers,
-          wallMs: () => clock.wallMs(),
-        }),
+        devices: devicesOf(context, authorities, issued),
         lifetimeMs,
-        gatewayNames: () => ({ dns: [...machineNames().dns, ...configured.dns], ips: configured.ips }),
+        gatewayNames: names,
         startAnew: (service, instance) => supervisor.send("revoked", { service, instance: instance ?? "" }),
       }),
       identity: own.tls,
@@ -130,6 +116,26 @@ export const main = defineService({
 });
 
 type IdentityContext = Context<Static<typeof config>>;
+
+/** Tells by which names the gateway is reached: the machine's, as they are at the time, and those of the config. */
+function gatewayNamesOf(said: readonly string[]): () => { dns: string[]; ips: readonly string[] } {
+  const { dns, ips, neither } = sortNames(said);
+  if (neither.length > 0)
+    throw new Error(`config.gatewayNames: '${neither[0]}' is neither a DNS name nor an IP address`);
+  return () => ({ dns: [...machineNames().dns, ...dns], ips });
+}
+
+function devicesOf({ node, log, clock, config: c }: IdentityContext, authorities: Authorities, issued: Issued) {
+  return makeDevices({
+    node,
+    authorities,
+    issued,
+    codes: new Admissions({ clock, log, admissionMs: CODE_MS }),
+    lifetimeMs: c.deviceCertificateLifetimeMs,
+    manufacturers: c.deviceManufacturers,
+    wallMs: () => clock.wallMs(),
+  });
+}
 
 /** Makes the authority and the keys for tokens and the audit trail, at the first start. */
 async function firstKept({ node, clock, log }: IdentityContext, store: StoreOptions): Promise<Kept> {

@@ -57,13 +57,14 @@ function ask(path: string, options: { csr?: string; basic?: string; shown?: { ce
   return new Promise<Answer>((resolve, reject) => {
     const sent = request(
       {
-        ...{
-          host: "127.0.0.1",
-          port: house.port,
-          path: `/.well-known/est/${path}`,
-          method: csr === undefined ? "GET" : "POST",
-        },
-        ...{ ca: house.caPem, servername: "localhost", agent: false, ...shown },
+        host: "127.0.0.1",
+        port: house.port,
+        path: `/.well-known/est/${path}`,
+        method: csr === undefined ? "GET" : "POST",
+        ca: house.caPem,
+        servername: "localhost",
+        agent: false,
+        ...shown,
         headers: {
           ...(csr === undefined ? {} : { "content-type": "application/pkcs10", "content-transfer-encoding": "base64" }),
           ...(basic === undefined ? {} : { authorization: `Basic ${Buffer.from(basic).toString("base64")}` }),
@@ -152,9 +153,9 @@ function manufactured(cn: string): { cert: string; key: string } {
   writeFileSync(caKey, openssl(acmeKey, "pkey", "-inform", "DER"));
   const extensions = join(directory, "idevid.cnf");
   writeFileSync(extensions, "keyUsage=critical,digitalSignature\n");
-  const request = openssl(Buffer.from(csr, "base64"), "req", "-inform", "DER");
+  const asked = openssl(Buffer.from(csr, "base64"), "req", "-inform", "DER");
   const cert = openssl(
-    request,
+    asked,
     "x509",
     "-req",
     "-CA",

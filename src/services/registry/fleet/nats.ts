@@ -211,7 +211,7 @@ export class NatsBoard implements Board {
         this.#at = (this.#at + 1) % urls.length;
       }
     }
-    throw last;
+    throw last ?? fail(UNAVAILABLE, "no NATS server is named");
   }
 }
 
