@@ -13,9 +13,9 @@ const TIMEOUT_MS = 5_000;
 const help = `Usage: holdfast secret set|list|remove [NAME] [options]
 
 Keeps passwords and tokens that services need, sealed like everything on the
-disk. Where the config takes a file (passwordFile, headerFiles, ...), 'secret:NAME'
-names a secret. A service is handed those that it names, over a pipe, at its
-start.
+disk. Where the config takes a file (passwordFile, headerFiles, ...),
+'secret:NAME' names a secret. A service is handed those that it names, over a
+pipe, at its start.
 
   set NAME     read the value from the pipe, or ask for it; a last line break
                is not part of it
