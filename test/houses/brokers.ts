@@ -1,7 +1,7 @@
 /** Real servers of others for tests: Mosquitto, nats-server and etcd, each on a port of its own, killed when the test ends. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -78,9 +78,19 @@ async function run(t: After, command: string, args: (port: number) => string[]):
     },
     kill,
     start,
-    signal: (name) => void child.kill(name),
+    signal(name) {
+      child.kill(name);
+      // It is delivered when the kernel gets to it: an answer may be given until then.
+      while (name === "SIGSTOP" && !isStopped(child.pid!));
+    },
   };
 }
+
+/** True where each of its threads stands still. */
+const isStopped = (pid: number): boolean =>
+  readdirSync(`/proc/${pid}/task`).every((thread) =>
+    / T /.test(readFileSync(`/proc/${pid}/task/${thread}/stat`, "utf8").split(")")[1]),
+  );
 
 /** Starts Mosquitto; `lines` go into its config (`max_packet_size 10000`). */
 export function startMosquitto(
