@@ -274,23 +274,6 @@ test("'version' and 'help' need no node", async () => {
   assert.equal((await run("trace", "--help")).stdout, (await run("help", "trace")).stdout);
 });
 
-test(
-  "after a stop every question says that no node runs, and so it does after the node was killed",
-  { timeout: 120_000 },
-  async () => {
-    await whole.killSupervisor();
-    const killed = await ask("status");
-    assert.equal(killed.status, 3);
-    assert.match(killed.stderr, /its socket is left over from the last one \(NODE_NOT_RUNNING\)/);
-    await whole.start();
-    assert.equal((await ask("stop")).stdout, "stopped\n");
-    for (const question of [["readings"], ["token"], ["logs"], ["cloud", "edges"]]) {
-      const { status, stdout } = await ask(...question);
-      assert.deepEqual([status, stdout], [3, ""], question.join(" "));
-    }
-  },
-);
-
 test("the commands of the pages on certificates and audit do what they say, and the trail they leave is whole", async () => {
   const pid = (await whole.pids()).get("device-virtual");
   const trail = async () => JSON.parse((await ask("audit", "verify", "--json")).stdout) as { findings: string[] };
@@ -323,3 +306,20 @@ test("the commands of the pages on certificates and audit do what they say, and 
     assert.ok(actions.has(action), `${action} is not in the trail`);
   assert.deepEqual((await trail()).findings, []);
 });
+
+test(
+  "after a stop every question says that no node runs, and so it does after the node was killed",
+  { timeout: 120_000 },
+  async () => {
+    await whole.killSupervisor();
+    const killed = await ask("status");
+    assert.equal(killed.status, 3);
+    assert.match(killed.stderr, /its socket is left over from the last one \(NODE_NOT_RUNNING\)/);
+    await whole.start();
+    assert.equal((await ask("stop")).stdout, "stopped\n");
+    for (const question of [["readings"], ["token"], ["logs"], ["cloud", "edges"]]) {
+      const { status, stdout } = await ask(...question);
+      assert.deepEqual([status, stdout], [3, ""], question.join(" "));
+    }
+  },
+);
