@@ -81,7 +81,7 @@ async function run(t: After, command: string, args: (port: number) => string[]):
     signal(name) {
       child.kill(name);
       // It is delivered when the kernel gets to it: an answer may be given until then.
-      while (name === "SIGSTOP" && !isStopped(child.pid!));
+      if (name === "SIGSTOP") while (!isStopped(child.pid!));
     },
   };
 }
