@@ -233,7 +233,7 @@ test("RFC 9111 4.3: what is stale is asked about with its validators, and freshe
   origin.answer = (asked, response) => {
     const same = asked.headers["if-none-match"] === '"v1"';
     response.writeHead(same ? 304 : 200, {
-      "Cache-Control": "max-age=1",
+      "Cache-Control": "max-age=10",
       ETag: '"v1"',
       "X-Turn": String(origin.asked.length),
       Date: new Date(clock.wallMs()).toUTCString(),
@@ -241,7 +241,7 @@ test("RFC 9111 4.3: what is stale is asked about with its validators, and freshe
     response.end(same ? undefined : "the body");
   };
   await get();
-  turned.aheadMs += 2_000;
+  turned.aheadMs += 20_000;
   const renewed = await get();
   assert.deepEqual([renewed.status, renewed.body, renewed.headers["x-turn"]], [200, "the body", "2"]);
   assert.match(String(renewed.headers["cache-status"]), /fwd=stale; fwd-status=304/);

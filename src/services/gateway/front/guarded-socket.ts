@@ -4,8 +4,8 @@ import type { TLSSocket } from "node:tls";
 import type { Clock } from "../../../kernel/clock.ts";
 import { blameClient, FrameGuard, goAway, resetOf } from "./frame-guard.ts";
 
-/** A client that does not read why it was refused is cut after this. */
-const REFUSED_MS = 1_000;
+/** What was written last still goes for so long, and what comes is thrown away: a reset would overtake the reason. */
+const LINGER_MS = 500;
 
 export class GuardedSocket extends Duplex {
   readonly socket: TLSSocket;
@@ -23,7 +23,7 @@ export class GuardedSocket extends Duplex {
   }
 
   #take(chunk: Buffer): void {
-    if (this.#refused) return;
+    if (this.#refused || this.destroyed) return;
     const taken = this.#guard.take(chunk);
     if (typeof taken === "number") return this.#refuse(taken);
     // Nothing would be the end.
@@ -32,9 +32,8 @@ export class GuardedSocket extends Duplex {
 
   #refuse(code: number): void {
     this.#refused = true;
-    const cut = setTimeout(() => this.destroy(), REFUSED_MS);
-    this.once("close", () => clearTimeout(cut));
-    this.socket.end(goAway(this.#guard.highest, code), () => this.destroy());
+    this.socket.write(goAway(this.#guard.highest, code));
+    this.destroy();
   }
 
   override _read(): void {
@@ -61,7 +60,11 @@ export class GuardedSocket extends Duplex {
   }
 
   override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
-    this.socket.destroy();
+    const { socket } = this;
+    const cut = setTimeout(() => socket.destroy(), LINGER_MS);
+    socket.once("close", () => clearTimeout(cut));
+    if (socket.destroyed) clearTimeout(cut);
+    else socket.end().resume();
     done(error);
   }
 }
