@@ -4,14 +4,13 @@ import type { Clock } from "../../kernel/clock.ts";
 import type { Failure } from "../../kernel/error.ts";
 import type { Log } from "../../kernel/log.ts";
 import type { Tracer } from "../../kernel/trace.ts";
-import { GATEWAY_BUSY } from "./api.ts";
 import {
   GATEWAY_CERTIFICATE_INVALID,
   GATEWAY_CROSS_SITE,
   GATEWAY_LOGIN_FAILED,
   GATEWAY_POLICY_REFUSED,
 } from "./access.api.ts";
-import { GATEWAY_SCOPE_MISSING, GATEWAY_TOKEN_INVALID } from "./api.ts";
+import { GATEWAY_BUSY, GATEWAY_SCOPE_MISSING, GATEWAY_TOKEN_INVALID, GATEWAY_TOKENS_GUESSED } from "./api.ts";
 import type { Metrics } from "./metrics.ts";
 import type { Visit } from "./visit.ts";
 
@@ -40,8 +39,13 @@ const DENIALS: ReadonlySet<string | undefined> = new Set(
     GATEWAY_CERTIFICATE_INVALID,
     GATEWAY_CROSS_SITE,
     GATEWAY_LOGIN_FAILED,
+    GATEWAY_TOKENS_GUESSED,
   ].map(({ code }) => code),
 );
+
+/** Readings that people hand in are data, not deeds; they come by thousands. */
+const DATA: ReadonlySet<string> = new Set(["core-data", "bus"]);
+const READS: ReadonlySet<string> = new Set(["GET", "HEAD", "OPTIONS"]);
 
 /** As much of a URL as is worth a line. */
 const URL_LENGTH_MAX = 200;
@@ -71,7 +75,9 @@ export function noteRequest(notes: Notes, { visit, failure, status, bytes }: Pas
     // Its query may be a secret (`?token=`).
     url: operation === "unknown" ? url.split("?", 1)[0].slice(0, URL_LENGTH_MAX) : undefined,
   });
-  if (DENIALS.has(failure?.code)) noteDenial(notes.audit, visit, failure?.code);
+  const isDeed = verdict && status < 400 && !READS.has(method) && !DATA.has(service);
+  if (DENIALS.has(failure?.code)) noteDeed(notes.audit, visit, "denied", failure?.code);
+  else if (isDeed) noteDeed(notes.audit, visit, "done");
   // Only of people we know: strangers do not fill the store of traces.
   if (traced === undefined) return;
   const queuedUs = Math.round((visit.ticket?.queuedMs ?? 0) * 1_000);
@@ -87,15 +93,16 @@ export function noteRequest(notes: Notes, { visit, failure, status, bytes }: Pas
 }
 
 /** The path without its query, which may hold what is nobody's to keep. */
-function noteDenial(
+function noteDeed(
   audit: Auditor,
   { service, operation, verdict, method, client, requestId, target }: Visit,
-  note = "",
+  outcome: "done" | "denied",
+  note?: string,
 ) {
   const who = verdict?.subject.name ?? client;
   audit.note({
     action: `${service} ${operation}`,
-    outcome: "denied",
+    outcome,
     who,
     what: `${method} ${target?.path ?? ""}`,
     requestId,

@@ -334,6 +334,14 @@ test("a role may what its scopes hold, an expired token nothing, by the wall clo
   const expected = ["echo write", "denied", "a viewer", "POST /echo/api/v3/write", "GATEWAY_SCOPE_MISSING"];
   assert.deepEqual([action, outcome, who, what, note], expected, "the audit trail has it");
   assert.match(refusedOne.headers["www-authenticate"] ?? "", /insufficient_scope.*command:write/);
+  const done = await ask("POST", "/echo/api/v3/write", { body: '{"text":"a"}' });
+  await ask("GET", "/echo/api/v3/say/x");
+  const deeds = house.gateway.audit.take().filter((deed) => deed.outcome === "done");
+  assert.deepEqual(
+    deeds.map((deed) => [deed.what, deed.requestId]),
+    [["POST /echo/api/v3/write", done.headers["x-request-id"]]],
+    "a change is in the trail, what only reads is not",
+  );
   assert.equal((await ask("GET", "/echo/api/v3/say/x", { token: short })).status, 200);
   turned.aheadMs = 6_500;
   const expired = await ask("GET", "/echo/api/v3/say/x", { token: short });
