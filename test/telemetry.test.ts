@@ -3,7 +3,14 @@ import { readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { after, before, test } from "node:test";
 import { type Ask, gatewayDoor } from "./houses/ask.ts";
-import { type Collector, type OtlpSpan, spansIn, startCollector } from "./houses/collector.ts";
+import {
+  type Collector,
+  type OtlpRecord,
+  type OtlpSpan,
+  recordsIn,
+  spansIn,
+  startCollector,
+} from "./houses/collector.ts";
 import { type Read, readOpenMetrics } from "./houses/openmetrics.ts";
 import { Whole } from "./houses/whole.ts";
 
@@ -177,7 +184,13 @@ const spansOf = (traceId: string): OtlpSpan[] =>
     .flatMap(({ request }) => spansIn(request))
     .filter((span) => Buffer.from(span.traceId, "base64").toString("hex") === traceId);
 
-test("by OTLP a collector gets metrics and spans; while it is away they wait in the outbox, and come once", async () => {
+/** The log records that the collector has of a trace. */
+const recordsOf = (traceId: string): OtlpRecord[] =>
+  collector.taken
+    .flatMap(({ request }) => recordsIn(request))
+    .filter((record) => Buffer.from(record.traceId ?? "", "base64").toString("hex") === traceId);
+
+test("by OTLP a collector gets metrics, spans and log lines; while it is away they wait in the outbox, and come once", async () => {
   await node.until(
     () =>
       collector.taken.some(
@@ -197,5 +210,12 @@ test("by OTLP a collector gets metrics and spans; while it is away they wait in 
   const spans = spansOf(traceId);
   assert.equal(new Set(spans.map((span) => span.spanId)).size, spans.length, "none came twice");
   const [root] = spans.filter((span) => span.parentSpanId === undefined);
-  assert.ok(spans.some((span) => span.name === "greet" && span.parentSpanId === root.spanId));
+  const greet = spans.find((span) => span.name === "greet" && span.parentSpanId === root.spanId);
+  assert.ok(greet);
+  const greeted = () => recordsOf(traceId).filter(({ body }) => body.stringValue === "somebody was greeted");
+  await node.until(() => greeted().length > 0, "the log line of the request", 2 * TOLD_MS_MAX);
+  assert.deepEqual(
+    greeted().map(({ spanId }) => spanId),
+    [greet.spanId],
+  );
 });

@@ -48,6 +48,14 @@ export interface Hello {
   readonly successor?: "waiting" | "beside";
 }
 
+/** A message on a service's own line (Context.supervisor). */
+export interface LineMessage {
+  readonly kind: "line";
+  readonly service: string;
+  readonly name: string;
+  readonly message: Readonly<Record<string, unknown>>;
+}
+
 /** Further messages to a process. */
 export type ToChild =
   | Hello
@@ -55,13 +63,7 @@ export type ToChild =
   | ({ readonly kind: "authority" } & Trust)
   /** The answer to `need-join`. */
   | { readonly kind: `join ${string}`; readonly secret: string }
-  /** A message on a service's own line (Context.supervisor). */
-  | {
-      readonly kind: "line";
-      readonly service: string;
-      readonly name: string;
-      readonly message: Readonly<Record<string, unknown>>;
-    }
+  | LineMessage
   /** The word for a standby to begin. */
   | { readonly kind: "go" }
   /** `handover`: somebody takes over, and whoever calls is to come to no harm. */
@@ -80,9 +82,4 @@ export type FromChild =
       readonly reason?: string;
     }
   | { readonly kind: "need-join"; readonly service: string }
-  | {
-      readonly kind: "line";
-      readonly service: string;
-      readonly name: string;
-      readonly message: Readonly<Record<string, unknown>>;
-    };
+  | LineMessage;

@@ -38,6 +38,30 @@ test("the newest lines come back, oldest first, of one service or request where 
     assert.ok(!readFileSync(join(directory, file)).includes("canary"), `${file} holds plaintext`);
 });
 
+test("who follows the book reads on from a position, page by page; what is gone by then is counted", async (t) => {
+  const book = await Logbook.open({
+    directory: place(t),
+    key: randomBytes(32),
+    sizeBytesMax: 1024 * 1024,
+    onTrouble: assert.fail,
+  });
+  for (let n = 1; n <= 1_500; n++) book.add("bus", String(n));
+  const first = await book.after(0);
+  const second = await book.after(first.next);
+  const read = [...first.lines, ...second.lines];
+  assert.deepEqual([first.missed, second.missed, second.next], [0, 0, 1_500]);
+  assert.ok(read.every(({ position, service, text }) => service === "bus" && text === String(position)));
+  assert.equal(read.length, 1_500);
+  assert.deepEqual(await book.after(Number.MAX_SAFE_INTEGER), { lines: [], next: 1_500, missed: 0 });
+  for (let n = 0; n < 600; n++) {
+    book.add("bus", randomBytes(2_000).toString("hex"));
+    if (n % 10 === 0) await book.flush();
+  }
+  const late = await book.after(1_500);
+  assert.ok(late.missed > 0 && late.lines[0].position === 1_500 + late.missed + 1);
+  await book.close();
+});
+
 test("a book that is full loses its oldest lines, never the newest", async (t) => {
   const book = await Logbook.open({
     directory: place(t),

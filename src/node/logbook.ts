@@ -21,13 +21,25 @@ const LINE_KIND = 1;
 /** A longer line is cut; nothing of ours writes one. */
 const LINE_BYTES_MAX = 64 * 1024;
 const SIZE_BYTES_MAX = 64 * 1024 * 1024;
-/** The oldest quarter goes when the book is so full. */
+/** The oldest quarter goes when the book is so full; more, where those lines were short ones. */
 const TRIM_AT = 0.75;
+const TRIMMED = 1 / 4;
+const TRIMMED_MAX = 0.99;
 const FLUSH_MS = 500;
 /** Lines in memory while the disk is slow or full; above it new ones are counted, not kept. */
 const WAITING_BYTES_MAX = 4 * 1024 * 1024;
+/** Of one page for who follows the book. */
+const PAGE_LINES_MAX = 1_000;
+const PAGE_BYTES_MAX = 512 * 1024;
 /** How many positions one step back looks at. */
 const LOOK_BACK = 4_096;
+
+/** What the book has after a position; `missed` were there, and are gone. */
+export interface LogPage {
+  readonly lines: readonly { readonly position: number; readonly service: string; readonly text: string }[];
+  readonly next: number;
+  readonly missed: number;
+}
 
 export interface LogQuery {
   readonly lines: number;
@@ -101,6 +113,23 @@ export class Logbook {
     return found.slice(-lines);
   }
 
+  /** Reads on from a position; one beyond the end is the end. */
+  async after(position: number): Promise<LogPage> {
+    await this.flush();
+    const { first, last } = this.#journal;
+    const from = Math.min(position, last);
+    const missed = Math.max(0, first - 1 - from);
+    if (from === last) return { lines: [], next: last, missed };
+    const { records, next } = await this.#journal.read(from + missed, {
+      recordsMax: PAGE_LINES_MAX,
+      bytesMax: PAGE_BYTES_MAX,
+    });
+    const lines = records.map(({ position: at, key, payload }) => {
+      return { position: at, service: key, text: Buffer.from(payload).toString() };
+    });
+    return { lines, next, missed };
+  }
+
   async close(): Promise<void> {
     await this.flush();
     await this.#journal.close();
@@ -129,9 +158,10 @@ export class Logbook {
   async #write(entries: { kind: number; key: string; payload: Buffer }[]): Promise<void> {
     try {
       await this.#journal.appendMany(entries);
-      if (this.#journal.sizeBytes > this.#sizeBytesMax * TRIM_AT) {
-        const { first, last } = this.#journal;
-        await this.#journal.trim(first + Math.floor((last - first) / 4));
+      for (let share = TRIMMED; share < TRIMMED_MAX; share = (1 + share) / 2) {
+        const { first, last, sizeBytes } = this.#journal;
+        if (sizeBytes <= this.#sizeBytesMax * TRIM_AT) break;
+        await this.#journal.trim(first + Math.floor((last - first) * share));
       }
       if (this.#dropped > 0) this.#onTrouble(`${this.#dropped} log lines could not be kept`);
       this.#dropped = 0;

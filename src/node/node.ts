@@ -18,6 +18,7 @@ import { type ControlOptions, makeControl } from "./control.ts";
 import { KeyDesk } from "./keys/desk.ts";
 import { openKeys, ringDirectory } from "./keys/open.ts";
 import { Secrets } from "./keys/secrets.ts";
+import { listening } from "./listening.ts";
 import { Logbook, readLine } from "./logbook.ts";
 import type { Manifest } from "./manifest.ts";
 import { type NodeOptions, readOptions } from "./options.ts";
@@ -168,7 +169,7 @@ class Running {
           log.info({ of: service, state: to }, `${service} is started again: ${reason ?? ""}`);
       },
       onOutput: (services, text) => this.#keep(logbook, services, text),
-      onKey: (service, message) => keys.took(service, message),
+      onLine: listening({ keys, logbook, log }),
     });
     keys.units = supervisor;
     const welcome = new Welcome({
@@ -204,9 +205,8 @@ class Running {
   async #openLogbook(ring: KeyRing): Promise<Logbook> {
     const { state, screen } = this.#o;
     const key = await ring.dataKey("log");
-    const directory = join(state.path, "node", "log");
     const onTrouble = (message: string): void => screen.say(`  warn  ${message}`);
-    const logbook = await Logbook.open({ directory, key, onTrouble });
+    const logbook = await Logbook.open({ directory: join(state.path, "node", "log"), key, onTrouble });
     key.fill(0);
     return logbook;
   }

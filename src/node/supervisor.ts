@@ -18,7 +18,7 @@ import { NODE_RESTART_RUNNING } from "./codes.ts";
 import type { Report } from "./confine/spawn.ts";
 import type { Missing } from "./confine/steps.ts";
 import { Expected, type Joiner } from "./expected.ts";
-import type { FromChild } from "./hello.ts";
+import type { FromChild, LineMessage } from "./hello.ts";
 import { join } from "./join.ts";
 import type { RoutesFile, RoutesMessage } from "./routes-file.ts";
 import { type Cast, castsOf } from "./casts.ts";
@@ -50,8 +50,8 @@ export interface SupervisorOptions extends Omit<BirthOptions, "announce"> {
   readonly routes: Pick<RoutesFile, "read" | "follow" | "close">;
   readonly onState: (service: string, state: UnitState, reason: string | undefined) => void;
   readonly onOutput: (services: readonly string[], text: string) => void;
-  /** A service has taken its new key. */
-  readonly onKey: (service: string, message: Readonly<Record<string, unknown>>) => void;
+  /** What a service says on its line to the node itself: it has taken its new key, it asks for log lines. */
+  readonly onLine: (life: Life, line: LineMessage) => void;
 }
 
 export class Supervisor {
@@ -219,7 +219,7 @@ export class Supervisor {
           this.#identityIsUp(message.message as unknown as Trust);
         else if (message.service === "identity" && message.name === "revoked")
           for (const each of this.#units) each.kill(message.message);
-        else if (message.name === "key") this.#options.onKey(message.service, message.message);
+        else this.#options.onLine(life, message);
         return;
       default:
     }

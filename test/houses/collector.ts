@@ -27,6 +27,10 @@ Histogram: repeated HistogramDataPoint data_points = 1, int32 aggregation_tempor
 NumberDataPoint: fixed64 start_time_unix_nano = 2, fixed64 time_unix_nano = 3, double as_double = 4, sfixed64 as_int = 6, repeated KeyValue attributes = 7
 HistogramDataPoint: fixed64 start_time_unix_nano = 2, fixed64 time_unix_nano = 3, fixed64 count = 4, double sum = 5, repeated fixed64 bucket_counts = 6, repeated double explicit_bounds = 7, repeated Exemplar exemplars = 8, repeated KeyValue attributes = 9
 Exemplar: fixed64 time_unix_nano = 2, double as_double = 3, bytes span_id = 4, bytes trace_id = 5, sfixed64 as_int = 6
+ExportLogsServiceRequest: repeated ResourceLogs resource_logs = 1
+ResourceLogs: Resource resource = 1, repeated ScopeLogs scope_logs = 2, string schema_url = 3
+ScopeLogs: InstrumentationScope scope = 1, repeated LogRecord log_records = 2, string schema_url = 3
+LogRecord: fixed64 time_unix_nano = 1, int32 severity_number = 2, string severity_text = 3, AnyValue body = 5, repeated KeyValue attributes = 6, uint32 dropped_attributes_count = 7, fixed32 flags = 8, bytes trace_id = 9, bytes span_id = 10, fixed64 observed_time_unix_nano = 11, string event_name = 12
 `;
 const SCALARS = new Set([
   "string",
@@ -65,10 +69,11 @@ const registry = (() => {
   return createFileRegistry(fromJson(FileDescriptorSetSchema, { file } as never));
 })();
 
+const SERVICES: Readonly<Record<string, string>> = { traces: "Trace", metrics: "Metrics", logs: "Logs" };
+
 /** Decodes a request; a field that the shapes do not have is left out, as every receiver does. */
 export function decodeOtlp(path: string, body: Uint8Array): object {
-  const name = path.endsWith("/v1/traces") ? "otlp.ExportTraceServiceRequest" : "otlp.ExportMetricsServiceRequest";
-  const shape = registry.getMessage(name)!;
+  const shape = registry.getMessage(`otlp.Export${SERVICES[path.split("/v1/")[1]]}ServiceRequest`)!;
   return toJson(shape, fromBinary(shape, body)) as object;
 }
 
@@ -84,6 +89,19 @@ export interface OtlpSpan {
 export function spansIn(request: object): OtlpSpan[] {
   const { resourceSpans = [] } = request as { resourceSpans?: { scopeSpans: { spans: OtlpSpan[] }[] }[] };
   return resourceSpans.flatMap(({ scopeSpans }) => scopeSpans.flatMap(({ spans }) => spans));
+}
+
+export interface OtlpRecord {
+  readonly traceId?: string;
+  readonly spanId?: string;
+  readonly severityText: string;
+  readonly body: { readonly stringValue: string };
+}
+
+/** Lists the log records of a request of logs. */
+export function recordsIn(request: object): OtlpRecord[] {
+  const { resourceLogs = [] } = request as { resourceLogs?: { scopeLogs: { logRecords: OtlpRecord[] }[] }[] };
+  return resourceLogs.flatMap(({ scopeLogs }) => scopeLogs.flatMap(({ logRecords }) => logRecords));
 }
 
 export interface Taken {

@@ -8,6 +8,7 @@ import { coreCommand } from "../core-command/api.ts";
 import { coreData } from "../core-data/api.ts";
 import { trace as traceContract } from "../trace/api.ts";
 import { pipeline } from "./api.ts";
+import type { LineBook } from "./telemetry/lines.ts";
 import { type Backfill, BackfillBook } from "./backfill/book.ts";
 import { Destinations } from "./destinations.ts";
 import { Destinations as DestinationsConfig } from "./destinations/config.ts";
@@ -166,11 +167,16 @@ async function tellAll(context: PipelineContext, outbox: Outbox): Promise<void> 
   const { clock, config, log, metrics, node, stopping: signal, version } = context;
   const shared = { node, version, outbox, metrics, clock, log, signal };
   const trace = context.connect(traceContract);
+  let book: LineBook | undefined;
   await Promise.all(
     Object.entries(config.destinations).map(async ([destination, settings]) => {
       if (settings.kind !== "otlp") return;
-      const { Telemetry } = await import("./telemetry/telemetry.ts");
-      await new Telemetry({ ...shared, destination, config: settings, trace }).run();
+      const [{ Telemetry }, lines] = await Promise.all([
+        import("./telemetry/telemetry.ts"),
+        import("./telemetry/lines.ts"),
+      ]);
+      book ??= new lines.LineBook(context.supervisor);
+      await new Telemetry({ ...shared, destination, config: settings, trace, book }).run();
     }),
   );
 }

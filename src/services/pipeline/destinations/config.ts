@@ -206,6 +206,16 @@ export const OtlpDestination = Type.Object(
       default: 10_000,
       example: 30_000,
     }),
+    logs: field(Type.Boolean(), {
+      description: "Send log lines: those of the traces that are sent, and beside them all of logsLevel.",
+      default: true,
+      example: false,
+    }),
+    logsLevel: field(oneOf("debug", "info", "warn", "error"), {
+      description: "Log lines of this level and above are sent, whether their trace is or not.",
+      default: "warn",
+      example: "info",
+    }),
     metrics: field(Type.Boolean(), { description: "Send metrics.", default: true, example: false }),
     metricsEveryMs: field(bounded(1_000, 86_400_000), {
       description: "Milliseconds between two tellings of all metrics.",

@@ -1,4 +1,4 @@
-/** Sends telemetry by OTLP/HTTP (OTLP 1.x): a request a batch, in protobuf or JSON, to /v1/traces and /v1/metrics. */
+/** Sends telemetry by OTLP/HTTP (OTLP 1.x): a request a batch, in protobuf or JSON, to /v1/traces, /v1/logs and /v1/metrics. */
 import { gzipSync, zstdDecompressSync } from "node:zlib";
 import { type Signal, toProtobuf } from "../telemetry/protobuf.ts";
 import type { OtlpConfig } from "./config.ts";

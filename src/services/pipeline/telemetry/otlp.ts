@@ -1,8 +1,9 @@
-/** Telemetry in OTLP's words (opentelemetry-proto 1.x, OTLP/JSON): spans and metrics of every service, each as a resource of its own. */
+/** Telemetry in OTLP's words (opentelemetry-proto 1.x, OTLP/JSON): spans, log lines and metrics of every service, each as a resource of its own. */
 import { BOUNDS_S } from "../../../kernel/metrics/histogram.ts";
 import type { Family, Sample } from "../../../kernel/metrics/metrics.ts";
 import type { Told } from "../../trace/metrics.api.ts";
 import type { StoredSpan } from "../../trace/api.ts";
+import type { TracedLine } from "./tail.ts";
 
 /** Who tells. */
 export interface Teller {
@@ -15,11 +16,18 @@ const STATUS_ERROR = 2;
 const CUMULATIVE = 2;
 /** W3C level 2, as OTLP has it: sampled and random. */
 const FLAGS = 3;
+const SAMPLED = 1;
+/** A line is cut to so much of what it says beside its message. */
+const LINE_ATTRIBUTES_MAX = 64;
+const LINE_TEXT_MAX = 4_096;
 
-const attribute = (key: string, value: string | number) => ({
-  key,
-  value: typeof value === "number" ? { intValue: String(value) } : { stringValue: value },
-});
+const attribute = (key: string, value: string | number | boolean) => ({ key, value: anyValue(value) });
+
+function anyValue(value: string | number | boolean): object {
+  if (typeof value === "string") return { stringValue: value };
+  if (typeof value === "boolean") return { boolValue: value };
+  return Number.isSafeInteger(value) ? { intValue: String(value) } : { doubleValue: value };
+}
 const resourceOf = ({ node, version }: Teller, service: string, instance?: string) => ({
   attributes: [
     attribute("service.name", service),
@@ -77,6 +85,58 @@ function spanOf(span: StoredSpan): object {
 function isFirst(): (one: { readonly key: string }) => boolean {
   const seen = new Set<string>();
   return ({ key }) => !seen.has(key) && Boolean(seen.add(key));
+}
+
+/** Writes log lines as an ExportLogsServiceRequest; `nowNs` is when they were seen. */
+export function logsOf(teller: Teller, lines: readonly TracedLine[], nowNs: bigint): object {
+  const byService = Map.groupBy(lines, ({ line }) => line.service);
+  return {
+    resourceLogs: [...byService].map(([service, own]) => ({
+      resource: resourceOf(teller, service),
+      scopeLogs: [{ scope: scopeOf(teller), logRecords: own.map((one) => logRecordOf(one, nowNs)) }],
+    })),
+  };
+}
+
+function logRecordOf({ line, spanId }: TracedLine, nowNs: bigint): object {
+  const { level, message, more, requestId, timeMs } = line;
+  const { err, ...rest } = more;
+  return {
+    timeUnixNano: String(BigInt(Math.round(timeMs)) * 1_000_000n),
+    observedTimeUnixNano: String(nowNs),
+    ...severityOf(level),
+    body: { stringValue: message },
+    attributes: [...Object.entries(rest).map(([key, value]) => lineAttribute(key, value)), ...exceptionOf(err)].slice(
+      0,
+      LINE_ATTRIBUTES_MAX,
+    ),
+    ...(requestId === undefined ? {} : { traceId: requestId.replaceAll("-", ""), flags: SAMPLED }),
+    ...(spanId === undefined ? {} : { spanId }),
+  };
+}
+
+/** OpenTelemetry's numbers (logs data model, "Severity fields") by pino's. */
+function severityOf(level: number): { severityNumber: number; severityText: string } {
+  const at = Math.min(SEVERITIES.length - 1, Math.max(0, Math.floor(level / 10) - 1));
+  return { severityNumber: 1 + 4 * at, severityText: SEVERITIES[at] };
+}
+const SEVERITIES = ["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL"] as const;
+
+function lineAttribute(key: string, value: unknown): object {
+  if (typeof value === "number" || typeof value === "boolean") return attribute(key, value);
+  const text = typeof value === "string" ? value : JSON.stringify(value);
+  return attribute(key, (text ?? "").slice(0, LINE_TEXT_MAX));
+}
+
+/** Semantic conventions, "Exceptions on logs". */
+function exceptionOf(err: unknown): object[] {
+  if (err === undefined) return [];
+  if (typeof err !== "object" || err === null) return [lineAttribute("exception.message", err)];
+  const { type, message, stack } = err as Readonly<Record<string, unknown>>;
+  const told = { type, message, stacktrace: stack };
+  return Object.entries(told).flatMap(([key, value]) =>
+    value === undefined ? [] : [lineAttribute(`exception.${key}`, value)],
+  );
 }
 
 /** Writes metrics as an ExportMetricsServiceRequest; counters are cumulative since their instance began. */

@@ -77,7 +77,22 @@ const MetricsTable: Table = {
   resourceMetrics: [1, { resource: [1, Resource], scopeMetrics: [2, { scope: [1, Scope], metrics: [2, Metric] }] }],
 };
 
-const TABLES = { traces: Traces, metrics: MetricsTable } as const;
+const LogRecord: Table = {
+  timeUnixNano: [1, "fixed64"],
+  severityNumber: [2, "enum"],
+  severityText: [3, "string"],
+  body: [5, AnyValue],
+  attributes: [6, KeyValue],
+  flags: [8, "fixed32"],
+  traceId: [9, "hex"],
+  spanId: [10, "hex"],
+  observedTimeUnixNano: [11, "fixed64"],
+};
+const Logs: Table = {
+  resourceLogs: [1, { resource: [1, Resource], scopeLogs: [2, { scope: [1, Scope], logRecords: [2, LogRecord] }] }],
+};
+
+const TABLES = { traces: Traces, metrics: MetricsTable, logs: Logs } as const;
 export type Signal = keyof typeof TABLES;
 
 /** Encodes a request of OTLP/JSON. */
