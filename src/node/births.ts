@@ -168,9 +168,9 @@ export class Births {
       service: cast.name,
       ...owner,
       nodePath: process.execPath,
-      nodeFlags: NODE_FLAGS,
+      // A single service's program sets them by itself (bundle.ts).
       ...(cast.services.length > 1
-        ? { script: code.main, args: ["compact"] }
+        ? { nodeFlags: NODE_FLAGS, script: code.main, args: ["compact"] }
         : { script: code.service, args: [code.scripts[cast.services[0]], cast.name] }),
       codeDirs: [code.directory],
       write: own(true),
