@@ -9,6 +9,7 @@ import { Agent, get } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
+import { newRequestId, newSpanId } from "../src/kernel/call.ts";
 import { makeLog } from "../src/kernel/log.ts";
 import { during } from "../src/kernel/during.ts";
 import { eventId, publisherTag } from "../src/kernel/events/ids.ts";
@@ -158,14 +159,15 @@ async function measure(subjects: readonly Subject[]): Promise<number[]> {
 async function duringUs(): Promise<number> {
   const count = 200_000;
   const nothing = async () => undefined;
+  const step = { requestId: newRequestId(), spanId: newSpanId() };
   const timed = async (work: () => Promise<unknown>) => {
     const before = process.cpuUsage();
     for (let i = 0; i < count; i++) await work();
     const { user, system } = process.cpuUsage(before);
     return (user + system) / count;
   };
-  await timed(() => during("x", nothing));
-  return Math.max(0, (await timed(() => during("x", nothing))) - (await timed(nothing)));
+  await timed(() => during(step, undefined, nothing));
+  return Math.max(0, (await timed(() => during(step, undefined, nothing))) - (await timed(nothing)));
 }
 
 /** Installs the peer into the run's own directory; the reason where that cannot be. */

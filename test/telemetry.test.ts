@@ -151,6 +151,29 @@ test("a service of a few lines has a route, config, request ids in its log and i
   );
 });
 
+test("the spans of a service that speaks OpenTelemetry's API are steps of the request's story, below its own", async () => {
+  const { status, body, headers } = await ask("GET", "/prover/api/v3/factors/7919");
+  assert.deepEqual([status, body["factors"]], [200, [7919]]);
+  const id = String(headers["x-request-id"]);
+  interface Step {
+    readonly service: string;
+    readonly operation: string;
+    readonly spanId: string;
+    readonly parentId?: string;
+    readonly note?: string;
+  }
+  const stepsOf = async () => ((await ask("GET", `/trace/story/${id}`)).body["spans"] ?? []) as Step[];
+  let steps: Step[] = [];
+  await node.until(
+    async () => (steps = await stepsOf()).filter(({ service }) => service === "prover").length === 2,
+    "the steps of the service",
+    TOLD_MS_MAX,
+  );
+  const [divide, factors] = ["divide", "factors"].map((name) => steps.find(({ operation }) => operation === name)!);
+  assert.equal(divide.parentId, factors.spanId);
+  assert.equal(divide.note, "it is prime; factors=1");
+});
+
 test("a device service of a few lines is read by the clock, and by commands that set what it does", async () => {
   const setpoint = "/core-command/api/v3/device/name/boiler-1/Setpoint";
   assert.equal((await ask("PUT", setpoint, { body: { Setpoint: "25.5" } })).status, 200);
@@ -170,7 +193,7 @@ test("a device service of a few lines is read by the clock, and by commands that
 
 test("docs/developing.md shows the examples as they are", () => {
   const page = readFileSync(path.join(ROOT, "docs/developing.md"), "utf8");
-  for (const example of ["greeter", "device-boiler"]) {
+  for (const example of ["greeter", "prover", "device-boiler"]) {
     const [, ...lines] = readFileSync(path.join(ROOT, "examples", example, "main.ts"), "utf8")
       .trim()
       .split("\n");

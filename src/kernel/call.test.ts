@@ -82,7 +82,7 @@ test("each line that is written while a request is worked on carries its id, and
   /** What runs as a timer would that a request left behind. */
   const left: ((say: () => void) => void)[] = [];
   const work = (id: string, turns: number) =>
-    during(id, async () => {
+    during({ requestId: id, spanId: "" }, undefined, async () => {
       const over = new Promise<void>((resolve) => setImmediate(resolve));
       for (let i = 0; i < turns; i++) await over.then(() => undefined);
       log.child({ part: "p" }).warn({}, id);
@@ -91,7 +91,7 @@ test("each line that is written while a request is worked on carries its id, and
     });
   await Promise.allSettled([work("a", 3), work("b", 1), work("c", 5)]);
   log.info("nobody's");
-  await during("d", async () => log.info({ requestId: "own" }, "own"));
+  await during({ requestId: "d", spanId: "" }, undefined, async () => log.info({ requestId: "own" }, "own"));
   for (const run of left) run(() => log.info({}, "left behind"));
   for (const { msg, requestId } of lines)
     assert.equal(requestId, msg === "nobody's" || msg === "left behind" ? undefined : msg, msg);

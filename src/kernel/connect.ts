@@ -11,6 +11,7 @@ import {
   type Operation,
   type Service,
 } from "./contract.ts";
+import { callerOf } from "./during.ts";
 import { ANSWER_TOO_LARGE, asFailure, DEADLINE, Failure, fail, INSTANCE_MISDIRECTED, UNAVAILABLE } from "./error.ts";
 import { nanosOf } from "./nanos.ts";
 import { retryAfterOf } from "./retry-after.ts";
@@ -187,7 +188,7 @@ function sendOnce(
   const type = options.encoding ?? CBOR_TYPE;
   const headers: Record<string, string | number> = {
     accept: type,
-    [HEADER.traceparent]: traceparent(call),
+    [HEADER.traceparent]: traceparent(callerOf(call)),
     [HEADER.correlationId]: call.requestId,
     ...options.headers?.(),
   };

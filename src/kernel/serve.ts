@@ -178,7 +178,7 @@ function addRoute(
     bodyLimit: op.bodyBytesMax ?? DEFAULT_BODY_BYTES_MAX,
     handler: (request, reply) => {
       const call = callOf(options, op, request);
-      return during(call.requestId, () => perform(request, reply, call));
+      return during(call, options.tracer, () => perform(request, reply, call));
     },
   });
 

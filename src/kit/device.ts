@@ -1,4 +1,7 @@
 /** What a device service of one's own is made of: `import { defineDevice, deviceOf, profileOf } from "@holdfast/edge/device"`. */
+import { defineDevice as define } from "../devices/sdk/main.ts";
+import { honourOpenTelemetry, observed } from "../kernel/opentelemetry/register.ts";
+
 export { Type } from "typebox";
 export type { Device, DeviceProfile, DeviceResource } from "../kernel/edgex.ts";
 export { code, fail } from "../kernel/error.ts";
@@ -6,4 +9,8 @@ export type { Value } from "../kernel/events/model.ts";
 export { field } from "../kernel/service.ts";
 export { deviceOf, profileOf } from "../devices/sdk/described.ts";
 export type { Driver } from "../devices/sdk/driver.ts";
-export { defineDevice } from "../devices/sdk/main.ts";
+
+honourOpenTelemetry();
+
+/** Makes a device service's main (devices/sdk/main.ts); spans that it begins by OpenTelemetry's API are steps of its own. */
+export const defineDevice: typeof define = (options) => observed(define(options));

@@ -12,7 +12,7 @@ import { type Clock, systemClock } from "../kernel/clock.ts";
 import { checkConfig } from "../kernel/config.ts";
 import { readNamedFiles } from "../kernel/config-reach.ts";
 import { type Contract, DEFAULT_TIMEOUT_MS, type Operation, type Service } from "../kernel/contract.ts";
-import { during } from "../kernel/during.ts";
+import { callerOf, during } from "../kernel/during.ts";
 import { CALLER_REFUSED, fail, UNAVAILABLE } from "../kernel/error.ts";
 import type { TlsIdentity } from "../kernel/identity/tls.ts";
 import type { Log } from "../kernel/log.ts";
@@ -97,6 +97,7 @@ export function makeLocalHouse(options: LocalOptions): LocalHouse {
       caller,
       () => services.get(contract.name)?.started.service,
       () => services.get(contract.name)?.calls,
+      () => services.get(contract.name)?.tracer,
     );
 
   return {
@@ -194,12 +195,13 @@ class SupervisorLineLocal {
   }
 }
 
-/** A client that calls the service's own functions, with the checks a wire would have made; `countIn` counts the calls. */
+/** A client that calls the service's own functions, with the checks a wire would have made; `countIn` counts the calls, `tracerOf` is the service's own. */
 export function localClient<C extends Contract>(
   contract: C,
   caller: string,
   find: () => Service<Contract> | undefined,
   countIn: () => Calls | undefined = () => undefined,
+  tracerOf: () => Tracer | undefined = () => undefined,
 ): Service<C> {
   const client: Record<string, unknown> = {};
   for (const [name, op] of Object.entries(contract.operations)) {
@@ -218,7 +220,7 @@ export function localClient<C extends Contract>(
         caller,
         timeoutMs,
         requestId: call.requestId,
-        parentId: call.spanId,
+        parentId: callerOf(call).spanId,
         signal: call.signal,
         ...(call.subject ? { subject: call.subject } : {}),
       });
@@ -232,7 +234,8 @@ export function localClient<C extends Contract>(
           }
         : async (input: Record<string, unknown>, call: Call): Promise<unknown> => {
             const { handler, filled, inner, service } = prepare(input, call);
-            const work = () => during(call.requestId, () => handler.call(service, filled, inner) as Promise<unknown>);
+            const work = () =>
+              during(inner, tracerOf(), () => handler.call(service, filled, inner) as Promise<unknown>);
             try {
               return await (countIn()?.around(name, op.quiet ? undefined : call.requestId, work) ?? work());
             } finally {

@@ -14,6 +14,7 @@ const services: ServiceTable = {
   pipeline: () => import("../../../src/services/pipeline/main.ts"),
   gateway: () => import("../../../src/services/gateway/main.ts"),
   greeter: () => import("../../../examples/greeter/main.ts"),
+  prover: () => import("../../../examples/prover/main.ts"),
   "device-boiler": () => import("../../../examples/device-boiler/main.ts"),
 };
 
