@@ -22,17 +22,19 @@ export class CborReader {
   readonly #view: DataView;
   readonly #end: number;
   readonly #depthMax: number;
+  readonly #names: readonly string[] | undefined;
   #at = 0;
   #depth = 0;
   /** Items that the bytes can still hold: each takes one byte at least, so honest lengths never add up to more. */
   #budget: number;
 
-  constructor(bytes: Uint8Array, depthMax: number) {
+  constructor(bytes: Uint8Array, depthMax: number, names?: readonly string[]) {
     this.#bytes = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     this.#end = bytes.byteLength;
     this.#budget = bytes.byteLength;
     this.#depthMax = depthMax;
+    this.#names = names;
   }
 
   read(): unknown {
@@ -178,7 +180,7 @@ export class CborReader {
     const from = this.#at;
     let count = 0;
     for (; count !== length; count++) {
-      const key = this.#item();
+      const key = this.#key();
       if (key === BREAK && length === INDEFINITE) break;
       if (typeof key !== "string") throw this.#malformed("the key of a map is not a text");
       put(made, key, this.#inner());
@@ -191,6 +193,16 @@ export class CborReader {
     return made;
   }
 
+  /** A key is a text, or the number of a name that both sides know. */
+  #key(): unknown {
+    const isId = this.#names !== undefined && this.#at < this.#end && this.#bytes[this.#at] >> 5 === 0;
+    const key = this.#item();
+    if (!isId) return key;
+    const name = this.#names[key as number];
+    if (name === undefined) throw this.#malformed(`there is no name of the number ${String(key)}`);
+    return name;
+  }
+
   /** Reads the keys once more to name the one that came twice. */
   #refuseTwice(from: number, count: number, made: Record<string, unknown>): void {
     if (Object.keys(made).length === count) return; // something else put enumerable members on Object.prototype
@@ -198,7 +210,7 @@ export class CborReader {
     this.#at = from;
     this.#budget = this.#end;
     for (let i = 0; i < count; i++) {
-      const key = this.#item() as string;
+      const key = this.#key() as string;
       if (seen.has(key)) throw this.#malformed(`the key ${JSON.stringify(key.slice(0, 100))} appears twice in one map`);
       seen.add(key);
       this.#item();

@@ -16,6 +16,8 @@ export const CBOR_DEPTH_CEILING = 500;
 export interface CborLimits {
   readonly bytesMax?: number;
   readonly depthMax?: number;
+  /** A key may be a number: that of its name here. */
+  readonly names?: readonly string[] | undefined;
 }
 
 /**
@@ -27,7 +29,7 @@ export function decodeCbor(bytes: Uint8Array, limits: CborLimits = {}): unknown 
   const bytesMax = limits.bytesMax ?? CBOR_BYTES_MAX;
   if (bytes.byteLength > bytesMax)
     throw fail(INPUT_TOO_LARGE, `the CBOR has ${bytes.byteLength} bytes; at most ${bytesMax} are allowed`);
-  return new CborReader(bytes, Math.min(limits.depthMax ?? CBOR_DEPTH_MAX, CBOR_DEPTH_CEILING)).read();
+  return new CborReader(bytes, Math.min(limits.depthMax ?? CBOR_DEPTH_MAX, CBOR_DEPTH_CEILING), limits.names).read();
 }
 
 // One buffer serves all calls, as encoding is synchronous; one grown beyond SCRATCH_KEPT_MAX is given back.
@@ -36,13 +38,17 @@ const SCRATCH_KEPT_MAX = 4 * 1024 * 1024;
 let scratch = Buffer.allocUnsafeSlow(SCRATCH_BYTES);
 let view = new DataView(scratch.buffer);
 let at = 0;
+/** What the keys are called by number in the value that is being written. */
+let ids: ReadonlyMap<string, number> | undefined;
 
 /**
  * Writes a value as CBOR, in the shortest form of each head; bytes of its own. Dates become text as in JSON; a lone
  * surrogate becomes U+FFFD, since UTF-8 has none. A function, a symbol, a Map or a Set is an error of ours: KERNEL_INTERNAL.
+ * `names`: keys of these are written as their numbers, for who knows them by.
  */
-export function encodeCbor(value: unknown): Uint8Array {
+export function encodeCbor(value: unknown, names?: ReadonlyMap<string, number>): Uint8Array {
   at = 0;
+  ids = names;
   write(value, 0);
   const made = new Uint8Array(scratch.subarray(0, at));
   if (scratch.length > SCRATCH_KEPT_MAX) resize(SCRATCH_BYTES, 0);
@@ -191,7 +197,9 @@ function writeObject(value: object, depth: number): void {
   writeHead(5, keys.length);
   for (let i = 0; i < keys.length; i++) {
     const key = keys[i];
-    writeText(key);
+    const id = ids?.get(key);
+    if (id === undefined) writeText(key);
+    else writeHead(0, id);
     write(members[key], depth + 1);
   }
 }

@@ -13,6 +13,7 @@ import {
 } from "./contract.ts";
 import { callerOf } from "./during.ts";
 import { ANSWER_TOO_LARGE, asFailure, DEADLINE, Failure, fail, INSTANCE_MISDIRECTED, UNAVAILABLE } from "./error.ts";
+import { digestKept, type Names, termsOf } from "./names.ts";
 import { nanosOf } from "./nanos.ts";
 import { retryAfterOf } from "./retry-after.ts";
 import type { JSON_TYPE } from "./wire.ts";
@@ -21,6 +22,8 @@ import { CBOR_TYPE, decodeBody, decodeFrames, encodeBody, failureFromWire, HEADE
 /** One instance of a service, and the connections to it. */
 export interface Target {
   readonly instance?: string;
+  /** Of the instance's contract, as it registered it. */
+  readonly digest?: string | undefined;
   readonly host: string;
   readonly port: number;
   /** Keep-alive connections; an https agent of our identity, or a plain one for `--open-edgex` device services. */
@@ -87,8 +90,18 @@ async function callValue(
   });
   if (!bytes)
     throw fail(ANSWER_TOO_LARGE, `${contract.name} answered ${op.method} ${op.path} with more than ${bytesMax} bytes`);
-  return bytes.length === 0 ? undefined : nanosOf(op.output, decodeBody(bytes, response.headers["content-type"]));
+  return bytes.length === 0
+    ? undefined
+    : nanosOf(
+        op.output,
+        decodeBody(bytes, response.headers["content-type"], () => spokenIn(contract, op)),
+      );
 }
+
+const spokenIn = (contract: Contract, op: Operation) => {
+  const { type, answer } = termsOf(contract, op);
+  return { type, names: answer };
+};
 
 /** Reads an answer; undefined, and no more of it is read, where it is longer than `bytesMax`. */
 async function bytesOf(response: IncomingMessage, bytesMax: number): Promise<Buffer | undefined> {
@@ -118,7 +131,8 @@ async function* openStream(
   const { socket } = response;
   socket.setTimeout(STREAM_SILENCE_MS, hangUp);
   try {
-    yield* decodeFrames(response);
+    const { answer, framesType } = termsOf(contract, op);
+    yield* decodeFrames(response, response.headers["content-type"] === framesType ? answer : undefined);
   } catch (error) {
     if (call.signal.aborted) return;
     throw error instanceof Failure
@@ -184,12 +198,15 @@ function sendOnce(
   target: Target,
   timeoutMs: number,
 ): Promise<IncomingMessage> {
-  const { path, body } = placeInput(op, input, options);
-  const type = options.encoding ?? CBOR_TYPE;
+  const encoding = options.encoding ?? CBOR_TYPE;
+  const terms = encoding === CBOR_TYPE && isSame(contract, target) ? termsOf(contract, op) : undefined;
+  const { path, body } = placeInput(op, input, options, terms?.body);
+  const type = terms?.type ?? encoding;
   const headers: Record<string, string | number> = {
     accept: type,
     [HEADER.traceparent]: traceparent(callerOf(call)),
-    [HEADER.correlationId]: call.requestId,
+    // Our own know it from the traceparent.
+    ...(terms ? {} : { [HEADER.correlationId]: call.requestId }),
     ...options.headers?.(),
   };
   if (Number.isFinite(timeoutMs)) headers[HEADER.timeout] = Math.max(1, Math.ceil(timeoutMs));
@@ -228,21 +245,26 @@ function sendOnce(
   });
 }
 
+/** Whether the instance has the very contract that we have. */
+const isSame = (contract: Contract, { digest }: Target): boolean =>
+  digest !== undefined && digest === digestKept(contract);
+
 function placeInput(
   op: Operation,
   input: Record<string, unknown>,
   options: ConnectOptions,
+  names: Names | undefined,
 ): { path: string; body?: Uint8Array | string } {
   const type = options.encoding ?? CBOR_TYPE;
   let path = (options.basePath ?? "") + op.path;
-  if (op.kind === "stream") return { path, body: encodeBody(input, type) };
+  if (op.kind === "stream") return { path, body: encodeBody(input, type, names) };
   const { params, query, body } = placed(op);
   for (const name of params) path = path.replace(`:${name}`, encodeURIComponent(String(input[name])));
   const pairs = query
     .filter(({ field }) => input[field] !== undefined)
     .map(({ field, wire }) => `${wire}=${encodeURIComponent(String(input[field]))}`);
   if (pairs.length > 0) path += `?${pairs.join("&")}`;
-  return body && input["body"] !== undefined ? { path, body: encodeBody(input["body"], type) } : { path };
+  return body && input["body"] !== undefined ? { path, body: encodeBody(input["body"], type, names) } : { path };
 }
 
 async function failureOf(response: IncomingMessage): Promise<Failure> {

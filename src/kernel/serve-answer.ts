@@ -4,6 +4,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { type Call, makeCall, readRequestId } from "./call.ts";
 import type { Contract, Operation } from "./contract.ts";
 import { asFailure, type Failure, fail, INPUT_MALFORMED, INPUT_TOO_LARGE } from "./error.ts";
+import { isTerse, type Names, type Terms, termsOf } from "./names.ts";
 import type { ServeOptions } from "./serve.ts";
 import {
   CBOR_TYPE,
@@ -37,7 +38,20 @@ export function answer(
     void reply.header("etag", tag);
     if (isKnown(request.headers["if-none-match"], tag)) return send(request, reply, call.requestId, 304, undefined);
   }
-  send(request, reply, call.requestId, status, body);
+  const terms = termsAsked(options.contract, op, request);
+  if (!terms || body === undefined) return send(request, reply, call.requestId, status, body);
+  // Who asks so has made the request's id himself.
+  void reply
+    .code(status)
+    .type(terms.type)
+    .send(encodeBody(body, CBOR_TYPE, terms.answer));
+}
+
+/** The terms that a caller has in common with us; undefined where it asks by none, or by others. */
+function termsAsked(contract: Contract, op: Operation, { headers: { accept } }: FastifyRequest): Terms | undefined {
+  if (!isTerse(accept)) return undefined;
+  const terms = termsOf(contract, op);
+  return terms.type === accept ? terms : undefined;
 }
 
 /** Whether `If-None-Match` names the tag; compared weakly (RFC 9110 13.1.2). */
@@ -61,22 +75,26 @@ export function send(
 
 /** Streams items with backpressure; a sign of life every second tells a cut cable from a quiet source. */
 export async function answerStream(
+  { contract }: ServeOptions<Contract>,
+  op: Operation,
   items: AsyncIterable<unknown>,
   call: Call & { end(abort: boolean): void },
+  request: FastifyRequest,
   reply: FastifyReply,
   streams: Set<AbortController>,
 ): Promise<void> {
+  const terms = termsAsked(contract, op, request);
   reply.hijack();
   const raw: ServerResponse = reply.raw;
   const closing = new AbortController();
   streams.add(closing);
   closing.signal.addEventListener("abort", () => call.end(true), { once: true });
-  raw.writeHead(200, { "content-type": FRAMES_TYPE, [HEADER.requestId]: call.requestId });
+  raw.writeHead(200, { "content-type": terms?.framesType ?? FRAMES_TYPE, [HEADER.requestId]: call.requestId });
   raw.flushHeaders();
   const ping = setInterval(() => raw.writableLength === 0 && raw.write(Buffer.alloc(4)), STREAM_PING_MS).unref();
   try {
     for await (const item of items) {
-      if (!raw.write(frameOf(item))) await drained(raw, call.signal);
+      if (!raw.write(frameOf(item, terms?.answer))) await drained(raw, call.signal);
       if (call.signal.aborted) break;
     }
   } catch (error) {
@@ -91,14 +109,16 @@ export async function answerStream(
   }
 }
 
-const frames = new WeakMap<object, Buffer>();
+const frames = new WeakMap<object, { readonly names: Names | undefined; readonly frame: Buffer }>();
 
-/** A frozen item goes to many, and is encoded once for all of them. */
-function frameOf(item: unknown): Buffer {
-  if (typeof item !== "object" || item === null || !Object.isFrozen(item)) return encodeFrame(item);
-  let made = frames.get(item);
-  if (!made) frames.set(item, (made = encodeFrame(item)));
-  return made;
+/** A frozen item goes to many, and is encoded once for all of them that know the same names. */
+function frameOf(item: unknown, names: Names | undefined): Buffer {
+  if (typeof item !== "object" || item === null || !Object.isFrozen(item)) return encodeFrame(item, names);
+  const made = frames.get(item);
+  if (made && made.names === names) return made.frame;
+  const frame = encodeFrame(item, names);
+  frames.set(item, { names, frame });
+  return frame;
 }
 
 function drained(raw: ServerResponse, signal: AbortSignal): Promise<void> {

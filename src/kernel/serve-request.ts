@@ -6,6 +6,7 @@ import { defaultOf, placed, readText } from "./check.ts";
 import { type Contract, DEFAULT_TIMEOUT_MS, type Operation } from "./contract.ts";
 import { CALLER_REFUSED, fail, INPUT_MALFORMED, INSTANCE_MISDIRECTED } from "./error.ts";
 import { peerName } from "./identity/peer.ts";
+import { termsOf } from "./names.ts";
 import type { ServeOptions } from "./serve.ts";
 import { decodeBody, foldKeys, HEADER } from "./wire.ts";
 
@@ -68,7 +69,11 @@ function mayCall(op: Operation, caller: string): boolean {
 export function readInput(contract: Contract, op: Operation, request: FastifyRequest): unknown {
   const body = request.body as Buffer | undefined;
   const type = request.headers["content-type"];
-  if (op.kind === "stream") return body?.length ? decodeBody(body, type) : {};
+  const spoken = () => {
+    const terms = termsOf(contract, op);
+    return { type: terms.type, names: terms.body };
+  };
+  if (op.kind === "stream") return body?.length ? decodeBody(body, type, spoken) : {};
   const input: Record<string, unknown> = {};
   const { params, query, body: takesBody } = placed(op);
   for (const name of params) input[name] = readText((request.params as Record<string, string>)[name], op.input[name]);
@@ -82,7 +87,7 @@ export function readInput(contract: Contract, op: Operation, request: FastifyReq
     if (!body?.length && !isOptional(op.input["body"]))
       throw fail(INPUT_MALFORMED, `${op.method} ${op.path} needs a body`);
     if (body?.length) {
-      const decoded = decodeBody(body, type);
+      const decoded = decodeBody(body, type, spoken);
       input["body"] = contract.edgex ? foldKeys(decoded, op.input["body"]) : decoded;
     }
   }

@@ -196,7 +196,8 @@ function addRoute(
       const input = readInput(options.contract, op, request);
       checkInput(op, input);
       const done = handler.call(options.service, input, call);
-      if (op.kind === "stream") await answerStream(done as AsyncIterable<unknown>, call, reply, open.streams);
+      if (op.kind === "stream")
+        await answerStream(options, op, done as AsyncIterable<unknown>, call, request, reply, open.streams);
       else answer(options, op, call, request, reply, await done);
       note(options, name, op, call, startMs, undefined, device?.(request));
     } catch (error) {

@@ -3,6 +3,7 @@ import type { TSchema } from "typebox";
 import { decodeCbor, encodeCbor } from "./cbor.ts";
 import { Failure, fail, INPUT_MALFORMED, INPUT_TOO_LARGE, kindOfStatus, MEDIA_TYPE_UNKNOWN } from "./error.ts";
 import { parseJson, stringifyJson } from "./json.ts";
+import { isTerse, type Names } from "./names.ts";
 
 export const JSON_TYPE = "application/json";
 export const CBOR_TYPE = "application/cbor";
@@ -22,12 +23,29 @@ export const HEADER = {
   subject: "x-holdfast-subject",
 } as const;
 
-/** Encodes a body for the type the other side asked for. */
-export const encodeBody = (value: unknown, type: typeof JSON_TYPE | typeof CBOR_TYPE): Uint8Array | string =>
-  type === CBOR_TYPE ? encodeCbor(value) : stringifyJson(value);
+/** Encodes a body for the type the other side asked for; `names`, where it knows them by number. */
+export const encodeBody = (
+  value: unknown,
+  type: typeof JSON_TYPE | typeof CBOR_TYPE,
+  names?: Names,
+): Uint8Array | string => (type === CBOR_TYPE ? encodeCbor(value, names?.ids) : stringifyJson(value));
 
-/** Decodes a body by its content type; JSON where none is named (EdgeX clients leave it out). INPUT_MALFORMED, MEDIA_TYPE_UNKNOWN. */
-export function decodeBody(bytes: Uint8Array, contentType: string | undefined): unknown {
+/** What a body is of that is written with numbers for names. */
+export interface Spoken {
+  readonly type: string;
+  readonly names: Names;
+}
+
+/**
+ * Decodes a body by its content type; JSON where none is named (EdgeX clients leave it out). `spoken` tells which numbers are
+ * known here; those of another contract are not guessed at. INPUT_MALFORMED, MEDIA_TYPE_UNKNOWN.
+ */
+export function decodeBody(bytes: Uint8Array, contentType: string | undefined, spoken?: () => Spoken): unknown {
+  if (isTerse(contentType)) {
+    const known = spoken?.();
+    if (known !== undefined && known.type === contentType) return decodeCbor(bytes, { names: known.names.list });
+    throw fail(MEDIA_TYPE_UNKNOWN, `'${contentType!.slice(0, 100)}' is of another contract than the one here`);
+  }
   const type = contentType?.split(";", 1)[0]!.trim().toLowerCase() ?? "";
   if (type === CBOR_TYPE) return decodeCbor(bytes);
   // Without a word from its user curl calls every body a form; EdgeX takes all that is not CBOR for JSON.
@@ -37,8 +55,8 @@ export function decodeBody(bytes: Uint8Array, contentType: string | undefined): 
 }
 
 /** Makes one frame of a stream. */
-export function encodeFrame(item: unknown): Buffer {
-  const body = encodeCbor(item);
+export function encodeFrame(item: unknown, names?: Names): Buffer {
+  const body = encodeCbor(item, names?.ids);
   const frame = Buffer.allocUnsafe(4 + body.length);
   frame.writeUInt32BE(body.length, 0);
   frame.set(body, 4);
@@ -46,7 +64,7 @@ export function encodeFrame(item: unknown): Buffer {
 }
 
 /** Cuts a stream of bytes into decoded frames. A frame of no bytes is a sign of life and is left out. */
-export async function* decodeFrames(chunks: AsyncIterable<Buffer>): AsyncGenerator {
+export async function* decodeFrames(chunks: AsyncIterable<Buffer>, names?: Names): AsyncGenerator {
   let held: Buffer[] = [];
   let size = 0;
   let need = 4;
@@ -63,7 +81,7 @@ export async function* decodeFrames(chunks: AsyncIterable<Buffer>): AsyncGenerat
       if (all.length < 4 + length) break;
       const body = all.subarray(4, 4 + length);
       all = all.subarray(4 + length);
-      if (length > 0) yield decodeFrame(body);
+      if (length > 0) yield decodeFrame(body, names);
     }
     held = all.length > 0 ? [all] : [];
     size = all.length;
@@ -73,8 +91,8 @@ export async function* decodeFrames(chunks: AsyncIterable<Buffer>): AsyncGenerat
 }
 
 /** A frame that carries a failure ends the stream with it. */
-function decodeFrame(body: Uint8Array): unknown {
-  const item = decodeCbor(body, { bytesMax: FRAME_BYTES_MAX });
+function decodeFrame(body: Uint8Array, names: Names | undefined): unknown {
+  const item = decodeCbor(body, { bytesMax: FRAME_BYTES_MAX, names: names?.list });
   if (typeof item === "object" && item !== null && FAILURE_MARK in item)
     throw failureFromWire(item as unknown as ErrorBody);
   return item;

@@ -1,7 +1,8 @@
 /** One service of a process: its context, its sockets, its place in the registry, its orderly end. */
 import { join } from "node:path";
 import type { Auditor } from "../kernel/audit.ts";
-import { type Contract, digestOf, routesOf } from "../kernel/contract.ts";
+import { type Contract, routesOf } from "../kernel/contract.ts";
+import { digestKept } from "../kernel/names.ts";
 import { type ConnectOptions, connect, type Resolver, type Target } from "../kernel/connect.ts";
 import { systemClock } from "../kernel/clock.ts";
 import { asFailure, fail } from "../kernel/error.ts";
@@ -144,7 +145,7 @@ export function hold(running: Running, options: { registry: Registry; table: Tab
   const { hello, part, main, log, health } = running;
   const startedAtMs = Date.now();
   const { host, port } = part.listen;
-  const digest = digestOf(main.contract);
+  const digest = digestKept(main.contract);
   health.needs = new Needs(main.needs, options.table, systemClock);
   return holdLease({
     ...options,

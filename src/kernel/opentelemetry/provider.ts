@@ -1,5 +1,5 @@
 /** OpenTelemetry's tracers: their spans go where the service that is at work here tells its own steps. */
-import type { Context, Span, SpanOptions, TextMapPropagator, Tracer, TracerProvider } from "@opentelemetry/api";
+import type { Context, Span, SpanOptions, TextMapPropagator, TracerProvider } from "@opentelemetry/api";
 import { asUuid, newRequestId, newSpanId, readTraceparent, traceparent } from "../call.ts";
 import { workHere } from "../during.ts";
 import { contextManager, spanContextIn, withSpan } from "./context.ts";
@@ -31,7 +31,7 @@ const tracer = {
   },
 };
 
-export const tracerProvider: TracerProvider = { getTracer: () => tracer as unknown as Tracer };
+export const tracerProvider: TracerProvider = { getTracer: () => tracer };
 
 /** W3C trace context; baggage is not carried. */
 export const propagator: TextMapPropagator = {

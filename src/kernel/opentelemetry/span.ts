@@ -10,8 +10,8 @@ const VALUE_LENGTH_MAX = 200;
 const ATTRIBUTES_MAX = 32;
 /** As many ids of 36 characters as a step may name. */
 const LINKS_MAX = 5;
-/** SpanStatusCode.ERROR. */
-const ERROR = 2;
+/** SpanStatusCode. */
+const [UNSET, OK, ERROR] = [0, 1, 2];
 const SAMPLED = 1;
 const NS_PER_MS = 1e6;
 const STATUS_KEYS = ["http.response.status_code", "http.status_code"] as const;
@@ -82,7 +82,8 @@ export class KitSpan extends SpanHandle {
   readonly #attributes = new Map<string, string>();
   readonly #links: string[] = [];
   #name: string;
-  #status: SpanStatus = { code: 0 };
+  #code = UNSET;
+  #message = "";
   #exception = "";
   #isOver = false;
 
@@ -130,7 +131,8 @@ export class KitSpan extends SpanHandle {
 
   /** OK is final, and what is not set sets nothing (OpenTelemetry, trace API, "Set Status"). */
   override setStatus(status: SpanStatus): this {
-    if (this.#status.code !== 1 && status.code !== 0) this.#status = status;
+    const code: number = status.code;
+    if (this.#code !== OK && code !== UNSET) [this.#code, this.#message] = [code, status.message ?? ""];
     return this;
   }
 
@@ -169,13 +171,13 @@ export class KitSpan extends SpanHandle {
 
   /** The HTTP status that a failure stands for. */
   #statusOf(): number {
-    if (this.#status.code !== ERROR) return 0;
+    if (this.#code !== ERROR) return 0;
     const status = Number(STATUS_KEYS.map((key) => this.#attributes.get(key)).find(Boolean));
     return status >= 400 && status <= 999 ? status : 500;
   }
 
   #note(): string {
-    const said = this.#status.code === ERROR ? [this.#status.message ?? "", this.#exception] : [this.#exception];
+    const said = this.#code === ERROR ? [this.#message, this.#exception] : [this.#exception];
     const told = [...this.#attributes].filter(([key]) => key !== DEVICE_KEY).map(([key, value]) => `${key}=${value}`);
     return [...new Set(said), ...told].filter(Boolean).join("; ").slice(0, NOTE_LENGTH_MAX);
   }

@@ -137,10 +137,10 @@ class RegistryResolver implements Resolver {
     for (const entry of source) {
       const rank = rankOf(entry);
       if (rank === undefined) continue;
-      const { instance, host, port, weight = WEIGHT_DEFAULT } = entry.instance;
+      const { instance, host, port, weight = WEIGHT_DEFAULT, digest } = entry.instance;
       const known = before.get(instance);
       const isSame = known?.target.host === host && known.target.port === port;
-      const candidate = isSame ? known : this.#candidate(service, instance, host, port);
+      const candidate = isSame ? known : this.#candidate(service, { instance, host, port, digest });
       candidate.weight = weight;
       ranks[rank].push(candidate);
     }
@@ -156,8 +156,8 @@ class RegistryResolver implements Resolver {
     pool.source = source;
   }
 
-  #candidate(service: string, instance: string, host: string, port: number): Candidate {
-    const target = { instance, host, port, agent: this.#options.identity.agent(service), secure: true };
+  #candidate(service: string, at: Pick<Target, "instance" | "host" | "port" | "digest">): Candidate {
+    const target = { ...at, agent: this.#options.identity.agent(service), secure: true };
     return { target, weight: WEIGHT_DEFAULT, ejectedUntilMs: 0, failedMs: Number.NEGATIVE_INFINITY, strikes: 0 };
   }
 
