@@ -1,9 +1,20 @@
 /**
  * Messages: what a reading costs on the bus beside EdgeX's envelope for the same event (payloads: the heads of HTTP and the topics of
- * MQTT are left out), and what an answer between services costs beside JSON.
+ * MQTT are left out), and what an answer between services costs beside JSON, with the names of its fields and with numbers for them.
  */
-import { newRequestId } from "../src/kernel/call.ts";
+import { Agent } from "node:http";
+import type { Socket } from "node:net";
+import { makeCall, newRequestId } from "../src/kernel/call.ts";
 import { decodeCbor, encodeCbor } from "../src/kernel/cbor.ts";
+import { systemClock } from "../src/kernel/clock.ts";
+import { connect } from "../src/kernel/connect.ts";
+import { contract, digestOf } from "../src/kernel/contract.ts";
+import { deviceService } from "../src/devices/sdk/api.ts";
+import { makeLog } from "../src/kernel/log.ts";
+import { termsOf } from "../src/kernel/names.ts";
+import { serve } from "../src/kernel/serve.ts";
+import { Tracer } from "../src/kernel/trace.ts";
+import { CBOR_TYPE, JSON_TYPE } from "../src/kernel/wire.ts";
 import { BlockBuilder } from "../src/kernel/events/blocks.ts";
 import { encodeBlocks } from "../src/kernel/events/codec.ts";
 import { rowToEvent } from "../src/kernel/events/edgex.ts";
@@ -67,6 +78,54 @@ function cpuUs(work: () => unknown): number {
   return (user + system) / ROUNDS;
 }
 
+/** As every device service has it; without certificates the bench is the command line. */
+const { operations } = deviceService("device-pump");
+const device = contract("device-pump", { read: { ...operations.read, callers: ["cli"] } }, { edgex: true });
+
+/** The bytes on the wire, heads and all, of one call that asks a device for its readings. */
+async function calls(): Promise<Row[]> {
+  const [block] = blocksOf(1);
+  const { readings, ...of } = rowToEvent(block, 0, tag);
+  const event = { ...of, readings } as never;
+  const quiet = makeLog("bench", { to: { write: () => undefined } });
+  const tracer = new Tracer("device-pump", systemClock);
+  const told = { contract: device, log: quiet, clock: systemClock, tracer, plainCaller: "cli" as const };
+  const served = await serve({
+    ...told,
+    service: { read: async () => ({ event }) } as never,
+    listen: { host: "127.0.0.1", port: 0 },
+    instance: "device-pump-1234-abcdef",
+  });
+  const bytes: number[] = [];
+  for (const [encoding, digest] of [
+    [JSON_TYPE, undefined],
+    [CBOR_TYPE, undefined],
+    [CBOR_TYPE, digestOf(device)],
+  ] as const) {
+    const agent = new Agent({ keepAlive: true });
+    const freed = new Promise<number>((resolve) =>
+      agent.on("free", (socket: Socket) => resolve(socket.bytesRead + socket.bytesWritten)),
+    );
+    const target = { instance: "device-pump-1234-abcdef", host: served.host, port: served.port, agent, secure: false };
+    const resolver = { pick: () => ({ ...target, digest }), failed: () => undefined };
+    const call = makeCall({ caller: "cli", timeoutMs: 5_000 });
+    await connect(device, { resolver, encoding }).read(
+      { deviceName: "pump-house-7", command: "AllChannels", pushEvent: false, returnEvent: true, regexCmd: true },
+      call,
+    );
+    call.end(false);
+    bytes.push(await freed);
+    agent.destroy();
+  }
+  await served.close();
+  const [json, cbor, terse] = bytes;
+  return [
+    info("a call to a device, heads and all, in JSON", json, "bytes"),
+    info("the same in CBOR with names, of JSON's bytes", cbor / json, "x JSON"),
+    info("the same with numbers for names, of JSON's bytes", terse / json, "x JSON"),
+  ];
+}
+
 const rows: Row[] = [];
 for (const events of [1, 10, 100]) {
   const blocks = blocksOf(events);
@@ -81,14 +140,22 @@ const [block] = blocksOf(1);
 const answer = { apiVersion: "v3", statusCode: 200, event: rowToEvent(block, 0, tag) };
 const json = Buffer.from(stringifyJson(answer));
 const cbor = encodeCbor(answer);
+const { answer: names } = termsOf(device, device.operations.read);
+const terse = encodeCbor(answer, names.ids);
 rows.push(info("a device's answer: CBOR's bytes, of JSON's", cbor.length / json.length, "x JSON"));
+rows.push(
+  info("a device's answer: CBOR's bytes with numbers for names, of JSON's", terse.length / json.length, "x JSON"),
+);
 const inJson = cpuUs(() => parseJson(Buffer.from(stringifyJson(answer))));
 const inCbor = cpuUs(() => decodeCbor(encodeCbor(answer)));
 rows.push(info("a device's answer: written and read as JSON", inJson, "us"));
 rows.push(info("a device's answer: written and read as CBOR, of JSON's CPU", inCbor / inJson, "x JSON"));
+const inTerse = cpuUs(() => decodeCbor(encodeCbor(answer, names.ids), { names: names.list }));
+rows.push(info("a device's answer: the same with numbers for names, of JSON's CPU", inTerse / inJson, "x JSON"));
 const keys = JSON.stringify(answer, (_, value: unknown) => (typeof value === "bigint" ? String(value) : value)).match(
   /"\w+":/g,
 )!;
 const keyBytes = keys.reduce((sum, key) => sum + key.length - 2, 0);
 rows.push(info("a device's answer: share of the CBOR that is names of fields", keyBytes / cbor.length, "of CBOR"));
+rows.push(...(await calls()));
 report("messages", rows);
