@@ -65,3 +65,10 @@ test("a rate is that of the time since the last look, and of all the time where 
   assert.match(lines.join("\n"), /SERVICE +OPERATION +COUNT +A SECOND +FAILED +P50 +P90 +P99 +P99\.9 +MAX/);
   assert.match(lines[2], /bus +append +640 +20 +0 +1 us +2 us +3 us +4 us +5 us/);
 });
+
+test("pages of steps that follow each other stand under each other, however short their words", () => {
+  const widths: number[] = [];
+  const [, first] = spanLines(terminal, [{ ...span, operation: "core-data readingsByDevice" }], NOW_MS, true, widths);
+  const [second] = spanLines(terminal, [{ ...span, service: "bus", operation: "keep" }], NOW_MS, false, widths);
+  assert.equal(second.indexOf("0b1f5c3a"), first.indexOf("0b1f5c3a"));
+});

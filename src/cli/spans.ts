@@ -2,8 +2,8 @@
 import type { StoredSpan, Trace } from "../services/trace/api.ts";
 import { durationOf, wholeNumber } from "./arguments.ts";
 import type { Page } from "./page.ts";
-import { type Cell, table } from "./table.ts";
-import { plain } from "./text.ts";
+import { type Cell, table, textOf } from "./table.ts";
+import { plain, widthOf } from "./text.ts";
 import { clockTime, duration, msOf, size } from "./units.ts";
 
 /** Options of every command that looks for steps. */
@@ -70,8 +70,17 @@ const ID_SHORT = 8;
 /** A page of so many columns has room for whole request ids. */
 const ROOMY = 140;
 
-/** Lays out steps, a line each, with the request that each belongs to. */
-export function spanLines(page: Page, spans: readonly StoredSpan[], nowMs: number, titles = true): string[] {
+/**
+ * Lays out steps, a line each, with the request that each belongs to. `widths` are those of the pages before, under which
+ * these lines are to stand; they grow.
+ */
+export function spanLines(
+  page: Page,
+  spans: readonly StoredSpan[],
+  nowMs: number,
+  titles = true,
+  widths: number[] = [],
+): string[] {
   const rows = spans.map((span): Cell[] => {
     const { service, operation, status, note = "", device, requestId = "", durationUs } = span;
     const said = [status >= 400 ? String(status) : "", plain(note), device === undefined ? "" : plain(device)];
@@ -92,5 +101,9 @@ export function spanLines(page: Page, spans: readonly StoredSpan[], nowMs: numbe
     { title: "REQUEST" },
     { title: "NOTE", min: 8, drop: 1 },
   ];
-  return table(page, columns, rows).slice(titles ? 0 : 1);
+  columns.slice(0, -1).forEach((_, at) => {
+    widths[at] = Math.max(widths[at] ?? 0, ...rows.map((row) => widthOf(textOf(row[at]))));
+  });
+  const kept = columns.map((column, at) => ({ ...column, wide: widths[at] }));
+  return table(page, kept, rows).slice(titles ? 0 : 1);
 }

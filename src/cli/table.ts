@@ -8,6 +8,8 @@ export interface Column {
   readonly right?: boolean;
   /** May be cut to so many columns; one without is never cut. */
   readonly min?: number;
+  /** At least so wide, where there is room. */
+  readonly wide?: number | undefined;
   /** Left out where there is no room: the highest first. */
   readonly drop?: number;
   /** The last column may go on below itself instead of being cut. */
@@ -19,7 +21,7 @@ export type Cell = string | { readonly text: string; readonly style: Style };
 const GAP = 2;
 /** A column that goes on below itself reads well from this width on. */
 const WRAPPED_WIDTH = 24;
-const textOf = (cell: Cell): string => (typeof cell === "string" ? cell : cell.text);
+export const textOf = (cell: Cell): string => (typeof cell === "string" ? cell : cell.text);
 
 /** Lays out rows under titles; cells are plain text. */
 export function table(page: Page, columns: readonly Column[], rows: readonly (readonly Cell[])[]): string[] {
@@ -56,7 +58,7 @@ function fit(width: number, columns: readonly Column[], rows: readonly (readonly
   let kept = columns.map((column, at): Kept => ({
     column,
     at,
-    width: Math.max(widthOf(column.title), ...rows.map((row) => widthOf(textOf(row[at])))),
+    width: Math.max(widthOf(column.title), column.wide ?? 0, ...rows.map((row) => widthOf(textOf(row[at])))),
   }));
   const over = (of: readonly Kept[]) => of.reduce((sum, k) => sum + k.width, 0) + GAP * (of.length - 1) - width;
   const least = (k: Kept) =>

@@ -33,15 +33,18 @@ export const command: Command = {
     const { values } = readArguments(args, { ...COMMON, ...FILTERS, failed: { type: "boolean" } });
     const filter = { ...filterOf(values), ...(values.failed ? { failed: true } : {}) };
     const page = openPage();
-    let titles = true;
+    const widths: number[] = [];
     const show = (spans: readonly StoredSpan[]) => {
       if (values.json) return spans.forEach((span) => page.json(span));
-      if (spans.length > 0) page.lines(spanLines(page, spans, Date.now(), titles));
-      if (spans.length > 0) titles = false;
+      const others = spans.filter((span) => !isOwn(span)).sort((a, b) => Number(a.startNs) - Number(b.startNs));
+      if (others.length > 0) page.lines(spanLines(page, others, Date.now(), widths.length === 0, widths));
     };
     return withLink({ state: values.state, role: "viewer" }, (link) => follow(link, filter, show, openHints()));
   },
 };
+
+/** Each look is a step too; of those nobody wants to be told. */
+const isOwn = ({ service, operation }: StoredSpan): boolean => service === "gateway" && operation === "trace newest";
 
 /** Shows what comes from now on; a node that is away for a while is waited for. */
 async function follow(

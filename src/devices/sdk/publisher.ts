@@ -162,7 +162,7 @@ export class EventPublisher {
       call.end(false);
     }
     tracer.batch("read", batch.startMs, range);
-    tracer.batch("send", startMs, range, `${batch.builder.rows} events`);
+    tracer.batch("send", startMs, range, `${batch.builder.rows} ${batch.builder.rows === 1 ? "event" : "events"}`);
   }
 
   #giveUp(batch: Batch, error: unknown): void {

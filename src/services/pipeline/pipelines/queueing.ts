@@ -39,7 +39,8 @@ export async function queueBatches(
   const ranges = rangesOf(gathered.blocks);
   const bytes = made.reduce((sum, batch) => sum + batch.blocks.length, 0);
   const gatheredMs = Math.round(encodeMs - gathered.startMs);
-  tracer.batch("encode", encodeMs, ranges, `${made.length} batches, ${bytes} bytes, gathered in ${gatheredMs} ms`);
+  const told = made.length === 1 ? "1 batch" : `${made.length} batches`;
+  tracer.batch("encode", encodeMs, ranges, `${told}, ${bytes} bytes, gathered in ${gatheredMs} ms`);
   const queueMs = clock.monotonicMs();
   if (batches.length > 0)
     await outbox.add({ pipeline, destinations, priority, ...(ttlMs > 0 ? { ttlMs } : {}) }, batches);

@@ -68,7 +68,7 @@ export class CloudSender implements Sender {
       durationUs,
       status: 0,
       ranges: rangesIn(done),
-      note: `${done.length} batches durable`,
+      note: `${done.length} ${done.length === 1 ? "batch" : "batches"} durable`,
     });
   }
 }

@@ -88,7 +88,8 @@ export class Sending {
     this.#totals.count(queue, lanes.settled.start(from), kept);
     // Telemetry holds no events; told of, it would go on for ever.
     if (done.every(({ events }) => events === 0)) return;
-    tracer.batch("send", startMs, rangesIn(done), `${name}, ${queue.name} ${kind}: batches ${from} to ${durable}`);
+    const sent = from === durable ? `batch ${from}` : `batches ${from} to ${durable}`;
+    tracer.batch("send", startMs, rangesIn(done), `${name}, ${queue.name} ${kind}: ${sent}`);
   }
 
   /** What the far side can never keep is kept here, before it is let go of. */
