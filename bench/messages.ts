@@ -92,7 +92,7 @@ async function calls(): Promise<Row[]> {
   const told = { contract: device, log: quiet, clock: systemClock, tracer, plainCaller: "cli" as const };
   const served = await serve({
     ...told,
-    service: { read: async () => ({ event }) } as never,
+    service: { read: async () => ({ event }) },
     listen: { host: "127.0.0.1", port: 0 },
     instance: "device-pump-1234-abcdef",
   });

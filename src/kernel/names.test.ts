@@ -84,7 +84,7 @@ test("who has the same contract gets numbers for its names, and reads what was s
   assert.deepEqual(items, [event, event, event]);
   const { type, body, answer } = termsOf(own, own.operations.mirror);
   const asked = { method: "POST", headers: { accept: type, "content-type": type }, body: encodeCbor(event, body.ids) };
-  const answered = await fetch(url, asked as RequestInit);
+  const answered = await fetch(url, asked);
   assert.equal(answered.headers.get("content-type"), type);
   assert.equal(answered.headers.get("x-request-id"), null, "who asked knows it");
   const bytes = Buffer.from(await answered.arrayBuffer());
