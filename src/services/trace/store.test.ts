@@ -232,3 +232,21 @@ test("a kill loses no span that was acknowledged, and what is summed up is what 
     store.close();
   }
 });
+
+test("what is asked together is answered as one by one, from blocks that are read once; nothing is held afterwards", (t) => {
+  const store = openSpanStore({ path: temporary(t), key, log });
+  t.after(() => store.close());
+  const all = fill(store, 12_000);
+  const wanted = [...new Set(all.slice(0, 400).flatMap(({ requestId }) => requestId ?? []))].slice(0, 8);
+  const alone = wanted.map((id) => store.ofId(id));
+  assert.ok(alone.every((spans) => spans.length > 0));
+  const [first, second] = store.together(() => [
+    wanted.map((id) => store.ofId(id)),
+    wanted.map((id) => store.ofId(id)),
+  ]);
+  assert.deepEqual(first, alone);
+  // The very same: nobody read them again.
+  assert.ok(second.every((spans, i) => spans.every((span, k) => span === first[i][k])));
+  assert.throws(() => store.together(() => assert.fail("an error goes through")), /goes through/);
+  assert.notEqual(store.ofId(wanted[0])[0], first[0][0]);
+});

@@ -2,15 +2,13 @@
  * Keeps spans encrypted: what came just now in pieces, as it came; then in blocks of columns with a filter of what is in
  * them, and by the ranges of events that they tell of. What was acknowledged survives a kill.
  */
-import { EVENTS_TOO_LARGE } from "../../kernel/columns/bytes.ts";
 import { type Database, type DatabaseOptions, openDatabase } from "../../kernel/database.ts";
-import { Failure } from "../../kernel/error.ts";
 import type { Log } from "../../kernel/log.ts";
 import type { Range } from "../../kernel/trace.ts";
 import type { StoredSpan } from "./api.ts";
 import { minuteOf, Periods } from "./latency/periods.ts";
 import { Summary } from "./latency/summaries.ts";
-import { decodeSpans, encodeSpans } from "./spans/block.ts";
+import { decodeSpans, encodedParts, type Part } from "./spans/block.ts";
 import { bloomOf, mayHold } from "./spans/bloom.ts";
 import { type BlockHead, type BlockRow, prepare, SPAN_SCHEMA, type Statements } from "./spans/tables.ts";
 import { passes, type SpanFilter, wordsOf, wordsWanted } from "./spans/words.ts";
@@ -36,6 +34,8 @@ export interface SpanStore {
   /** Lists the spans of requests with an id, and those of strangers who called their request so. */
   ofId(id: string): StoredSpan[];
   ofEvent(place: EventPlace): StoredSpan[];
+  /** Asks several things: a block that more than one of them needs is read once. */
+  together<T>(ask: () => T): T;
   /** Every publisher that a range named, to find the one an event id's tag stands for. */
   publishers(): string[];
   /** Runs over the spans that pass, the newest block first, one block at a time: all of them are more than memory should hold. */
@@ -60,6 +60,8 @@ const BLOCK_SPANS = 4_096;
 const FOLLOWED_SPANS = 1_024;
 /** Blocks that one question for an id or an event reads at the most: a hot one cannot make it read the whole store. */
 const BLOCKS_MAX = 512;
+/** Blocks that are held for the questions that are asked together: about 1.5 MB each. */
+const HELD_MAX = 16;
 /** Free pages given back to the file system at once. */
 const SHRINK_PAGES = 256;
 const PAGE_BYTES = 4_096;
@@ -84,6 +86,8 @@ class SqliteSpans implements SpanStore {
   /** Of all that ever came, so many are no longer in the tail. */
   #left: number;
   #blockSpans: number;
+  /** Blocks read for questions that are asked together. */
+  #held: Map<number, StoredSpan[]> | undefined;
 
   constructor(db: Database) {
     this.#db = db;
@@ -145,6 +149,15 @@ class SqliteSpans implements SpanStore {
     return [...blocks.map((block) => this.#spansOf(block)), this.#tailed()]
       .flat()
       .filter(({ ranges }) => ranges?.some(isIn));
+  }
+
+  together<T>(ask: () => T): T {
+    this.#held = new Map();
+    try {
+      return ask();
+    } finally {
+      this.#held = undefined;
+    }
   }
 
   publishers(): string[] {
@@ -241,8 +254,12 @@ class SqliteSpans implements SpanStore {
   }
 
   #spansOf(block: number): StoredSpan[] {
+    const known = this.#held?.get(block);
+    if (known) return known;
     const bytes = this.#statements.spans.get(block);
-    return bytes === undefined ? [] : decodeSpans(bytes);
+    const spans = bytes === undefined ? [] : decodeSpans(bytes);
+    if (this.#held && this.#held.size < HELD_MAX) this.#held.set(block, spans);
+    return spans;
   }
 
   #tailed(): StoredSpan[] {
@@ -259,22 +276,6 @@ class SqliteSpans implements SpanStore {
     this.#tail = this.#tail.slice(pieces.length);
     this.#tailSpans -= gone;
     this.#left += gone;
-  }
-}
-
-interface Part {
-  readonly spans: readonly StoredSpan[];
-  readonly bytes: Uint8Array;
-}
-
-/** Encodes spans, in halves where they are too much for one block. */
-function encodedParts(spans: readonly StoredSpan[]): Part[] {
-  try {
-    return [{ spans, bytes: encodeSpans(spans) }];
-  } catch (error) {
-    if (!(error instanceof Failure) || error.code !== EVENTS_TOO_LARGE.code || spans.length === 1) throw error;
-    const half = spans.length >> 1;
-    return [...encodedParts(spans.slice(0, half)), ...encodedParts(spans.slice(half))];
   }
 }
 

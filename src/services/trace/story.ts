@@ -40,8 +40,7 @@ export class Stories {
     const place = this.#placeOf(wanted);
     const found = new Map<string, StoredSpan>();
     const take = (spans: readonly StoredSpan[]) => spans.forEach((span) => found.set(span.spanId, span));
-    if (place) this.#ofEvent(place, take, found);
-    else this.#ofRequest(wanted, take, found);
+    this.#store.together(() => (place ? this.#ofEvent(place, take, found) : this.#ofRequest(wanted, take, found)));
     if (found.size === 0) throw fail(TRACE_UNKNOWN, `nothing is known of '${wanted}'`);
     const told = [...found.values()].sort(byStart);
     return { requestId: wanted, spans: told.slice(0, STEPS_MAX), left: Math.max(0, told.length - STEPS_MAX) };

@@ -2,7 +2,7 @@
  * Spans as columns: a request's steps stand together, so that its id is written once, a step names the one that asked for it
  * by how far away it stands, and times are small differences.
  */
-import { malformed } from "../../../kernel/columns/bytes.ts";
+import { EVENTS_TOO_LARGE, malformed } from "../../../kernel/columns/bytes.ts";
 import { readColumn, writeColumn } from "../../../kernel/columns/column.ts";
 import { readInt64s, writeInt64s } from "../../../kernel/columns/int64.ts";
 import { readIntegers, writeIntegers } from "../../../kernel/columns/integers.ts";
@@ -10,6 +10,7 @@ import { Reader } from "../../../kernel/columns/reader.ts";
 import { readBody, writeBody } from "../../../kernel/columns/texts.ts";
 import { Writer } from "../../../kernel/columns/writer.ts";
 import { asUuid } from "../../../kernel/call.ts";
+import { Failure } from "../../../kernel/error.ts";
 import type { Range } from "../../../kernel/trace.ts";
 import type { StoredSpan } from "../api.ts";
 
@@ -35,6 +36,22 @@ const PLAIN = [
 ] as const satisfies readonly (keyof StoredSpan)[];
 
 type Mutable = { -readonly [K in keyof StoredSpan]: StoredSpan[K] };
+
+export interface Part {
+  readonly spans: readonly StoredSpan[];
+  readonly bytes: Uint8Array;
+}
+
+/** Encodes spans, in halves where they are too much for one block. */
+export function encodedParts(spans: readonly StoredSpan[]): Part[] {
+  try {
+    return [{ spans, bytes: encodeSpans(spans) }];
+  } catch (error) {
+    if (!(error instanceof Failure) || error.code !== EVENTS_TOO_LARGE.code || spans.length === 1) throw error;
+    const half = spans.length >> 1;
+    return [...encodedParts(spans.slice(0, half)), ...encodedParts(spans.slice(half))];
+  }
+}
 
 /** Encodes spans (at least one). Fails EVENTS_TOO_LARGE where their notes are too long together: halves fit. */
 export function encodeSpans(spans: readonly StoredSpan[]): Uint8Array {
