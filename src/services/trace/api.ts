@@ -123,7 +123,9 @@ export const trace = contract("trace", {
     summary: "Tells throughput, errors and latency percentiles per service and operation over the last minutes.",
     input: { minutes: Type.Integer({ minimum: 1, maximum: 1440, default: 5 }) },
     output: Type.Object({
-      seconds: Type.Integer({ description: "From the first minute's begin to now." }),
+      seconds: Type.Integer({
+        description: "From the first minute's begin, or that of the node's first start, to now.",
+      }),
       rows: Type.Array(Row),
     }),
     public: { scope: "trace:read" },

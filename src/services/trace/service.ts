@@ -36,6 +36,8 @@ export function makeTrace({ store, audits, clock, retentionClock, node, keepHour
   const latest = new Latest(clock);
   const stories = new Stories(store, node);
   const totals = new Totals();
+  // A node whose first start it is has not been counting for longer.
+  const firstMs = store.count === 0 ? clock.monotonicMs() : Number.NEGATIVE_INFINITY;
   let retainedMs = Number.NEGATIVE_INFINITY;
   const retain = (seconds: number) => {
     const nowMs = clock.monotonicMs();
@@ -72,7 +74,8 @@ export function makeTrace({ store, audits, clock, retentionClock, node, keepHour
         const total = totals.of(service, operation);
         return { service, operation, count: took.count, errors, p50Us, p90Us, p99Us, p999Us, maxUs: took.max, total };
       });
-      const seconds = Math.max(1, Math.round(nowMs / 1000 - fromMinute * 60));
+      const wantedS = nowMs / 1000 - fromMinute * 60;
+      const seconds = Math.max(1, Math.round(Math.min(wantedS, (clock.monotonicMs() - firstMs) / 1000)));
       return { seconds, rows: rows.sort((a, b) => b.count - a.count) };
     },
     async report({ body: { instance, families, ends } }, { caller }) {

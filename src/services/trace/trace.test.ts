@@ -82,6 +82,17 @@ test("the story of an event is told by its id or a reading's, from steps that ha
   await assert.rejects(story(eventId(tag, 7, 300_001)), { code: "TRACE_UNKNOWN" });
 });
 
+test("throughput is of the time since a node's first start, where that is the shorter one", async (t) => {
+  const clock = new SetClock();
+  const { house, record } = await start(t, { clock });
+  const seconds = async () => (await house.connect(trace, "gateway").summary({ minutes: 5 }, callOf())).seconds;
+  await record("bus", span("bus", "append"));
+  clock.pass(30_000);
+  assert.equal(await seconds(), 30);
+  clock.pass(3_600_000);
+  assert.equal(await seconds(), 330);
+});
+
 test("the summary counts, and its percentiles are those of the spans", async (t) => {
   const clock = new SetClock(Number(START_NS / 1_000_000n) + 60_000);
   const { record, summary } = await start(t, { clock });
