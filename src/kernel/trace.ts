@@ -66,14 +66,9 @@ export class Tracer {
     status = 0,
     told: Told = {},
   ): void {
-    const parent = call.parentId === undefined ? {} : { parentId: call.parentId };
-    this.add({
-      requestId: call.requestId,
-      spanId: call.spanId,
-      ...parent,
-      ...this.#timed(operation, startMs, status),
-      ...told,
-    });
+    const { requestId, spanId, parentId } = call;
+    const span = { requestId, spanId, ...this.#timed(operation, startMs, status), ...told };
+    this.add(parentId === undefined ? span : { ...span, parentId });
   }
 
   /** Notes a finished step that handled ranges of events. */

@@ -2,8 +2,8 @@
 import type { Auditor } from "../../kernel/audit.ts";
 import type { Clock } from "../../kernel/clock.ts";
 import type { Failure } from "../../kernel/error.ts";
-import type { Log } from "../../kernel/log.ts";
-import type { Tracer } from "../../kernel/trace.ts";
+import { jsonOf, type Log, logFields } from "../../kernel/log.ts";
+import type { Told, Tracer } from "../../kernel/trace.ts";
 import {
   GATEWAY_CERTIFICATE_INVALID,
   GATEWAY_CROSS_SITE,
@@ -53,43 +53,41 @@ const URL_LENGTH_MAX = 200;
 /** Notes a request that is over. Never its token, its headers or its bodies. */
 export function noteRequest(notes: Notes, { visit, failure, status, bytes }: Passed): void {
   const { clock, log, metrics, tracer } = notes;
-  const { service, operation, verdict, method, client, url, requestId, spanId, startMs, head } = visit;
+  const { service, operation, verdict, method, requestId, spanId, startMs, head } = visit;
   const ms = clock.monotonicMs() - startMs;
   // What is asked all the time, and what a flood is made of, is counted and not written.
   const quiet = visit.quiet || status === 429 || failure?.code === GATEWAY_BUSY.code;
   const traced = verdict && !quiet ? requestId : undefined;
   metrics.finished(service, operation, status, ms * 1000, traced, traced === undefined ? 0 : clock.wallMs());
-  log[quiet ? "debug" : "info"]({
-    requestId,
-    subject: verdict?.subject.name,
-    upstream: service,
-    operation,
-    method,
-    status,
-    ms: Math.round(ms * 1000) / 1000,
-    bytes,
-    client,
-    code: failure?.code,
-    clientCorrelationId: head?.correlationId,
-    clientTraceId: head?.traceId,
-    // Its query may be a secret (`?token=`).
-    url: operation === "unknown" ? url.split("?", 1)[0].slice(0, URL_LENGTH_MAX) : undefined,
-  });
+  const level = quiet ? "debug" : "info";
+  if (log.isLevelEnabled(level)) logFields(log, level, lineOf({ visit, failure, status, bytes }, ms));
   const isDeed = verdict && status < 400 && !READS.has(method) && !DATA.has(service);
   if (DENIALS.has(failure?.code)) noteDeed(notes.audit, visit, "denied", failure?.code);
   else if (isDeed) noteDeed(notes.audit, visit, "done");
   // Only of people we know: strangers do not fill the store of traces.
   if (traced === undefined) return;
-  const queuedUs = Math.round((visit.ticket?.queuedMs ?? 0) * 1_000);
-  const link = [head?.correlationId, head?.traceId].filter((id) => id !== undefined).join(" ");
-  tracer.step({ requestId, spanId }, `${service} ${operation}`, startMs, status < 400 ? 0 : status, {
-    bytes,
-    ...(visit.cache === undefined ? {} : { cache: visit.cache }),
-    ...(visit.ticket?.retries ? { retries: visit.ticket.retries } : {}),
-    ...(queuedUs > 0 ? { queuedUs } : {}),
-    ...(failure ? { note: failure.code } : {}),
-    ...(link === "" ? {} : { link }),
-  });
+  const told: { -readonly [name in keyof Told]: Told[name] } = { bytes };
+  if (visit.cache !== undefined) told.cache = visit.cache;
+  if (visit.ticket?.retries) told.retries = visit.ticket.retries;
+  if (visit.ticket?.queuedMs) told.queuedUs = Math.round(visit.ticket.queuedMs * 1_000);
+  if (failure) told.note = failure.code;
+  if (head?.correlationId ?? head?.traceId)
+    told.link = [head?.correlationId, head?.traceId].filter((id) => id !== undefined).join(" ");
+  tracer.step({ requestId, spanId }, `${service} ${operation}`, startMs, status < 400 ? 0 : status, told);
+}
+
+/** The fields of a request's line. */
+function lineOf({ visit, failure, status, bytes }: Passed, ms: number): string {
+  const { service, operation, verdict, method, client, url, requestId, head } = visit;
+  const field = (name: string, value: string | undefined) => (value === undefined ? "" : `,"${name}":${jsonOf(value)}`);
+  return (
+    `"requestId":"${requestId}"${field("subject", verdict?.subject.name)}${field("upstream", service)}` +
+    `${field("operation", operation)}${field("method", method)},"status":${status},"ms":${Math.round(ms * 1000) / 1000},` +
+    `"bytes":${bytes}${field("client", client)}${field("code", failure?.code)}` +
+    `${field("clientCorrelationId", head?.correlationId)}${field("clientTraceId", head?.traceId)}` +
+    // Its query may be a secret (`?token=`).
+    (operation === "unknown" ? field("url", url.split("?", 1)[0].slice(0, URL_LENGTH_MAX)) : "")
+  );
 }
 
 /** The path without its query, which may hold what is nobody's to keep. */

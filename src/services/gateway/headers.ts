@@ -7,6 +7,8 @@ import { GATEWAY_HEADERS_TOO_LARGE, GATEWAY_REQUEST_REFUSED, HEADERS_MAX } from 
 export interface Head {
   readonly host: string;
   readonly authorization: string | undefined;
+  /** What its token is known by, once somebody has asked: of requests with the same lines it is found out once. */
+  tokenKey?: string;
   readonly hasBody: boolean;
   /** Undefined where the body comes in chunks. */
   readonly length: number | undefined;
@@ -215,9 +217,36 @@ const ENDS_BEHIND = new Set([
 /** Tells whether a header of a service's answer, by its name in lower case, ends here. */
 export const endsBehind = (name: string): boolean => ENDS_BEHIND.has(name) || name.startsWith("x-holdfast-");
 
-/** Writes the headers that an answer goes out with: ours, then the service's. `kept`: others may keep it, as it says itself. */
-export function answerHeaders(ours: readonly string[], theirs: readonly string[], kept = false): string[] {
-  const headers = [...ours];
+/** What an answer goes out with beside what is ours: of a service's headers, what may pass, and the defaults. */
+export interface Given {
+  readonly headers: readonly string[];
+  /** They say how long the body is, and when it was made. */
+  readonly framed: boolean;
+  readonly dated: boolean;
+  /** Written out for HTTP/1.1 by whoever is the first to need it. */
+  lines?: string;
+}
+
+/** The headers of an answer. Services say the same again and again: what goes out of it is found out once. */
+export class Said {
+  readonly headers: readonly string[];
+  #given: Given | undefined;
+  #kept: Given | undefined;
+
+  constructor(headers: readonly string[]) {
+    this.headers = headers;
+  }
+
+  /** `kept`: others may keep it, as it says itself. */
+  given(kept: boolean): Given {
+    return kept ? (this.#kept ??= givenOf(this.headers, true)) : (this.#given ??= givenOf(this.headers, false));
+  }
+}
+
+function givenOf(theirs: readonly string[], kept: boolean): Given {
+  const headers: string[] = [];
+  let framed = false;
+  let dated = false;
   // The first of the defaults is Cache-Control.
   let given = kept ? 1 : 0;
   for (let i = 0; i < theirs.length; i += 2) {
@@ -226,11 +255,13 @@ export function answerHeaders(ours: readonly string[], theirs: readonly string[]
     if (name === "set-cookie" && theirs[i + 1].trimStart().startsWith(OWN_COOKIES)) continue;
     const standard = DEFAULT_NAMES.get(name);
     if (standard !== undefined) given |= 1 << standard;
+    framed ||= name === "content-length";
+    dated ||= name === "date";
     headers.push(theirs[i], theirs[i + 1]);
   }
   if (given === 0) headers.push(...SECURITY_HEADERS);
   else DEFAULTS.forEach(([name, value], i) => (given & (1 << i)) === 0 && headers.push(name, value));
-  return headers;
+  return { headers, framed, dated };
 }
 
 /** Writes the head of an answer that switches to another protocol. */

@@ -11,7 +11,7 @@ import {
 import { deliver } from "./delivery.ts";
 import { GATEWAY_CONDITION_FAILED } from "./static.api.ts";
 import { GATEWAY_UPGRADE_REQUIRED } from "./websocket.api.ts";
-import { answerHeaders, switchingHead } from "./headers.ts";
+import { Said, switchingHead } from "./headers.ts";
 import { JSON_MEDIA } from "./media/media.ts";
 import { Answer } from "./upstream/answer.ts";
 import type { Exchange, Switched } from "./front/exchange.ts";
@@ -60,16 +60,21 @@ export class Passage implements Guest {
   run(): void {
     this.#running = true;
     this.#o.load.running++;
-    void this.#pass();
-  }
-
-  async #pass(): Promise<void> {
     const visit = this.#visit;
     try {
       visit.head = this.#exchange.head();
       visit.passed = visit.head.passed;
       const reply = this.#o.handle(visit);
-      this.#give(reply instanceof Promise ? await reply : reply);
+      if (reply instanceof Promise) void this.#await(reply);
+      else this.#give(reply);
+    } catch (error) {
+      this.refuse(asFailure(error), error);
+    }
+  }
+
+  async #await(reply: Promise<Reply>): Promise<void> {
+    try {
+      this.#give(await reply);
     } catch (error) {
       this.refuse(asFailure(error), error);
     }
@@ -101,7 +106,8 @@ export class Passage implements Guest {
     this.#done = reply.done;
     // Who sends what is none may mean something else by what follows, too.
     const last = this.#o.load.draining || this.#failure?.code === GATEWAY_REQUEST_REFUSED.code;
-    exchange.begin(reply.status, answerHeaders(this.#ours(), reply.headers, reply.kept), last);
+    const said = reply.said?.headers === reply.headers ? reply.said : new Said(reply.headers);
+    exchange.begin(reply.status, this.#ours(), said.given(reply.kept === true), last);
     const { body } = reply;
     if (body instanceof Answer) {
       return deliver(body, {

@@ -5,7 +5,7 @@ import { type Failure, fail } from "../../kernel/error.ts";
 import type { Verdict } from "./access/verdicts.ts";
 import { GATEWAY_CLIENT_GONE } from "./api.ts";
 import type { Incoming, Switched } from "./front/exchange.ts";
-import type { Head } from "./headers.ts";
+import type { Head, Said } from "./headers.ts";
 import type { Media } from "./media/media.ts";
 import type { Target } from "./routes/target.ts";
 import type { Taken } from "./shape/limiter.ts";
@@ -17,6 +17,8 @@ export interface Reply {
   readonly status: number;
   /** Name, value, name, value; what every answer carries is added at the door. */
   readonly headers: readonly string[];
+  /** These very headers as they are said each time, where they are; of others it counts for nothing. */
+  readonly said?: Said;
   /** All of it, or what is still coming; undefined where there is none. */
   readonly body: Buffer | Answer | undefined;
   /** May be kept by others as its own headers say; else it goes out with `no-store`. */

@@ -13,7 +13,7 @@ import { readJwt } from "./jwt.ts";
 import type { Lockout } from "./lockout.ts";
 import type { Sessions } from "./sessions.ts";
 import { Tokens } from "./tokens.ts";
-import type { Verdict } from "./verdicts.ts";
+import { keyOf, type Verdict } from "./verdicts.ts";
 
 export interface AccessOptions {
   readonly tokens: Tokens;
@@ -72,7 +72,8 @@ export class Access {
    */
   who(visit: Visit): Verdict | Promise<Verdict> {
     const { tokens, certificates, sessions } = this.#o;
-    const authorization = visit.head?.authorization;
+    const { head } = visit;
+    const authorization = head?.authorization;
     if (authorization === undefined) {
       const key = this.#keyIn(visit);
       if (key !== undefined) return this.#keyHolder(visit, key);
@@ -81,8 +82,9 @@ export class Access {
       const certificate = certificates.asked ? certificates.of(visit.exchange.tls) : undefined;
       if (certificate) return ofOwnPage(visit, certificate, `https://${visit.host.toLowerCase()}`, false);
     }
-    const token = Tokens.of(authorization);
-    return tokens.known(token) ?? this.#stranger(visit, token);
+    const key = head?.tokenKey ?? keyOf(Tokens.of(authorization));
+    if (head) head.tokenKey = key;
+    return tokens.known(key) ?? this.#stranger(visit, Tokens.of(authorization));
   }
 
   /** Counts a failed try of somebody to say who they are. */

@@ -48,9 +48,9 @@ export class Tokens {
     return token;
   }
 
-  /** Tells the verdict of a token that was believed before and still is. */
-  known(token: string): Verdict | undefined {
-    return this.#verdicts.find(keyOf(token));
+  /** Tells the verdict of a token, by its `keyOf`, that was believed before and still is. */
+  known(key: string): Verdict | undefined {
+    return this.#verdicts.find(key);
   }
 
   /** Verifies a token; GATEWAY_TOKEN_INVALID, which says what is wrong, or UNAVAILABLE where the keys cannot be had. */

@@ -32,6 +32,7 @@ export const keyOf = (secret: string): string => hash("sha256", secret, "base64u
 export class Verdicts {
   readonly #clock: Clock;
   readonly #kept = new Map<string, Verdict>();
+  #newest = "";
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -45,15 +46,20 @@ export class Verdicts {
   find(key: string): Verdict | undefined {
     const verdict = this.#kept.get(key);
     if (!verdict) return undefined;
+    const valid = counts(verdict, this.#clock.wallMs());
+    // The one used last is the last already.
+    if (valid && key === this.#newest) return verdict;
     this.#kept.delete(key);
-    if (!counts(verdict, this.#clock.wallMs())) return undefined;
+    if (!valid) return undefined;
     this.#kept.set(key, verdict);
+    this.#newest = key;
     return verdict;
   }
 
   keep(verdict: Verdict): Verdict {
     if (this.#kept.size >= VERDICTS_MAX) this.#kept.delete(this.#kept.keys().next().value!);
     this.#kept.set(verdict.key, verdict);
+    this.#newest = verdict.key;
     return verdict;
   }
 

@@ -1,6 +1,6 @@
 /** Whether an answer may be kept (RFC 9111 3), by what its variants differ, and what an unsafe request makes stale. */
 import type { CacheSettings } from "../cache.api.ts";
-import type { Reply, Step, Visit } from "../visit.ts";
+import type { Handler, Reply, Step, Visit } from "../visit.ts";
 import type { Asked } from "./asked.ts";
 import { fieldOf, judge } from "./entry.ts";
 import { readNames } from "./directives.ts";
@@ -62,19 +62,19 @@ const SAFE: ReadonlySet<string> = new Set(["GET", "HEAD", "OPTIONS", "TRACE"]);
 export const forgets =
   (store: Store): Step =>
   (next) =>
-  async (visit) => {
-    const reply = await next(visit);
-    if (SAFE.has(visit.method) || reply.status < 200 || reply.status >= 400) return reply;
-    const { path, query } = visit.target!;
-    for (const url of [
-      path + query,
-      ...["location", "content-location"].flatMap((name) => ownUrl(reply, name, visit)),
-    ]) {
-      store.forget(keyOf(visit, url, "everyone"));
-      store.forget(keyOf(visit, url, "subject"));
-    }
-    return reply;
-  };
+  (visit) =>
+    SAFE.has(visit.method) ? next(visit) : forgetting(store, next, visit);
+
+async function forgetting(store: Store, next: Handler, visit: Visit): Promise<Reply> {
+  const reply = await next(visit);
+  if (reply.status < 200 || reply.status >= 400) return reply;
+  const { path, query } = visit.target!;
+  for (const url of [path + query, ...["location", "content-location"].flatMap((name) => ownUrl(reply, name, visit))]) {
+    store.forget(keyOf(visit, url, "everyone"));
+    store.forget(keyOf(visit, url, "subject"));
+  }
+  return reply;
+}
 
 function ownUrl(reply: Reply, name: string, visit: Visit): string[] {
   const text = fieldOf(reply.headers, name);

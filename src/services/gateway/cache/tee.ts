@@ -11,7 +11,7 @@ export function tee(source: Answer, bytesMax: number, whole: (body: Buffer | und
     chunks = undefined;
     whole(body);
   };
-  const copy = new Answer(source.status, source.headers, source.length, {
+  const copy = new Answer(source.status, source.said, source.length, {
     pause: () => (paused = true),
     resume() {
       paused = false;

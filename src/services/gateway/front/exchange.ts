@@ -2,7 +2,7 @@
 import type { Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
 import type { Failure } from "../../../kernel/error.ts";
-import type { Head } from "../headers.ts";
+import type { Given, Head } from "../headers.ts";
 
 /** Takes a request's body as it comes. */
 export interface BodyReader {
@@ -62,8 +62,8 @@ export interface Exchange extends Incoming {
   /** Called once: more of the answer may be written, or there is nobody to write it to. */
   onDrain: (() => void) | undefined;
 
-  /** Begins the answer; `last`: the connection's last one. It is on its way with what is written next, or with `flush`. */
-  begin(status: number, headers: readonly string[], last: boolean): void;
+  /** Begins the answer, with what is ours and what is given on; `last`: the connection's last one. It is on its way with what is written next, or with `flush`. */
+  begin(status: number, ours: readonly string[], given: Given, last: boolean): void;
   flush(): void;
   /** False where the client takes it more slowly than it comes. */
   write(chunk: Buffer): boolean;

@@ -1,7 +1,8 @@
 /** One request of HTTP/1.1, and its answer. */
 import { TLSSocket } from "node:tls";
 import type { Failure } from "../../../kernel/error.ts";
-import type { Head } from "../headers.ts";
+import type { Given, Head } from "../headers.ts";
+import { holdForTurn } from "../turn.ts";
 import type { BodyReader, Exchange, Switched } from "./exchange.ts";
 import type { Http1Connection } from "./http1.ts";
 import type { RequestHead } from "./request-parser.ts";
@@ -104,15 +105,14 @@ export class Http1Exchange implements Exchange {
     this.#connection.socket.write(`${this.#connection.front.writer.lines(status, headers)}\r\n`, "latin1");
   }
 
-  begin(status: number, headers: readonly string[], last: boolean): void {
+  begin(status: number, ours: readonly string[], given: Given, last: boolean): void {
     const { head } = this.#request.fields;
     this.last = last || head.closes || this.upgrades || !this.received || this.#connection.front.draining;
     this.#bodyless = this.method === "HEAD" || status === 204 || status === 304;
-    const { text, framed } = this.#connection.front.writer.head(status, headers);
     this.#begun = true;
     this.#takeHeld();
-    this.#pending = text;
-    this.#chunked = !framed && !this.#bodyless;
+    this.#pending = this.#connection.front.writer.head(status, ours, given);
+    this.#chunked = !given.framed && !this.#bodyless;
   }
 
   flush(): void {
@@ -127,6 +127,7 @@ export class Http1Exchange implements Exchange {
 
   end(chunk?: Buffer): void {
     if (this.gone || this.#given) return;
+    holdForTurn(this.#connection.socket);
     this.#given = true;
     const body = this.#bodyless || chunk?.length === 0 ? undefined : chunk;
     // All of it is there: its length is known.

@@ -5,6 +5,7 @@ import { Failure, fail } from "../../../kernel/error.ts";
 import { HEADER, JSON_TYPE } from "../../../kernel/wire.ts";
 import { GATEWAY_ROUTE_UNKNOWN, GATEWAY_UPSTREAM_FAILED } from "../api.ts";
 import type { GrpcSettings } from "../grpc.api.ts";
+import { Said } from "../headers.ts";
 import { refuseMethod } from "../pages.ts";
 import type { Balancer } from "../upstream/balancer.ts";
 import { Answer } from "../upstream/answer.ts";
@@ -139,7 +140,7 @@ async function stream(method: Method, asked: Call, visit: Visit, done: () => voi
   };
   const headers = ["Content-Type", isEvents ? EVENTS_TYPE : LINES_TYPE, "X-Accel-Buffering", "no"];
   const pause = () => void (paused ??= Promise.withResolvers<void>());
-  const body = new Answer(200, headers, undefined, { pause, resume, cut: done });
+  const body = new Answer(200, new Said(headers), undefined, { pause, resume, cut: done });
   const give = async () => {
     for (let next = first; !next.done; next = await asked.messages.next()) {
       body.push(line(decode(method, next.value)));

@@ -11,6 +11,7 @@ import {
   GATEWAY_FILE_UNKNOWN,
   GATEWAY_RANGE_REFUSED,
 } from "../static.api.ts";
+import { Said } from "../headers.ts";
 import { Answer } from "../upstream/answer.ts";
 import type { Handler, Reply, Visit } from "../visit.ts";
 import { judge, type Range, readRange } from "./conditions.ts";
@@ -176,7 +177,7 @@ function part(visit: Visit, file: Opened, headers: string[], range: Range | unde
   if (visit.method === "HEAD" || length === 0) return { status, headers: all, body: undefined };
   file.streaming = true;
   const stream = file.handle.createReadStream({ start: from, end: to });
-  const body = new Answer(status, all, length, {
+  const body = new Answer(status, new Said(all), length, {
     pause: () => void stream.pause(),
     resume: () => void stream.resume(),
     cut: () => void stream.destroy(),

@@ -1,6 +1,7 @@
 /** Answers that need nobody: a fixed one, another address, and "closed for a while". */
 import { fail } from "../../../kernel/error.ts";
 import { JSON_TYPE } from "../../../kernel/wire.ts";
+import { Said } from "../headers.ts";
 import { pathWriter } from "../routes/template.ts";
 import { GATEWAY_MAINTENANCE, type RedirectSettings, type RespondSettings } from "../static.api.ts";
 import type { Handler, Step } from "../visit.ts";
@@ -15,7 +16,8 @@ export function respond({ status, headers, json, text }: RespondSettings): Handl
   const bodyless = status === 204 || status === 304;
   const typed = named || bodyless || body.length === 0 ? [] : ["Content-Type", type];
   const length = bodyless ? [] : ["Content-Length", String(body.length)];
-  const reply = { status, headers: [...given, ...typed, ...length], body: bodyless ? undefined : body };
+  const said = new Said([...given, ...typed, ...length]);
+  const reply = { status, headers: said.headers, said, body: bodyless ? undefined : body };
   return () => reply;
 }
 

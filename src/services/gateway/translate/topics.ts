@@ -4,6 +4,7 @@ import { makeCall } from "../../../kernel/call.ts";
 import { fail } from "../../../kernel/error.ts";
 import type { Bus, BusMessage } from "../../bus/api.ts";
 import { GATEWAY_BUSY } from "../api.ts";
+import { Said } from "../headers.ts";
 import { json, refuseMethod } from "../pages.ts";
 import { GATEWAY_TOPIC_REFUSED, type TopicSettings } from "../topic.api.ts";
 import { Answer } from "../upstream/answer.ts";
@@ -147,7 +148,7 @@ function eventsOf({ messages, stop }: Heard): Reply {
     paused?.resolve();
     paused = undefined;
   };
-  const body = new Answer(200, EVENTS, undefined, {
+  const body = new Answer(200, new Said(EVENTS), undefined, {
     pause: () => void (paused ??= Promise.withResolvers<void>()),
     resume,
     cut: stop,

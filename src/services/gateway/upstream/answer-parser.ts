@@ -4,12 +4,13 @@
  */
 
 import { splitFields } from "../fields.ts";
+import { Said } from "../headers.ts";
 
 export interface AnswerEvents {
   /** RFC 9110 15.2: comes before the answer, any number of times. */
   interim(status: number, headers: readonly string[]): void;
   /** `length` is that of Content-Length; undefined where the framing is another one. */
-  head(status: number, headers: readonly string[], length: number | undefined): void;
+  head(status: number, said: Said, length: number | undefined): void;
   data(chunk: Buffer): void;
   end(): void;
 }
@@ -32,7 +33,7 @@ type State = "idle" | "head" | "length" | "close" | "size" | "chunk" | "chunk-en
 interface Head {
   readonly text: string;
   readonly status: number;
-  readonly headers: readonly string[];
+  readonly said: Said;
   readonly length: number | undefined;
   readonly chunked: boolean;
   readonly keepAlive: boolean;
@@ -111,7 +112,7 @@ export class AnswerParser {
     if (head.status === 101) throw new AnswerError("nobody asked to switch protocols");
     if (head.status < 200) {
       if (++this.#interim > INTERIM_MAX) throw new AnswerError("more interim answers came than anybody needs");
-      this.#events.interim(head.status, head.headers);
+      this.#events.interim(head.status, head.said.headers);
       return rest;
     }
     this.#begin(head);
@@ -119,13 +120,13 @@ export class AnswerParser {
   }
 
   /** RFC 9112 6.3: how the body's end is told. */
-  #begin({ status, headers, length, chunked, keepAlive }: Head): void {
+  #begin({ status, said, length, chunked, keepAlive }: Head): void {
     const none = this.#bodyless || status === 204 || status === 304;
     this.#keepAlive = keepAlive;
     this.#left = length ?? 0;
     this.#state = chunked ? "size" : length === undefined ? "close" : "length";
     if (this.#state === "close") this.#keepAlive &&= none;
-    this.#events.head(status, headers, none ? 0 : length);
+    this.#events.head(status, said, none ? 0 : length);
     if (none || (this.#state === "length" && this.#left === 0)) this.#finish();
   }
 
@@ -175,7 +176,7 @@ function readHead(text: string): Head {
   const fields = text.slice(end + 2);
   if (!FIELDS.test(fields)) throw new AnswerError("a header line is malformed");
   const headers = splitFields(fields);
-  return { text, status: Number(start[2]), headers, ...framing(headers, start[1] === "1") };
+  return { text, status: Number(start[2]), said: new Said(headers), ...framing(headers, start[1] === "1") };
 }
 
 function framing(headers: readonly string[], persistent: boolean) {

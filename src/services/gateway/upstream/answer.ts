@@ -1,4 +1,5 @@
 /** A service's answer on its way: the head is there, the body comes as fast as its reader takes it. */
+import type { Said } from "../headers.ts";
 
 export interface Reader {
   /** Answers false to be asked to wait: `resume` goes on. */
@@ -18,19 +19,23 @@ export interface Flow {
 
 export class Answer {
   readonly status: number;
-  /** Name, value, name, value, as they came. */
-  readonly headers: readonly string[];
+  readonly said: Said;
   readonly length: number | undefined;
   readonly #flow: Flow;
   #reader: Reader | undefined;
   #held: Buffer[] = [];
   #state: "open" | "ended" | Error = "open";
 
-  constructor(status: number, headers: readonly string[], length: number | undefined, flow: Flow) {
+  constructor(status: number, said: Said, length: number | undefined, flow: Flow) {
     this.status = status;
-    this.headers = headers;
+    this.said = said;
     this.length = length;
     this.#flow = flow;
+  }
+
+  /** Name, value, name, value, as they came. */
+  get headers(): readonly string[] {
+    return this.said.headers;
   }
 
   /** The whole body, where it has come with the head. */

@@ -3,7 +3,9 @@ import type { Socket } from "node:net";
 import { Failure } from "../../../kernel/error.ts";
 import { Answer, type Flow } from "./answer.ts";
 import { AnswerParser } from "./answer-parser.ts";
+import type { Said } from "../headers.ts";
 import type { Ticket } from "../ticket.ts";
+import { holdForTurn } from "../turn.ts";
 
 /** Bodies up to this travel in one write with the head, and so in one TLS record. */
 const JOINED_BYTES_MAX = 12_288;
@@ -40,7 +42,7 @@ export interface Message {
   /** The answer has no body whatever its head says: HEAD. */
   readonly bodyless?: boolean;
   /** Told of each interim answer (RFC 9110 15.2). */
-  readonly interim?: Interim;
+  readonly interim?: Interim | undefined;
 }
 export type Interim = (status: number, headers: readonly string[]) => void;
 
@@ -67,7 +69,7 @@ export class Connection implements Flow {
     this.endMs = options.endMs;
     this.#parser = new AnswerParser({
       interim: (status, headers) => this.#interim?.(status, headers),
-      head: (status, headers, length) => this.#head(status, headers, length),
+      head: (status, said, length) => this.#head(status, said, length),
       data: (chunk) => this.#answer!.push(chunk),
       end: () => this.#end(),
     });
@@ -94,6 +96,7 @@ export class Connection implements Flow {
       this.#requests++;
       this.#parser.begin(bodyless);
       const { socket } = this.#options;
+      holdForTurn(socket);
       if (!body) socket.write(head, "latin1");
       else if (body.length <= JOINED_BYTES_MAX) socket.write(Buffer.concat([Buffer.from(head, "latin1"), body]));
       else {
@@ -128,8 +131,8 @@ export class Connection implements Flow {
     else this.#fail(new Error("the answer was the connection's last"));
   }
 
-  #head(status: number, headers: readonly string[], length: number | undefined): void {
-    this.#answer = new Answer(status, headers, length, this);
+  #head(status: number, said: Said, length: number | undefined): void {
+    this.#answer = new Answer(status, said, length, this);
     this.#waiting!.resolve(this.#answer);
     this.#waiting = undefined;
   }

@@ -58,7 +58,8 @@ export const forward =
     });
     const { answer, done } = sent;
     if (answer.status >= 400 && !options.passErrors) return passError(options, sent);
-    return { status: answer.status, headers: answer.headers, body: answer.whole ?? answer, done };
+    const { status, headers, said } = answer;
+    return { status, headers, said, body: answer.whole ?? answer, done };
   };
 
 /** An error is in the one shape that services answer, or it tells more of the inside than it should. */

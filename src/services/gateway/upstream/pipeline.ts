@@ -5,6 +5,7 @@
  */
 import type { Socket } from "node:net";
 import { DEADLINE, Failure } from "../../../kernel/error.ts";
+import type { Said } from "../headers.ts";
 import type { Ticket } from "../ticket.ts";
 import { Answer } from "./answer.ts";
 import { AnswerParser } from "./answer-parser.ts";
@@ -47,7 +48,7 @@ export class Pipeline {
     this.#socket = socket;
     this.#parser = new AnswerParser({
       interim: (status, headers) => this.#interim(status, headers),
-      head: (status, headers, length) => this.#head(status, headers, length),
+      head: (status, said, length) => this.#head(status, said, length),
       data: (chunk) => this.#answer?.push(chunk),
       end: () => this.#end(),
     });
@@ -118,10 +119,10 @@ export class Pipeline {
     if (!sent.left) sent.interim?.(status, headers);
   }
 
-  #head(status: number, headers: readonly string[], length: number | undefined): void {
+  #head(status: number, said: Said, length: number | undefined): void {
     const [sent] = this.#sent;
     if (sent.left) return;
-    this.#answer = new Answer(status, headers, length, {
+    this.#answer = new Answer(status, said, length, {
       pause: () => void this.#socket.pause(),
       resume: () => void this.#socket.resume(),
       cut: () => this.#leave(sent, new Error("nobody wanted the rest of the answer")),

@@ -119,7 +119,8 @@ export class Upstream {
     picked?: (endpoint: Endpoint) => void,
   ): Promise<Sent> {
     const { triesMax, statuses } = order.tries;
-    const sinceMs = this.#options.clock.monotonicMs();
+    const { clock } = this.#options;
+    const sinceMs = clock.monotonicMs();
     group.retries.earn();
     for (let tries = 1; ; tries++) {
       const found = group.pick(tried, { ticket, key: order.key, sinceMs });
@@ -127,7 +128,13 @@ export class Upstream {
       picked?.(endpoint);
       endpoint.running++;
       try {
-        const answer = await this.#once(group, order, endpoint, ticket);
+        const { own, connection: lent } = this.#lend(order, endpoint, ticket);
+        const connection = lent instanceof Promise ? await lent : lent;
+        const startMs = group.measured ? clock.monotonicMs() : 0;
+        const { body, bodyless = false, interim } = order;
+        const answer = await connection.send({ head: order.head(endpoint, own.leftMs), body, bodyless, interim }, own);
+        if (own !== ticket) own.stop();
+        this.#look(group, endpoint, answer, startMs);
         const again = statuses.includes(answer.status) && order.safe && tries < triesMax && group.retries.spend();
         if (!again) return { answer, done: () => void endpoint.running-- };
         answer.cut();
@@ -145,29 +152,26 @@ export class Upstream {
     }
   }
 
-  /** Sends once, and waits for the head no longer than a try may take. */
-  async #once(group: Group, order: Order, endpoint: Endpoint, ticket: Ticket): Promise<Answer> {
-    const { connections, clock } = this.#options;
-    const { tryTimeoutMs, coalesce } = order.tries;
+  /** Lends a connection, and a ticket that lasts no longer than a try may take. */
+  #lend({ tries, safe, body }: Order, endpoint: Endpoint, ticket: Ticket) {
+    const { connections } = this.#options;
+    const { tryTimeoutMs, coalesce } = tries;
     const own =
       tryTimeoutMs === undefined
         ? ticket
         : ticket.child(tryTimeoutMs, () => new TryLate(DEADLINE, `a try took longer than ${tryTimeoutMs} ms`));
-    const shares = coalesce && order.safe && !order.body;
-    const taken = shares ? connections.share(endpoint, own) : connections.take(endpoint, own);
-    const connection = taken instanceof Promise ? await taken : taken;
-    const startMs = group.measured ? clock.monotonicMs() : 0;
-    const { body, bodyless = false, interim } = order;
-    const message = { head: order.head(endpoint, own.leftMs), body, bodyless, ...(interim ? { interim } : {}) };
-    const answer = await connection.send(message, own);
-    if (own !== ticket) own.stop();
+    const shares = coalesce && safe && !body;
+    return { own, connection: shares ? connections.share(endpoint, own) : connections.take(endpoint, own) };
+  }
+
+  /** Looks what the answer says of its instance; INSTANCE_MISDIRECTED where that is another one. */
+  #look(group: Group, endpoint: Endpoint, answer: Answer, startMs: number): void {
     if (answer.status === MISDIRECTED && endpoint.security === "peer") {
       answer.cut();
       throw fail(INSTANCE_MISDIRECTED, `another instance than ${endpoint.instance} is there`);
     }
-    if (group.measured) note(group, endpoint, clock.monotonicMs(), startMs);
+    if (group.measured) note(group, endpoint, this.#options.clock.monotonicMs(), startMs);
     group.answered(endpoint, !BAD.has(answer.status));
-    return answer;
   }
 
   /** What was not taken by anybody may be sent again, and what only reads; never what might have been done. */
