@@ -64,3 +64,28 @@ test("who logs goes on when nobody reads any more", () => {
   );
   assert.match(stderr, /went on$/);
 });
+
+test("lines of one turn stand in the order in which they were said, and an exit loses none", () => {
+  const program = `
+    import { logFields, makeLog } from ${JSON.stringify(import.meta.resolve("./log.ts"))};
+    const log = makeLog("x").child({ part: "p" });
+    for (let i = 0; i < 3_000; i++) logFields(log, "info", '"i":' + i);
+    log.info({ i: 3_000 });
+    logFields(log, "info", '"i":3001');
+    process.exit(0);`;
+  const { stdout } = spawnSync(process.execPath, ["--input-type=module-typescript", "-e", program], {
+    encoding: "utf8",
+    maxBuffer: 16 * 1024 * 1024,
+  });
+  const said = stdout
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line) as Record<string, unknown>);
+  assert.deepEqual(
+    said.map(({ i }) => i),
+    Array.from({ length: 3_002 }, (_, i) => i),
+  );
+  const { i: _, time, ...rest } = said[3_001]!;
+  assert.deepEqual(rest, { level: 30, service: "x", part: "p" });
+  assert.match(String(time), /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/);
+});

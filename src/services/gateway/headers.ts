@@ -219,27 +219,47 @@ export const endsBehind = (name: string): boolean => ENDS_BEHIND.has(name) || na
 
 /** What an answer goes out with beside what is ours: of a service's headers, what may pass, and the defaults. */
 export interface Given {
+  /** What comes first. */
+  readonly upon?: Given;
   readonly headers: readonly string[];
-  /** They say how long the body is, and when it was made. */
+  /** All together say how long the body is, and when it was made. */
   readonly framed: boolean;
   readonly dated: boolean;
   /** Written out for HTTP/1.1 by whoever is the first to need it. */
   lines?: string;
 }
 
+/** Tells all headers that are given. */
+export const allOf = ({ upon, headers }: Given): readonly string[] => (upon ? [...allOf(upon), ...headers] : headers);
+
 /** The headers of an answer. Services say the same again and again: what goes out of it is found out once. */
 export class Said {
   readonly headers: readonly string[];
+  /** The others, and only then what changes. */
+  readonly #upon: Said | undefined;
+  readonly #more: readonly string[];
   #given: Given | undefined;
   #kept: Given | undefined;
 
-  constructor(headers: readonly string[]) {
-    this.headers = headers;
+  constructor(headers: readonly string[], upon?: Said) {
+    this.headers = upon ? [...upon.headers, ...headers] : headers;
+    this.#upon = upon;
+    this.#more = headers;
+  }
+
+  /** Says something of our own beside it, which no service says. */
+  and(more: readonly string[]): Said {
+    return new Said(more, this);
   }
 
   /** `kept`: others may keep it, as it says itself. */
   given(kept: boolean): Given {
-    return kept ? (this.#kept ??= givenOf(this.headers, true)) : (this.#given ??= givenOf(this.headers, false));
+    return kept ? (this.#kept ??= this.#find(true)) : (this.#given ??= this.#find(false));
+  }
+
+  #find(kept: boolean): Given {
+    const upon = this.#upon?.given(kept);
+    return upon ? { upon, headers: this.#more, framed: upon.framed, dated: upon.dated } : givenOf(this.headers, kept);
   }
 }
 

@@ -23,9 +23,17 @@ export const NOTHING_ASKED: Asked = {
   precondition: false,
 };
 
+/** By the lines of a request: clients say the same again and again. */
+const READ = new WeakMap<readonly string[], Asked>();
+
 /** Reads it. */
-export function readAsked(visit: Visit): Asked {
-  const { rawHeaders } = visit;
+export function readAsked({ rawHeaders }: Visit): Asked {
+  let asked = READ.get(rawHeaders);
+  if (!asked) READ.set(rawHeaders, (asked = read(rawHeaders)));
+  return asked;
+}
+
+function read(rawHeaders: readonly string[]): Asked {
   const found: Record<string, string> = {};
   for (let i = 0; i < rawHeaders.length; i += 2) {
     const { length } = rawHeaders[i];

@@ -1,5 +1,6 @@
 /** A kept answer: its head, its body, how long it is fresh, and what may be done with it when it is not. */
 import type { CacheSettings } from "../cache.api.ts";
+import { Said } from "../headers.ts";
 import { type Directives, readDate, readDirectives, readNames, readSeconds } from "./directives.ts";
 
 /** Heuristically cacheable (RFC 9110 15.1). */
@@ -96,6 +97,8 @@ export interface EntryOptions {
   readonly times: Times;
 }
 
+const NOTHING_SAID = new Said([]);
+
 export class Entry {
   readonly status: number;
   readonly body: Buffer;
@@ -106,6 +109,8 @@ export class Entry {
   readonly bytes: number;
   readonly #settings: CacheSettings;
   headers: readonly string[] = [];
+  /** The same as they are given: a body that came in chunks has a length by now. */
+  said = NOTHING_SAID;
   etag: string | undefined;
   lastModified: string | undefined;
   /** Set where asking for a new one has failed. */
@@ -124,7 +129,8 @@ export class Entry {
     this.owner = options.owner;
     this.#settings = options.settings;
     this.#take(head.headers, options.times);
-    this.bytes = ENTRY_BYTES + body.length + this.headers.reduce((sum, text) => sum + text.length, 0);
+    // The head is kept as it came and as it is written.
+    this.bytes = ENTRY_BYTES + body.length + 2 * this.headers.reduce((sum, text) => sum + text.length, 0);
   }
 
   /** RFC 9111 4.2.3. */
@@ -206,6 +212,8 @@ export class Entry {
     this.headers = pairs(headers)
       .filter(([name]) => !NOT_KEPT.has(name.toLowerCase()) && !left.has(name.toLowerCase()))
       .flat();
+    const framed = this.status === 204 || fieldOf(this.headers, "content-length") !== undefined;
+    this.said = new Said(framed ? this.headers : [...this.headers, "Content-Length", String(this.body.length)]);
   }
 }
 

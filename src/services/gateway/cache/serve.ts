@@ -28,31 +28,24 @@ export interface Served {
 
 /** Makes it, with Age and Cache-Status. */
 export function serve(entry: Entry, { visit, asked, nowMs, wallMs, status, kept }: Served): Reply {
-  const said = ["Age", String(Math.max(0, Math.floor(entry.ageMs(nowMs) / 1_000))), "Cache-Status", status];
+  const told = ["Age", String(Math.max(0, Math.floor(entry.ageMs(nowMs) / 1_000))), "Cache-Status", status];
   const conditional = asked.ifNoneMatch !== undefined || asked.ifModifiedSince !== undefined;
   if (conditional && hasIt(asked, entry, wallMs))
-    return { status: 304, headers: [...only(entry.headers, OF_304), ...said], body: undefined, kept };
+    return { status: 304, headers: [...only(entry.headers, OF_304), ...told], body: undefined, kept };
   const range = asked.range === undefined || visit.method !== "GET" ? undefined : rangeOf(asked, entry);
   if (range === undefined) {
-    const headers = [...withLength(entry), ...said];
-    return { status: entry.status, headers, body: entry.body, kept };
+    const said = entry.said.and(told);
+    return { status: entry.status, headers: said.headers, said, body: entry.body, kept };
   }
   const rest = without(entry.headers, "content-length");
   const size = entry.body.length;
   if (range === false) {
-    const headers = [...rest, ...said, "Content-Range", `bytes */${size}`, "Content-Length", "0"];
+    const headers = [...rest, ...told, "Content-Range", `bytes */${size}`, "Content-Length", "0"];
     return { status: 416, headers, body: undefined, kept };
   }
   const body = entry.body.subarray(range.from, range.to + 1);
   const place = ["Content-Range", `bytes ${range.from}-${range.to}/${size}`, "Content-Length", String(body.length)];
-  return { status: 206, headers: [...rest, ...said, ...place], body, kept };
-}
-
-/** A body that came in chunks has a length by now. */
-function withLength({ headers, body, status }: Entry): readonly string[] {
-  if (status === 204 || headers.some((name, i) => i % 2 === 0 && name.toLowerCase() === "content-length"))
-    return headers;
-  return [...headers, "Content-Length", String(body.length)];
+  return { status: 206, headers: [...rest, ...told, ...place], body, kept };
 }
 
 const without = (headers: readonly string[], name: string): string[] =>

@@ -18,6 +18,7 @@ export class Store {
   readonly #bytesMax: number;
   /** In order of use: a map keeps the order of insertion. */
   readonly #places = new Map<string, Place>();
+  #newest: Place | undefined;
   readonly #flights = new Map<string, Flight[]>();
   #bytes = 0;
 
@@ -33,8 +34,12 @@ export class Store {
   find(key: string, owner: string, visit: Visit): Entry | "elsewise" | undefined {
     const place = this.#places.get(key);
     if (!place) return undefined;
-    this.#places.delete(key);
-    this.#places.set(key, place);
+    // The one used last is the last already.
+    if (place !== this.#newest) {
+      this.#places.delete(key);
+      this.#places.set(key, place);
+      this.#newest = place;
+    }
     const { entries } = place;
     let others = false;
     for (let i = entries.length - 1; i >= 0; i--) {
@@ -90,7 +95,8 @@ export class Store {
 
   #set(key: string, entries: Entry[]): void {
     const bytes = entries.reduce((sum, entry) => sum + entry.bytes, KEY_BYTES + key.length);
-    this.#places.set(key, { entries, bytes });
+    this.#newest = { entries, bytes };
+    this.#places.set(key, this.#newest);
     this.#bytes += bytes;
   }
 }

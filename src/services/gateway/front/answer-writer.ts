@@ -17,6 +17,9 @@ function linesOf(headers: readonly string[]): string {
   return text;
 }
 
+const linesGiven = (given: Given): string =>
+  (given.lines ??= (given.upon ? linesGiven(given.upon) : "") + linesOf(given.headers));
+
 export class AnswerWriter {
   readonly #clock: Clock;
   #second = 0;
@@ -28,8 +31,7 @@ export class AnswerWriter {
 
   /** Writes all but the empty line: a Date where there is none yet. Throws at a value that would break its line. */
   head(status: number, ours: readonly string[], given: Given): string {
-    given.lines ??= linesOf(given.headers);
-    return `${statusLine(status)}${linesOf(ours)}${given.lines}${given.dated ? "" : this.#dated()}`;
+    return `${statusLine(status)}${linesOf(ours)}${linesGiven(given)}${given.dated ? "" : this.#dated()}`;
   }
 
   /** Writes the status line and the headers, as they are. */

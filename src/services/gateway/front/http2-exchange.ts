@@ -2,7 +2,7 @@
 import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
 import type { TLSSocket } from "node:tls";
 import type { Failure } from "../../../kernel/error.ts";
-import { type Given, type Head, readHead } from "../headers.ts";
+import { allOf, type Given, type Head, readHead } from "../headers.ts";
 import { clientOf } from "../shape/limiter.ts";
 import type { BodyReader, Exchange, Switched } from "./exchange.ts";
 
@@ -90,8 +90,8 @@ export class Http2Exchange implements Exchange {
     this.#request.stream.additionalHeaders(fields);
   }
 
-  begin(status: number, ours: readonly string[], { headers }: Given): void {
-    this.#response.writeHead(status, [...ours, ...headers] as unknown as Record<string, string>);
+  begin(status: number, ours: readonly string[], given: Given): void {
+    this.#response.writeHead(status, [...ours, ...allOf(given)] as unknown as Record<string, string>);
   }
 
   /** Heads go at once. */

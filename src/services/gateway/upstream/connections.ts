@@ -16,6 +16,8 @@ const CONNECTIONS_MAX = 128;
 const IDLE_MAX = 32;
 /** Requests that wait for a connection to one instance; further ones are refused with GATEWAY_BUSY. */
 const WAITING_MAX = 1_024;
+/** Where the first has waited for so long there is a crowd: the last come first, and the first is refused. In turn all would be late. */
+const CROWD_MS = 50;
 /** Below what our services wait (65 s), so that it is we who close. */
 const IDLE_MS_MAX = 50_000;
 const SWEEP_MS = 5_000;
@@ -46,6 +48,7 @@ interface Dialing {
 }
 
 interface Waiter {
+  readonly sinceMs: number;
   resolve(connection: Connection): void;
   reject(error: Error): void;
 }
@@ -81,10 +84,13 @@ export class Connections {
       if (kept.usable && nowMs < kept.endMs) return kept;
       kept.cut();
     }
-    if (pool.waiting.length >= WAITING_MAX)
-      throw fail(GATEWAY_BUSY, `too many requests wait for ${endpoint.service}`, { retryAfterS: 1 });
+    if (pool.waiting.length >= WAITING_MAX) {
+      const busy = fail(GATEWAY_BUSY, `too many requests wait for ${endpoint.service}`, { retryAfterS: 1 });
+      if (nowMs - pool.waiting[0].sinceMs <= CROWD_MS) throw busy;
+      pool.waiting.shift()!.reject(busy);
+    }
     const { promise, resolve, reject } = Promise.withResolvers<Connection>();
-    const waiter = { resolve, reject };
+    const waiter = { resolve, reject, sinceMs: nowMs };
     pool.waiting.push(waiter);
     if (pool.count < CONNECTIONS_MAX) this.#connect(pool);
     return ticket.wait(promise).catch((error: unknown) => {
@@ -242,8 +248,11 @@ export class Connections {
     if (!connection.usable) return;
     const nowMs = this.#clock.monotonicMs();
     if (pool.gone || nowMs >= connection.endMs) return connection.cut();
-    const waiter = pool.waiting.shift();
-    if (waiter) return waiter.resolve(connection);
+    const [first] = pool.waiting;
+    if (first) {
+      const waiter = nowMs - first.sinceMs > CROWD_MS ? pool.waiting.pop() : pool.waiting.shift();
+      return waiter!.resolve(connection);
+    }
     if (pool.idle.length >= IDLE_MAX) return connection.cut();
     connection.idleSinceMs = nowMs;
     pool.idle.push(connection);
