@@ -19,7 +19,7 @@ export class LineFile {
 
   /** Writes a line, which is there whatever becomes of the process. */
   write(line: string): void {
-    this.#flush();
+    this.flush();
     writeWhole(this.#fd, line);
   }
 
@@ -30,15 +30,11 @@ export class LineFile {
       holding.add(this);
     }
     this.#held += line;
-    if (this.#held.length > HELD_LENGTH_MAX) this.#flush();
+    if (this.#held.length > HELD_LENGTH_MAX) this.flush();
   }
 
-  static flush(): void {
-    for (const file of holding) file.#flush();
-    holding.clear();
-  }
-
-  #flush(): void {
+  /** Writes what waits. */
+  flush(): void {
     const held = this.#held;
     this.#held = "";
     if (held !== "") writeWhole(this.#fd, held);
@@ -48,10 +44,15 @@ export class LineFile {
 let minded = false;
 
 function beginTurn(): void {
-  setImmediate(LineFile.flush);
+  setImmediate(endTurn);
   if (minded) return;
   minded = true;
-  process.on("exit", LineFile.flush);
+  process.on("exit", endTurn);
+}
+
+function endTurn(): void {
+  for (const file of holding) file.flush();
+  holding.clear();
 }
 
 const sleeping = new Int32Array(new SharedArrayBuffer(4));

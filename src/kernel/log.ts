@@ -95,21 +95,9 @@ function withoutSecrets(value: unknown): unknown {
 export function logFields(log: Log, level: "debug" | "info", fields: string): void {
   const bindings = Reflect.get(log, pino.symbols.chindingsSym) as string;
   const to = Reflect.get(log, pino.symbols.streamSym) as DestinationStream;
-  const line = `{"level":${pino.levels.values[level]},"time":"${isoTime(Date.now())}"${bindings},${fields}}\n`;
+  const line = `{"level":${pino.levels.values[level]}${isoTime(Date.now())}${bindings},${fields}}\n`;
   if (to instanceof LineFile) to.writeSoon(line);
   else to.write(line);
-}
-
-let minuteMs = 0;
-let minute = "";
-
-function isoTime(wallMs: number): string {
-  const ms = wallMs % 60_000;
-  if (wallMs - ms !== minuteMs) {
-    minuteMs = wallMs - ms;
-    minute = new Date(minuteMs).toISOString().slice(0, 17);
-  }
-  return `${minute}${ms < 10_000 ? "0" : ""}${(ms / 1_000).toFixed(3)}Z`;
 }
 
 /** Of a text that stands in a line as it is. */
