@@ -21,7 +21,7 @@ const EXIT_USAGE = 2;
 
 /** How the overview puts the commands together; those it does not know come last. */
 const GROUPS: readonly (readonly string[])[] = [
-  ["start", "stop", "restart", "status", "instances", "doctor", "version"],
+  ["start", "stop", "restart", "run", "status", "instances", "doctor", "version"],
   ["devices", "readings", "retention", "read", "write"],
   ["pipelines", "rules", "leaves"],
   ["backlog", "deadletters", "routes"],

@@ -16,6 +16,8 @@ export interface Call {
   readonly parentId?: string;
   /** Service key of the caller as its certificate says; `cli`, `open-edgex` or the service itself for its own work. */
   readonly caller: string;
+  /** Whom the caller may call, as its certificate says (identity/needs.ts); everybody where it is absent. */
+  readonly needs?: readonly string[];
   readonly subject?: Subject;
   /** On the monotonic clock (`performance.now()`). */
   readonly deadlineMs: number;
@@ -82,6 +84,7 @@ class CallValue implements Call {
   readonly spanId = newSpanId();
   readonly parentId?: string;
   readonly caller: string;
+  readonly needs?: readonly string[];
   readonly subject?: Subject;
   readonly deadlineMs: number;
   #controller?: AbortController;
@@ -94,6 +97,7 @@ class CallValue implements Call {
     this.requestId = from.requestId ?? newRequestId();
     if (from.parentId) this.parentId = from.parentId;
     this.caller = from.caller;
+    if (from.needs) this.needs = from.needs;
     if (from.subject) this.subject = from.subject;
     this.deadlineMs = performance.now() + from.timeoutMs;
     if (from.signal) this.#upstream = from.signal;
@@ -135,6 +139,7 @@ export interface CallOptions {
   readonly timeoutMs: number;
   readonly requestId?: string;
   readonly parentId?: string;
+  readonly needs?: readonly string[];
   readonly subject?: Subject;
   readonly signal?: AbortSignal;
 }

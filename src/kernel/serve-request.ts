@@ -5,6 +5,7 @@ import { type Call, makeCall, readRequestId, readTraceparent, type Subject } fro
 import { defaultOf, placed, readText } from "./check.ts";
 import { type Contract, DEFAULT_TIMEOUT_MS, type Operation } from "./contract.ts";
 import { CALLER_REFUSED, fail, INPUT_MALFORMED, INSTANCE_MISDIRECTED } from "./error.ts";
+import { mayReach } from "./identity/needs.ts";
 import { peerName } from "./identity/peer.ts";
 import { termsOf } from "./names.ts";
 import type { ServeOptions } from "./serve.ts";
@@ -15,7 +16,8 @@ export function callOf(options: ServeOptions<Contract>, op: Operation, request: 
   const h = request.headers as Record<string, string | undefined>;
   const trace = readTraceparent(h[HEADER.traceparent]);
   const requestId = trace?.requestId ?? readRequestId(h[HEADER.correlationId]) ?? readRequestId(h[HEADER.requestId]);
-  const caller = options.identity ? (callerOf(request.raw.socket as TLSSocket) ?? "") : (options.plainCaller ?? "");
+  const peer = options.identity && peerName(request.raw.socket as TLSSocket);
+  const caller = options.identity ? (peer?.service ?? "") : (options.plainCaller ?? "");
   const asked = Number(h[HEADER.timeout] ?? Number.NaN);
   const limitMs = op.kind === "stream" ? Number.POSITIVE_INFINITY : (op.timeoutMs ?? DEFAULT_TIMEOUT_MS);
   const subject = caller === "gateway" ? readSubject(h[HEADER.subject]) : undefined;
@@ -24,19 +26,9 @@ export function callOf(options: ServeOptions<Contract>, op: Operation, request: 
     timeoutMs: asked > 0 ? Math.min(asked, Math.max(limitMs, 60_000)) : limitMs,
     ...(requestId ? { requestId } : {}),
     ...(trace ? { parentId: trace.parentId } : {}),
+    ...(peer?.needs ? { needs: peer.needs } : {}),
     ...(subject ? { subject } : {}),
   });
-}
-
-const callers = new WeakMap<object, string>();
-
-/** The service key in the peer's certificate, read once per connection. */
-function callerOf(socket: TLSSocket): string | undefined {
-  const known = callers.get(socket);
-  if (known !== undefined) return known;
-  const name = peerName(socket)?.service;
-  if (name !== undefined) callers.set(socket, name);
-  return name;
 }
 
 /** Reads the person that the gateway names. */
@@ -54,6 +46,11 @@ export function admit(options: ServeOptions<Contract>, op: Operation, call: Call
       `this is instance ${options.instance} of ${options.contract.name}, not ${String(meant).slice(0, 100)}`,
     );
   }
+  if (!mayReach(call.needs, options.contract.name))
+    throw fail(
+      CALLER_REFUSED,
+      `'${call.caller}' was not given ${options.contract.name}: its certificate is for ${call.needs?.join(", ") ?? ""}`,
+    );
   const outside = call.caller === "gateway" || call.caller === "open-edgex";
   if ((outside && op.public) || mayCall(op, call.caller)) return;
   throw fail(CALLER_REFUSED, `'${call.caller}' may not call ${op.method} ${op.path} of ${options.contract.name}`);

@@ -1,6 +1,7 @@
 /** The supervisor's own contract, served on the node's Unix socket (0600) alone: what the CLI asks for. */
 import { type Static, Type } from "typebox";
 import { contract, get, post, type Service, stream } from "../kernel/contract.ts";
+import { guestOperations } from "./guests/api.ts";
 import { keysOperations } from "./keys/api.ts";
 import { Role } from "../services/identity/api.ts";
 
@@ -83,6 +84,7 @@ export const node = contract("node", {
     errors: [NODE_SERVICE_UNKNOWN, NODE_RESTART_FAILED, NODE_RESTART_RUNNING],
     callers: ["cli"],
   }),
+  ...guestOperations,
   ...keysOperations,
   stop: post("/stop", { summary: "Stops the node, in order.", input: {}, output: Type.Object({}), callers: ["cli"] }),
 });

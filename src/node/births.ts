@@ -1,14 +1,14 @@
 /** What each process is started with: its rights, its keys, its sockets, and the one-time secret it joins with. */
 import { createHash, randomBytes } from "node:crypto";
-import { chmodSync, chownSync, lstatSync, mkdirSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { totalmem } from "node:os";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import type { ConfigValues } from "../kernel/config.ts";
 import { type ConfigReach, reachOf, readNamedFiles } from "../kernel/config-reach.ts";
 import { withAddresses } from "./addresses.ts";
-import { type ErrorCode, fail } from "../kernel/error.ts";
 import type { KeyRing } from "../kernel/seal/keyring.ts";
 import type { Cast } from "./casts.ts";
+import type { Joiner } from "./expected.ts";
 import type { Code } from "./code.ts";
 import { NODE_CACHE_UNUSABLE, NODE_STATE_UNUSABLE } from "./codes.ts";
 import { shareCompileCache } from "./code.ts";
@@ -22,7 +22,11 @@ import { NODE_FLAGS } from "./flags.ts";
 import { type Hello, LINE_FD, type Part } from "./hello.ts";
 import type { Manifest } from "./manifest.ts";
 import type { Secrets } from "./keys/secrets.ts";
-import { FOUNDATION, meant } from "./order.ts";
+import { meant } from "../kernel/identity/needs.ts";
+import { type Guest, guestPlan, secretsOf } from "./guests/plan.ts";
+import type { Place } from "./guests/places.ts";
+import { FOUNDATION } from "./order.ts";
+import { makeOwn, requireWay } from "./owners.ts";
 import type { Rights, RightsTable } from "./rights.ts";
 import type { ServiceSockets } from "./sockets.ts";
 import type { StateDirectory } from "./state.ts";
@@ -49,8 +53,11 @@ export interface BirthOptions extends Release {
   readonly node: NodeConfig;
   readonly rights: RightsTable;
   readonly openEdgex: boolean;
+  /** Services of somebody else's, and the places for them. */
+  readonly guests: ReadonlyMap<string, Guest>;
+  readonly places: readonly Place[];
   /** Told whom to expect, before the process is there. */
-  announce(part: { service: string; instance: string; secretSha256: string }): void;
+  announce(part: Joiner): void;
 }
 
 export class Births {
@@ -88,7 +95,6 @@ export class Births {
   async make(cast: Cast, { successor, spare }: Beginning): Promise<Birth> {
     const { node, state } = this.#options;
     const { code, version } = this.#release;
-    this.#kernel ??= mountWayOf(code.launcher).then((mounts) => ({ ...kernelOf(), mounts }));
     const owner = this.#ownUids ? this.#ownerOf(cast.name) : undefined;
     const fds: number[] = [];
     const parts: Part[] = [];
@@ -106,7 +112,7 @@ export class Births {
     };
     return {
       plan: this.#plan(cast, owner, parts, code),
-      kernel: await this.#kernel,
+      kernel: await this.#kernelHere(),
       launcherPath: code.launcher,
       hello,
       fds,
@@ -118,17 +124,34 @@ export class Births {
     };
   }
 
+  /** How a guest tells what it is: in a sandbox that may read its code and do nothing else. */
+  async telling(directory: string): Promise<{ plan: Plan; kernel: Kernel; launcherPath: string }> {
+    const { code } = this.#release;
+    const owner = this.#ownUids ? this.#ownerOf("guest") : undefined;
+    const plan = guestPlan({ service: "guest", owner, directory });
+    return { plan, kernel: await this.#kernelHere(), launcherPath: code.launcher };
+  }
+
   /** Makes a one-time secret for an instance, and tells identity to expect it. */
   secretFor(service: string, instance: string): string {
     const secret = randomBytes(32).toString("base64url");
-    this.#options.announce({ service, instance, secretSha256: createHash("sha256").update(secret).digest("hex") });
+    const secretSha256 = createHash("sha256").update(secret).digest("hex");
+    const needs = this.#find(service)?.needs;
+    this.#options.announce({ service, instance, secretSha256, ...(needs ? { needs: [...FOUNDATION, ...needs] } : {}) });
     return secret;
+  }
+
+  #kernelHere(): Promise<Kernel> {
+    this.#kernel ??= mountWayOf(this.#release.code.launcher).then((mounts) => ({ ...kernelOf(), mounts }));
+    return this.#kernel;
   }
 
   async #part(name: string, cast: Cast, spare: boolean, owner: Identity | undefined, fds: number[]): Promise<Part> {
     const { sockets, ring, state } = this.#options;
     const { values } = this.#release;
     const manifest = this.#manifest(name);
+    const guest = this.#options.guests.get(name);
+    const config = (guest?.spec.config ?? values[name]) as ConfigValues;
     const own = sockets.get(name)!;
     const listen = (spare ? own.spare : own.listen)[cast.index];
     const instance = `${name}-${randomBytes(5).toString("hex")}`;
@@ -145,9 +168,11 @@ export class Births {
       instance,
       directory,
       dataKeys,
-      secrets: readNamedFiles(manifest.config, values[name], name, (secret) => this.#options.secrets.get(secret)),
+      secrets: guest
+        ? secretsOf(guest, this.#options.secrets)
+        : readNamedFiles(manifest.config, values[name], name, (secret) => this.#options.secrets.get(secret)),
       ...(manifest.ownIdentity ? {} : { joinSecret: this.secretFor(name, instance) }),
-      config: name === "identity" ? withAddresses(values[name] as ConfigValues) : (values[name] as ConfigValues),
+      config: name === "identity" ? withAddresses(config) : config,
       listen: { host: listen.host, port: listen.port, fd: pass(listen.fd) },
       doors: Object.fromEntries(Object.entries(own.doors).map(([door, { fd }]) => [door, pass(fd)])),
       ...(own.control ? { control: pass(own.control.fd) } : {}),
@@ -157,12 +182,20 @@ export class Births {
   }
 
   #plan(cast: Cast, owner: Identity | undefined, parts: readonly Part[], code: Code): Plan {
+    const guest = this.#options.guests.get(cast.name);
+    const write = parts.filter(({ name }) => this.#manifest(name).stateful).map(({ directory }) => directory);
+    if (guest)
+      return guestPlan({
+        ...guest,
+        service: cast.name,
+        owner,
+        write,
+        connectPorts: this.#innerPorts(guest.manifest.needs),
+      });
     const rights = cast.services.map((name): Rights => this.#options.rights[name] ?? {});
     // EdgeX's software says of itself that it is at http://localhost:59900, or at a name of the machine.
     const isNaming = cast.services.some((name) => this.#reach(name).isNaming);
     const names = isNaming || rights.some((r) => r.names) || this.#reachesEdgex(cast);
-    const own = (stateful: boolean) =>
-      parts.filter(({ name }) => this.#manifest(name).stateful === stateful).map(({ directory }) => directory);
     const connectPorts = this.#connectPorts(cast);
     return confinementOf({
       service: cast.name,
@@ -173,9 +206,12 @@ export class Births {
         ? { nodeFlags: NODE_FLAGS, script: code.main, args: ["compact"] }
         : { script: code.service, args: [code.scripts[cast.services[0]], cast.name] }),
       codeDirs: [code.directory],
-      write: own(true),
+      write,
       // What the operator put into the directory of one that keeps nothing: the gateway's files.
-      read: [...cast.services.flatMap((name) => this.#manifest(name).reads), ...own(false)],
+      read: [
+        ...cast.services.flatMap((name) => this.#manifest(name).reads),
+        ...parts.map(({ directory }) => directory).filter((directory) => !write.includes(directory)),
+      ],
       ...(connectPorts ? { connectPorts } : {}),
       // Port 0: an own address may be chosen, the port is the kernel's choice.
       ...(cast.services.some((name) => this.#reach(name).isBinding) ? { bindPorts: [0] } : {}),
@@ -188,12 +224,8 @@ export class Births {
   /** The ports of what it needs; undefined (all) where it reaches EdgeX software that listens where it likes. */
   #connectPorts(cast: Cast): number[] | undefined {
     const { sockets, node, rights } = this.#options;
-    const { manifests } = this.#release;
-    const needs = [...FOUNDATION, ...cast.services.flatMap((name) => this.#manifest(name).needs)];
     if (this.#reachesEdgex(cast)) return undefined;
-    const inside = manifests
-      .filter(({ name }) => needs.some((need) => meant(need, name)))
-      .flatMap(({ name }) => [...sockets.get(name)!.listen, ...sockets.get(name)!.spare].map(({ port }) => port));
+    const inside = this.#innerPorts(cast.services.flatMap((name) => this.#manifest(name).needs));
     const outside = cast.services.flatMap((name) => [
       ...(node.connectPorts[name] ?? rights[name]?.connectPorts ?? []),
       ...this.#reach(name).connectPorts,
@@ -201,6 +233,17 @@ export class Births {
     // Where a service may go outside, the cloud beside the node is one of the places.
     const cloud = outside.length > 0 ? (sockets.get("cloud")?.listen ?? []).map(({ port }) => port) : [];
     return [...new Set([...inside, ...outside, ...cloud])];
+  }
+
+  /** Where services of the node listen; who may call any of several, may call such as come later. */
+  #innerPorts(needs: readonly string[]): number[] {
+    const all = [...FOUNDATION, ...needs];
+    const found = [...this.#options.sockets].filter(([name]) => all.some((need) => meant(need, name)));
+    const later = needs.some((need) => need.endsWith("*")) ? this.#options.places : [];
+    return [
+      ...found.flatMap(([, { listen, spare }]) => [...listen, ...spare]),
+      ...later.flatMap(({ listen, spare }) => [listen, spare]),
+    ].map(({ port }) => port);
   }
 
   /** What its config has a service connect to and from. */
@@ -234,31 +277,11 @@ export class Births {
   }
 
   #manifest(name: string): Manifest {
-    return this.#release.manifests.find((m) => m.name === name)!;
+    return this.#find(name)!;
   }
-}
 
-/** Makes sure that other users can get to a place: each service has a uid of its own. Fails with the given code. */
-function requireWay(path: string, refusal: ErrorCode, what: string): void {
-  for (let at = dirname(path); ; at = dirname(at)) {
-    if ((statSync(at).mode & OTHERS_ENTER) === 0)
-      throw fail(refusal, `${what} ${path} cannot be reached by services with an own uid: run 'chmod o+x ${at}'`);
-    if (at === dirname(at)) return;
+  /** Nobody where the supervisor itself is asked for. */
+  #find(name: string): Manifest | undefined {
+    return this.#options.guests.get(name)?.manifest ?? this.#release.manifests.find((m) => m.name === name);
   }
-}
-const OTHERS_ENTER = 0o001;
-
-/** Makes a service's directory, its owner's alone; what was another's (a start with --compact, another uid base) becomes his. */
-function makeOwn(directory: string, owner: Identity | undefined): void {
-  mkdirSync(directory, { recursive: true, mode: 0o700 });
-  chmodSync(directory, 0o700);
-  if (owner && lstatSync(directory).uid !== owner.uid) give(directory, owner);
-}
-
-function give(path: string, owner: Identity): void {
-  // Not through links: nothing of ours makes one, and a stranger's could point anywhere.
-  const at = lstatSync(path);
-  if (at.isSymbolicLink()) return;
-  if (at.isDirectory()) for (const name of readdirSync(path)) give(join(path, name), owner);
-  chownSync(path, owner.uid, owner.gid);
 }

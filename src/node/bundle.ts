@@ -95,6 +95,23 @@ const UNUSED = [
 /** What no service uses of what the libraries load: Fastify's listening by host name, pino's question whether it is a worker. */
 const UNUSED_BY_SERVICES = ["worker_threads", "node:dns"];
 
+/** How a service of somebody else's is bundled with the kit (guests/bundle.ts); it may use what ours do not. */
+export const guestSettings = (root: string, to: string): Settings => ({
+  absWorkingDir: root,
+  outdir: to,
+  bundle: true,
+  platform: "node",
+  target: "node24",
+  format: "cjs",
+  outExtension: { ".js": ".cjs" },
+  external: ["esbuild", "koffi"],
+  legalComments: "none",
+  logLevel: "silent",
+  plugins: [kit(root), leaveOut([...UNUSED, ...UNUSED_BY_SERVICES], OUR_LIBRARIES), byRequire],
+});
+/** Those that load what a service has no use for. */
+const OUR_LIBRARIES = /\/node_modules\/(fastify|pino|@fastify|avvio|thread-stream|sonic-boom|pino-[a-z-]+)\//;
+
 /** The modules of the services: what the composition root loads when it is asked for. */
 function servicesOf(metafile: Metafile, entry: string): string[] {
   const loaded = metafile.inputs[entry]?.imports ?? [];
@@ -141,13 +158,13 @@ const roles = (root: string): Plugin => ({
 });
 
 /** Puts something that throws when it is used in the place of these, where a library asks for them; our own code means it. */
-function leaveOut(packages: readonly string[]): Plugin {
+function leaveOut(packages: readonly string[], importers = /\/node_modules\//): Plugin {
   const contents = `module.exports = () => () => () => { throw new Error("left out of the bundle: see node/bundle.ts"); };`;
   return {
     name: "leave-out",
     setup(build) {
       build.onResolve({ filter: /./ }, ({ path, importer }) =>
-        packages.includes(path) && importer.includes("/node_modules/") ? { path, namespace: "left-out" } : undefined,
+        packages.includes(path) && importers.test(importer) ? { path, namespace: "left-out" } : undefined,
       );
       build.onLoad({ filter: /./, namespace: "left-out" }, () => ({ contents, loader: "js" }));
     },

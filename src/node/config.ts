@@ -16,6 +16,7 @@ import { PCR_MAX } from "../kernel/seal/provider.ts";
 import { field } from "../kernel/service.ts";
 import { UID_BASE } from "./confine/uids.ts";
 import { existsSync } from "node:fs";
+import { GUEST_NAME, GuestSpec } from "./guests/spec.ts";
 import { allDoors, type Manifest } from "./manifest.ts";
 
 const Port = Type.Integer({ minimum: 0, maximum: 65_535 });
@@ -171,6 +172,12 @@ export const NodeConfig = Type.Object(
         "How many processes of a service run; one unless said, and always one of a service that owns a store. The gateway: half the cores, at most 4, one below 4 GiB of memory, and one where its CoAP door is open.",
       default: {},
       example: { gateway: 2 },
+    }),
+    services: field(Type.Record(Type.String({ pattern: GUEST_NAME }), GuestSpec), {
+      description:
+        "Further services, by their name: programs of others, each with the rights that it is given here (docs/third-party.md).",
+      default: {},
+      example: { greeter: { file: "/opt/greeter/main.ts", needs: ["bus"] } },
     }),
     uidBase: field(Type.Integer({ minimum: 1000, maximum: 65_000 }), {
       description: "First of the 200 user and group ids that services get where the node is started as root.",

@@ -5,6 +5,7 @@ import type { Node } from "./api.ts";
 import { NODE_SERVICE_UNKNOWN } from "./codes.ts";
 import type { KeyRing } from "../kernel/seal/keyring.ts";
 import type { KeyDesk } from "./keys/desk.ts";
+import type { Guests } from "./guests/guests.ts";
 import { forgetDevice } from "./forget.ts";
 import type { Logbook } from "./logbook.ts";
 import type { Restarted } from "./rolling.ts";
@@ -20,6 +21,7 @@ export interface ControlOptions {
   readonly startedAtMs: number;
   readonly ring: KeyRing;
   readonly keys: KeyDesk;
+  readonly guests: Guests;
   gatewayUrl(): string;
   /** What protects the node, and what not, a sentence each. */
   protection(): string[];
@@ -33,7 +35,7 @@ const TOKEN_TIMEOUT_MS = 5_000;
 
 /** Makes the service of the `node` contract. */
 export function makeControl(options: ControlOptions): Node {
-  const { supervisor, logbook, node, version, compact, stateDirectory, startedAtMs, ring, keys } = options;
+  const { supervisor, logbook, node, version, compact, stateDirectory, startedAtMs, ring, keys, guests } = options;
   return {
     async status() {
       return {
@@ -66,6 +68,13 @@ export function makeControl(options: ControlOptions): Node {
       if (unknown !== undefined)
         throw fail(NODE_SERVICE_UNKNOWN, `no service '${unknown}' runs here; there are: ${all.join(", ")}`);
       return options.restart(services.length === 0 ? all : services);
+    },
+    run: ({ spec, name }, call) => guests.run(spec, name, call.signal),
+    async end({ body }) {
+      if (!guests.isRun(body.name))
+        throw fail(NODE_SERVICE_UNKNOWN, `no service '${body.name}' was started with 'holdfast run'`);
+      await guests.end(body.name);
+      return {};
     },
     keys: () => keys.keys(),
     rotateKeys: (input) => keys.rotateKeys(input),

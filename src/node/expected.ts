@@ -3,6 +3,8 @@ export interface Joiner {
   readonly service: string;
   readonly instance: string;
   readonly secretSha256: string;
+  /** Whom it may call; everybody where it is absent. */
+  readonly needs?: readonly string[];
 }
 
 export class Expected {

@@ -2,24 +2,25 @@
 import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { systemClock } from "../kernel/clock.ts";
-import { fail } from "../kernel/error.ts";
 import { type Log, makeLog } from "../kernel/log.ts";
 import type { KeyRing } from "../kernel/seal/keyring.ts";
 import { type Served, serve } from "../kernel/serve.ts";
 import { Tracer } from "../kernel/trace.ts";
 import { node as nodeContract } from "./api.ts";
-import { NODE_OPTION_INVALID } from "./codes.ts";
+import { chosen, cloudAt, keepCloudPort, type NodeRole } from "./chosen.ts";
 import { codeIn } from "./code.ts";
 import { configFileOf, loadConfig, type NodeConfig } from "./config.ts";
 import { confinementFacts } from "./confine/facts.ts";
 import { shieldMemory } from "./confine/libc.ts";
 import { listenUnix } from "./confine/listen.ts";
 import { type ControlOptions, makeControl } from "./control.ts";
+import { Guests } from "./guests/guests.ts";
+import { FREE_PLACES, Places } from "./guests/places.ts";
 import { KeyDesk } from "./keys/desk.ts";
 import { openKeys, ringDirectory } from "./keys/open.ts";
 import { Secrets } from "./keys/secrets.ts";
 import { listening } from "./listening.ts";
-import { Logbook, readLine } from "./logbook.ts";
+import { Logbook, type LogLine, readLine } from "./logbook.ts";
 import type { Manifest } from "./manifest.ts";
 import { type NodeOptions, readOptions } from "./options.ts";
 import { nextRelease } from "./release.ts";
@@ -37,12 +38,9 @@ export interface NodeInput {
   readonly version: string;
   readonly rights: RightsTable;
   readonly args: readonly string[];
-  /** `cloud`: the cloud alone, for machines of others. */
-  readonly role: "node" | "cloud";
+  readonly role: NodeRole;
 }
 
-/** Port of `holdfast cloud` unless the config has another. */
-const CLOUD_PORT = 8444;
 /** A second Ctrl-C is meant only after this time. */
 const SAME_SIGNAL_MS = 1_000;
 const EXIT_INTERRUPTED = 130;
@@ -61,6 +59,7 @@ export async function runNode(input: NodeInput): Promise<number> {
   screen.nameWidth = Math.max(...manifests.map(({ name }) => name.length)) + 2;
   const state = openState({ path, version: input.version, ...(node.name === "" ? {} : { name: node.name }) });
   let sockets: Map<string, ServiceSockets> | undefined;
+  let places: Places | undefined;
   try {
     screen.title("Holdfast", `${input.version} · ${input.role} ${state.node.name} · ${path}`);
     if (node.name !== "" && node.name !== state.node.name)
@@ -75,38 +74,13 @@ export async function runNode(input: NodeInput): Promise<number> {
       cloud: cloudAt(input.role, node, state),
     });
     keepCloudPort(sockets, state);
-    return await new Running({ input, options, manifests, values, node, state, sockets, screen, code }).run();
+    places = new Places(input.role === "cloud" ? 0 : FREE_PLACES + Object.keys(node.services).length);
+    return await new Running({ input, options, manifests, values, node, state, sockets, places, screen, code }).run();
   } finally {
     if (sockets) closeSockets(sockets);
+    places?.close();
     state.release();
   }
-}
-
-/** Picks what is to run. NODE_OPTION_INVALID. */
-function chosen(all: readonly Manifest[], options: NodeOptions, role: NodeInput["role"]): Manifest[] {
-  if (role === "cloud") return all.filter(({ name }) => name === "cloud");
-  const unknown = options.only?.find((name) => !all.some((m) => m.name === name));
-  if (unknown !== undefined)
-    throw fail(
-      NODE_OPTION_INVALID,
-      `--only: there is no service '${unknown}'; there are: ${all.map(({ name }) => name).join(", ")}`,
-    );
-  const foundation = ["identity", "core-keeper"];
-  return all.filter(
-    ({ name }) =>
-      (options.only === undefined || options.only.includes(name) || foundation.includes(name)) &&
-      !(options.noCloud && name === "cloud"),
-  );
-}
-
-function cloudAt(role: NodeInput["role"], node: NodeConfig, state: StateDirectory) {
-  const host = node.cloud.host || (role === "cloud" ? "0.0.0.0" : "127.0.0.1");
-  return { host, port: node.cloud.port || (role === "cloud" ? CLOUD_PORT : 0), before: state.node.cloudPort };
-}
-
-function keepCloudPort(sockets: ReadonlyMap<string, ServiceSockets>, state: StateDirectory): void {
-  const port = sockets.get("cloud")?.listen[0]?.port;
-  if (port !== undefined && port !== state.node.cloudPort) state.save({ cloudPort: port });
 }
 
 interface RunningOptions {
@@ -116,14 +90,19 @@ interface RunningOptions {
   readonly values: ReturnType<typeof loadConfig>["values"];
   readonly node: NodeConfig;
   readonly state: StateDirectory;
-  readonly sockets: ReadonlyMap<string, ServiceSockets>;
+  readonly sockets: Map<string, ServiceSockets>;
+  readonly places: Places;
   readonly screen: Screen;
   readonly code: ReturnType<typeof codeIn>;
 }
 
-interface ControlParts extends Pick<ControlOptions, "supervisor" | "logbook" | "ring" | "keys"> {
+interface ControlParts extends Pick<ControlOptions, "supervisor" | "logbook" | "ring" | "keys" | "guests"> {
   readonly log: Log;
   readonly welcome: Welcome;
+}
+
+interface SupervisorParts extends Pick<ControlParts, "logbook" | "ring" | "keys" | "guests" | "log"> {
+  readonly secrets: Secrets;
 }
 
 class Running {
@@ -137,7 +116,7 @@ class Running {
   }
 
   async run(): Promise<number> {
-    const { state, node, screen, input, options, manifests, code, sockets, values } = this.#o;
+    const { state, node, screen, input, options, manifests, code, sockets, places } = this.#o;
     const ring = await this.#openRing();
     const logbook = await this.#openLogbook(ring);
     const secrets = await Secrets.open(ringDirectory(state.path), ring);
@@ -147,31 +126,10 @@ class Running {
     });
     for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => this.#interrupted());
     const keys = new KeyDesk({ ring, secrets, node, manifests, env: process.env, log });
-    const supervisor = new Supervisor({
-      code,
-      manifests,
-      sockets,
-      state,
-      ring,
-      secrets,
-      values,
-      node,
-      rights: input.rights,
-      version: input.version,
-      openEdgex: options.openEdgex,
-      compact: options.compact,
-      clock: systemClock,
-      log,
-      routes: new RoutesFile({ named: routesFileIn(values), statePath: state.path, log }),
-      onState: (service, to, reason) => {
-        screen.service(service, to, reason);
-        if (to === "restarting" || to === "critical")
-          log.info({ of: service, state: to }, `${service} is started again: ${reason ?? ""}`);
-      },
-      onOutput: (services, text) => this.#keep(logbook, services, text),
-      onLine: listening({ keys, logbook, log }),
-    });
+    const guests = new Guests({ manifests: code.manifest, sockets, places, statePath: state.path });
+    const supervisor = this.#makeSupervisor({ ring, secrets, keys, guests, logbook, log });
     keys.units = supervisor;
+    guests.supervisor = supervisor;
     const welcome = new Welcome({
       supervisor,
       screen,
@@ -188,12 +146,47 @@ class Running {
       log,
       stopping: this.#stopping.signal,
     });
-    const control = await this.#openControl({ supervisor, logbook, ring, keys, log, welcome });
+    const control = await this.#openControl({ supervisor, logbook, ring, keys, guests, log, welcome });
     log.info({ version: input.version, services: manifests.length }, "the node starts");
     void supervisor.start();
+    guests.declare(node.services, this.#configFile);
     void welcome.show();
     await this.#stopped();
     return this.#end(supervisor, control, logbook, ring, log);
+  }
+
+  #makeSupervisor({ ring, secrets, keys, guests, logbook, log }: SupervisorParts): Supervisor {
+    const { state, node, screen, input, options, manifests, code, sockets, values, places } = this.#o;
+    return new Supervisor({
+      code,
+      guests: guests.known,
+      places: places.all,
+      manifests,
+      sockets,
+      state,
+      ring,
+      secrets,
+      values,
+      node,
+      rights: input.rights,
+      version: input.version,
+      openEdgex: options.openEdgex,
+      compact: options.compact,
+      clock: systemClock,
+      log,
+      routes: new RoutesFile({ named: routesFileIn(values), statePath: state.path, log }),
+      onState: (service, to, reason) => {
+        screen.service(service, to, reason);
+        guests.changed(service, to, reason);
+        if (to === "restarting" || to === "critical")
+          log.info({ of: service, state: to }, `${service} is started again: ${reason ?? ""}`);
+      },
+      onOutput: (services, text) => {
+        const line = this.#keep(logbook, services, text);
+        if (line) guests.heard(line.service, line.text);
+      },
+      onLine: listening({ keys, logbook, log }),
+    });
   }
 
   #openRing(): Promise<KeyRing> {
@@ -211,17 +204,19 @@ class Running {
     return logbook;
   }
 
-  #keep(logbook: Logbook, services: readonly string[], text: string): void {
+  #keep(logbook: Logbook, services: readonly string[], text: string): LogLine | undefined {
     const line = readLine(services, text);
-    if (!line) return;
+    if (!line) return undefined;
     logbook.add(line.service, line.text);
     this.#o.screen.line(line);
+    return line;
   }
 
   async #openControl({ log, welcome, ...parts }: ControlParts): Promise<Served> {
     const { state, input, options } = this.#o;
     const path = join(state.path, "control.sock");
     const { fd } = listenUnix(path);
+    const configFile = this.#configFile;
     const service = makeControl({
       ...parts,
       node: state.node.name,
@@ -231,8 +226,11 @@ class Running {
       startedAtMs: this.#startedAtMs,
       gatewayUrl: () => welcome.gatewayUrl ?? "",
       protection: () => welcome.protection(),
-      restart: (services) =>
-        parts.supervisor.restart(services, nextRelease(parts.supervisor.release, this.#configFile)),
+      restart: async function* (services) {
+        const { supervisor, guests } = parts;
+        await guests.renew(services);
+        yield* supervisor.restart(services, nextRelease(supervisor.release, configFile));
+      },
       stop: () => setImmediate(() => this.#stopping.abort()),
     });
     const served = await serve({

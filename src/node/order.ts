@@ -1,4 +1,5 @@
 /** In what order services start: who is needed before who needs it, as far as that can be. */
+import { meant } from "../kernel/identity/needs.ts";
 
 export interface Needy {
   readonly name: string;
@@ -8,10 +9,6 @@ export interface Needy {
 
 /** Everyone needs these three without saying so: who one is, where the others are, what is noted. */
 export const FOUNDATION = ["identity", "core-keeper", "trace"] as const;
-
-/** Tells whether a need means this service. */
-export const meant = (need: string, name: string): boolean =>
-  need === name || (need.endsWith("*") && name.startsWith(need.slice(0, -1)));
 
 /** Sorts services into levels: each needs only those of levels before it. What needs itself in a circle shares a level. */
 export function levelsOf(services: readonly Needy[]): string[][] {

@@ -31,6 +31,16 @@ export async function runProcess(input: ProcessInput): Promise<void> {
       const [{ runChild }, { runCompact }] = await Promise.all([import("./child.ts"), import("./compact.ts")]);
       return runChild((options) => runCompact(input.services, options));
     }
+    case "guest": {
+      const [{ bundleGuest }, [root = "", file = "", to = ""]] = [await import("./guests/bundle.ts"), args];
+      try {
+        return await bundleGuest(root, file, to);
+      } catch (error) {
+        process.stderr.write(error instanceof Failure ? error.message : String(error));
+        process.exitCode = EXIT_REFUSED;
+        return;
+      }
+    }
     case "manifest": {
       // Loads all that a process may ever load: the compile cache is made of this run.
       await Promise.all([import("./child.ts"), import("./compact.ts"), import("./node.ts")]);

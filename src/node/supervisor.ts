@@ -2,14 +2,10 @@
  * The supervisor: starts each service as its own confined process, in order of need and no faster than the machine takes
  * it, tells each who it is, watches, restarts, and stops them last first.
  */
-import { Agent } from "node:http";
 import { availableParallelism } from "node:os";
-import { makeCall } from "../kernel/call.ts";
 import type { Clock } from "../kernel/clock.ts";
-import { connect, type Resolver } from "../kernel/connect.ts";
 import type { Contract, Service } from "../kernel/contract.ts";
-import { fail, UNAVAILABLE } from "../kernel/error.ts";
-import type { TlsIdentity } from "../kernel/identity/tls.ts";
+import { fail } from "../kernel/error.ts";
 import type { Trust } from "../kernel/identity/trust.ts";
 import type { Log } from "../kernel/log.ts";
 import type { ServiceStatus } from "./api.ts";
@@ -19,22 +15,17 @@ import type { Report } from "./confine/spawn.ts";
 import type { Missing } from "./confine/steps.ts";
 import { Expected, type Joiner } from "./expected.ts";
 import type { FromChild, LineMessage } from "./hello.ts";
-import { join } from "./join.ts";
 import type { RoutesFile, RoutesMessage } from "./routes-file.ts";
 import { type Cast, castsOf } from "./casts.ts";
 import type { Life } from "./life.ts";
 import { type Restarted, restartUnits } from "./rolling.ts";
+import { SELF, Self } from "./self.ts";
 import { Unit, type UnitState } from "./unit.ts";
 
 /** All that are stopped share this; who is not gone by then is killed. */
 export const STOP_MS_MAX = 10_000;
 /** However late it is, a service has so long for its own end. */
 const STOP_MS_MIN = 1_000;
-/** The name that the supervisor's own certificate has. */
-const SELF = "node";
-/** For Unix sockets. */
-const plainAgent = new Agent({ keepAlive: true, maxSockets: 4 });
-
 const GATEWAY = "gateway";
 /** So much of a name that a process made up is said. */
 const NAME_SHOWN = 100;
@@ -57,8 +48,8 @@ export interface SupervisorOptions extends Omit<BirthOptions, "announce"> {
 export class Supervisor {
   readonly #options: SupervisorOptions;
   readonly #births: Births;
-  readonly #units: Unit[];
-  readonly #order: string[][];
+  #units: Unit[];
+  #order: string[][];
   readonly #ready = new Set<string>();
   readonly #expected = new Expected((instance) => this.#units.some((unit) => unit.lifeOf(instance)?.pid !== undefined));
   readonly #missing = new Map<string, Missing>();
@@ -67,7 +58,7 @@ export class Supervisor {
   #caPem = Promise.withResolvers<string>();
   #trust: Trust | undefined;
   #restarting = false;
-  #self: Promise<TlsIdentity> | undefined;
+  readonly self: Self;
 
   constructor(options: SupervisorOptions) {
     this.#options = options;
@@ -75,6 +66,14 @@ export class Supervisor {
     const { casts, order } = castsOf(options.manifests, options.compact, options.sockets);
     this.#order = order;
     this.#units = casts.map((cast) => this.#makeUnit(cast));
+    this.self = new Self({
+      ...options,
+      node: options.state.node.name,
+      stopping: this.#stopping.signal,
+      caPem: () => this.caPem,
+      newSecret: (instance) => this.#births.secretFor(SELF, instance),
+      addressOf: (service) => this.#unitOf(service)?.addressOf(service),
+    });
     options.routes.follow((message) => {
       for (const unit of this.#units) if (runs(unit, GATEWAY)) unit.send(routesLine(message));
     });
@@ -122,8 +121,29 @@ export class Supervisor {
       );
       killed.push(...ends.filter(({ end }) => end === "killed").map(({ name }) => name));
     }
-    (await this.#self?.catch(() => undefined))?.close();
+    await this.self.close();
     return killed;
+  }
+
+  /** Starts a process beside those of the release, each time after what has to be done before. It ends with the node, or by `leave`. */
+  enter(cast: Cast, before: () => Promise<void>): void {
+    const unit = this.#makeUnit(cast, before);
+    this.#units.push(unit);
+    this.#order.push([cast.name]);
+    void unit.start();
+  }
+
+  /** Ends such a process and forgets it. */
+  async leave(name: string, timeoutMs: number): Promise<void> {
+    const unit = this.#units.find((one) => one.name === name);
+    await unit?.stop(timeoutMs);
+    this.#units = this.#units.filter((one) => one !== unit);
+    this.#order = this.#order.filter((level) => level[0] !== name || level.length > 1);
+  }
+
+  /** How a service of somebody else's is confined while it tells what it is. */
+  telling(directory: string): ReturnType<Births["telling"]> {
+    return this.#births.telling(directory);
   }
 
   /** What the next processes are made of. */
@@ -166,20 +186,23 @@ export class Supervisor {
 
   /** Makes the client of a service, called as `node`; the operator's Unix socket where the service has one. */
   connect<C extends Contract>(contract: C): Service<C> {
-    return connect(contract, { resolver: this.#resolver() });
+    return this.self.connect(contract);
   }
 
   /** Makes a call of the supervisor's own. */
   call(timeoutMs: number) {
-    return makeCall({ caller: SELF, timeoutMs, signal: this.#stopping.signal });
+    return this.self.call(timeoutMs);
   }
 
-  #makeUnit(cast: Cast): Unit {
+  #makeUnit(cast: Cast, before?: () => Promise<void>): Unit {
     const { clock, onState, onOutput } = this.#options;
     const unit: Unit = new Unit({
       name: cast.name,
       clock,
-      birth: (beginning) => this.#births.make(cast, beginning),
+      birth: async (beginning) => {
+        await before?.();
+        return this.#births.make(cast, beginning);
+      },
       onMessage: (message, life) => this.#take(unit, life, message),
       onState,
       onOutput,
@@ -231,7 +254,7 @@ export class Supervisor {
     this.#caPem.resolve(caPem);
     for (const part of this.#expected.all()) this.#tellIdentity(part);
     for (const unit of this.#units) unit.send({ kind: "authority", caPem, revoked });
-    void this.#self?.then((identity) => identity.trust({ caPem, revoked }));
+    this.self.trust({ caPem, revoked });
   }
 
   #announce(part: Joiner): void {
@@ -245,42 +268,6 @@ export class Supervisor {
 
   #unitOf(service: string): Unit | undefined {
     return this.#units.find((unit) => unit.name === service) ?? this.#units.find((unit) => runs(unit, service));
-  }
-
-  /** The supervisor's own certificate, made when it first calls somebody. */
-  #identity(): Promise<TlsIdentity> {
-    this.#self ??= (async () => {
-      const { state, clock, log, sockets } = this.#options;
-      const caPem = await this.caPem;
-      const instance = `${SELF}-${process.pid}`;
-      const newSecret = async () => this.#births.secretFor(SELF, instance);
-      return join({
-        node: state.node.name,
-        service: SELF,
-        instance,
-        caPem,
-        identity: sockets.get("identity")!.listen[0],
-        newSecret,
-        clock,
-        log,
-        signal: this.#stopping.signal,
-      });
-    })();
-    return this.#self;
-  }
-
-  /** The supervisor opened all sockets itself: it asks nobody where they are. */
-  #resolver(): Resolver {
-    return {
-      pick: async (service) => {
-        const at = this.#options.sockets.get(service);
-        if (!at) throw fail(UNAVAILABLE, `${service} is not a service of this node`);
-        if (at.control) return { host: "", port: 0, socketPath: at.control.path, agent: plainAgent, secure: false };
-        const { host, port } = this.#unitOf(service)?.addressOf(service) ?? at.listen[0];
-        return { host, port, agent: (await this.#identity()).agent(service), secure: true };
-      },
-      failed: () => undefined,
-    };
   }
 
   #learn(report: Report): void {

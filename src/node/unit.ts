@@ -65,6 +65,8 @@ export class Unit {
   /** Starts the process; resolves when it has loaded its code, or ended. A failure to start counts as an end. */
   async start(): Promise<void> {
     if (this.#stopping) return;
+    // Also of one that cannot be born: else each try would be the first after a long life.
+    this.#backoff.started();
     try {
       const birth = await this.#options.birth({ spare: this.#spare });
       if (this.#stopping) return;

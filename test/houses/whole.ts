@@ -25,6 +25,8 @@ export interface WholeOptions {
   readonly args?: readonly string[];
   /** Further doors, by their name in `node.doors`. */
   readonly doors?: Readonly<Record<string, { readonly host?: string; readonly port?: number }>>;
+  /** Services of others that the config names (node.services). */
+  readonly services?: object;
   /** What the node is started by: a command that runs another one. */
   readonly under?: readonly string[];
   /** Another composition root than src/main.ts, with services of its own. */
@@ -55,7 +57,7 @@ export class Whole {
     this.#entry = options.entry;
     this.keyFile = join(this.directory, "key", "node.key");
     const doors = { "gateway.https": { port: this.gatewayPort }, "bus.mqtts": { port: freePort() }, ...options.doors };
-    const node = { keyFile: this.keyFile, doors, cloud: { port: this.cloudPort } };
+    const node = { keyFile: this.keyFile, doors, cloud: { port: this.cloudPort }, services: options.services ?? {} };
     // JSON is YAML, too.
     writeFileSync(join(this.directory, "holdfast.yaml"), `node: ${JSON.stringify(node)}\n${options.config ?? ""}`);
   }
@@ -64,6 +66,10 @@ export class Whole {
   get output(): string {
     return this.#text;
   }
+
+  /** The command line, and the environment in which it finds the bundle. */
+  readonly command = COMMAND;
+  readonly env = { ...process.env, HOLDFAST_CACHE: cache };
 
   get pid(): number {
     return this.#child!.pid!;

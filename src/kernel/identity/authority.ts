@@ -22,6 +22,7 @@ import {
   subjectOf,
   writeCertificate,
 } from "./certificate.ts";
+import { needsExtension } from "./needs.ts";
 import { IDENTITY_AUTHORITY_INVALID, IDENTITY_NAME_INVALID, IDENTITY_REQUEST_INVALID } from "./codes.ts";
 import { parseDeviceName, parseSpiffe, spiffeName } from "./names.ts";
 import { readRequest } from "./request.ts";
@@ -51,6 +52,8 @@ export interface IssueOptions {
   lifetimeMs: number;
   client: boolean;
   server: boolean;
+  /** Whom the holder may call; everybody where it is absent. */
+  needs?: readonly string[];
 }
 
 export interface Issued {
@@ -163,7 +166,13 @@ class NodeAuthority implements Authority {
         notBeforeMs: Math.max(nowMs - CLOCK_SKEW_MS, this.#notBeforeMs),
         notAfterMs,
         spki,
-        extensions: [...isEnd(options), names, authorityKeyId(this.#spki), subjectKeyId(spki)],
+        extensions: [
+          ...isEnd(options),
+          names,
+          authorityKeyId(this.#spki),
+          subjectKeyId(spki),
+          ...(options.needs ? [needsExtension(options.needs)] : []),
+        ],
       },
       this.#key,
     );

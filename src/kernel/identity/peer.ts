@@ -4,12 +4,15 @@
  */
 import type { TLSSocket } from "node:tls";
 import { type DerValue, context, readDer, TAG } from "./der.ts";
+import { needsIn } from "./needs.ts";
 import { parseDeviceName, parseSpiffe, type SpiffeName } from "./names.ts";
 
 export interface PeerName extends SpiffeName {
   /** Serial number, lower-case hex. */
   readonly serial: string;
   readonly notAfterMs: number;
+  /** Whom it may call (needs.ts); everybody where it is absent. */
+  readonly needs?: readonly string[];
 }
 
 const known = new WeakMap<TLSSocket, PeerName>();
@@ -50,7 +53,9 @@ export function certificateName(raw: Buffer): PeerName | undefined {
   // A SPIFFE certificate has exactly one URI (X509-SVID 2): with two, which one was checked by whom?
   const name = uris?.length === 1 ? parseSpiffe(uris[0] ?? "") : undefined;
   if (!name || notAfterMs === undefined) return undefined;
-  return { ...name, serial: serial.contents.toString("hex").replace(/^(00)+(?=..)/, ""), notAfterMs };
+  const needs = needsIn(extensionsOf(tbs));
+  const said = { ...name, serial: serial.contents.toString("hex").replace(/^(00)+(?=..)/, ""), notAfterMs };
+  return needs ? { ...said, needs } : said;
 }
 
 /**
@@ -83,10 +88,8 @@ function commonNames(subject: DerValue | undefined): string[] | undefined {
 
 /** The subject's further names of one kind. */
 function alternativeNames(tbs: readonly DerValue[], kind: number): string[] | undefined {
-  const extensions = tbs.find((value) => value.tag === context(3));
-  const list = within(within(extensions, context(3))?.[0], TAG.sequence);
   const found: DerValue[][] = [];
-  for (const extension of list ?? []) {
+  for (const extension of extensionsOf(tbs)) {
     const parts = within(extension, TAG.sequence);
     if (parts?.[0]?.tag !== TAG.oid) return undefined;
     if (parts[0].contents.equals(SUBJECT_ALT_NAME)) found.push(parts);
@@ -97,6 +100,15 @@ function alternativeNames(tbs: readonly DerValue[], kind: number): string[] | un
   // latin1 keeps byte for character, so that no byte outside ASCII can become a character of a name.
   return names?.filter((name) => name.tag === kind).map((name) => name.contents.toString("latin1"));
 }
+
+const extensionsOf = (tbs: readonly DerValue[]): DerValue[] =>
+  within(
+    within(
+      tbs.find((value) => value.tag === context(3)),
+      context(3),
+    )?.[0],
+    TAG.sequence,
+  ) ?? [];
 
 /** The values inside a value of that tag. */
 function within(value: DerValue | Buffer | undefined, tag: number): DerValue[] | undefined {

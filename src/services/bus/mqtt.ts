@@ -3,6 +3,7 @@ import { createServer, type Server, type Socket } from "node:net";
 import { createServer as createTlsServer, type TLSSocket } from "node:tls";
 import { type AedesPublishPacket, Aedes, type Client, type PublishPacket, type Subscription } from "aedes";
 import { asFailure } from "../../kernel/error.ts";
+import { mayReach } from "../../kernel/identity/needs.ts";
 import { peerDevice, peerName } from "../../kernel/identity/peer.ts";
 import type { TlsIdentity } from "../../kernel/identity/tls.ts";
 import type { Subject } from "../../kernel/call.ts";
@@ -127,7 +128,7 @@ export class MqttDoors {
       const name = peerName(socket);
       const device = peerDevice(socket);
       // Another node's service is nobody here, whatever its name.
-      if (name?.node === identity.node) this.#welcome(socket, name.service);
+      if (name?.node === identity.node && mayReach(name.needs, identity.service)) this.#welcome(socket, name.service);
       else if (device?.node === identity.node) this.#welcome(socket, `${DEVICE}${device.device}`);
       else socket.destroy();
     });

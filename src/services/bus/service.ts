@@ -4,6 +4,7 @@ import type { Clock } from "../../kernel/clock.ts";
 import { TOPIC } from "../../kernel/edgex.ts";
 import { asFailure, fail } from "../../kernel/error.ts";
 import { decodeBlocks, headOfBlocks } from "../../kernel/events/codec.ts";
+import { partsOf } from "../../kernel/identity/needs.ts";
 import { JOURNAL_DISK_FULL, JOURNAL_FULL } from "../../kernel/journal/errors.ts";
 import type { Log } from "../../kernel/log.ts";
 import type { Tracer } from "../../kernel/trace.ts";
@@ -21,7 +22,7 @@ import { Occasional } from "./occasional.ts";
 import type { Run } from "./sequences.ts";
 import { KIND } from "./records.ts";
 import type { Store } from "./store.ts";
-import { faultOf, isEventTopic, isJournalled, mayUse, serviceInTopic } from "./topics.ts";
+import { covers, faultOf, isEventTopic, isJournalled, mayUse, serviceInTopic } from "./topics.ts";
 
 /** What a refused appender waits before it tries again. */
 const FULL_RETRY_S = 1;
@@ -206,7 +207,10 @@ export class BusService {
   }
 
   async *#listen(topics: readonly string[], begin: boolean, call: Call): ReturnType<Bus["listen"]> & AsyncGenerator {
-    for (const topic of topics) this.#allow(call.caller, "subscribe", topic);
+    // What the certificate names of the bus (`bus:edgex/events/#`) is heard beside what the caller's name may.
+    const given = partsOf(call.needs, "bus");
+    for (const topic of topics)
+      if (!given.some((filter) => covers(filter, topic))) this.#allow(call.caller, "subscribe", topic);
     yield* this.hub.listen(topics, AbortSignal.any([call.signal, this.#parts.stopping]), begin);
   }
 

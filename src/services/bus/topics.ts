@@ -109,7 +109,7 @@ const ROLES: readonly { readonly name: RegExp; readonly rights: Rights }[] = [
 ];
 
 /** Tells whether `allowed` matches every topic that `asked` (a filter, or a topic) matches. */
-function covers(allowed: string, asked: string): boolean {
+export function covers(allowed: string, asked: string): boolean {
   const a = allowed.split("/");
   const b = asked.split("/");
   for (let i = 0; i < a.length; i++) {

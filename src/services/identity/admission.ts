@@ -23,10 +23,13 @@ export interface Announced {
   readonly instance: string;
   /** SHA-256 of the secret's text, 64 hex digits. */
   readonly secretSha256: string;
+  /** Whom it may call; everybody where it is absent. */
+  readonly needs?: readonly string[] | undefined;
 }
 
 interface Admission {
   readonly service: string;
+  readonly needs: readonly string[] | undefined;
   readonly secretHash: Buffer;
   readonly untilMs: number;
   wrongTries: number;
@@ -48,7 +51,7 @@ export class Admissions {
   }
 
   /** Expects an instance; an announcement of the same instance again replaces the first. */
-  expect({ service, instance, secretSha256 }: Announced): void {
+  expect({ service, instance, secretSha256, needs }: Announced): void {
     this.#forgetOld();
     this.#byInstance.delete(instance);
     const [oldest] = this.#byInstance.keys();
@@ -56,21 +59,22 @@ export class Admissions {
     const secretHash = Buffer.from(secretSha256, "hex");
     this.#byInstance.set(instance, {
       service,
+      needs,
       secretHash,
       untilMs: this.#clock.monotonicMs() + this.#admissionMs,
       wrongTries: 0,
     });
   }
 
-  /** Uses up the admission of an instance; IDENTITY_JOIN_REFUSED, which tells nobody what was wrong. */
-  take({ service, instance, secret }: { service: string; instance: string; secret: string }): void {
+  /** Uses up the admission of an instance, and answers whom it may call; IDENTITY_JOIN_REFUSED, which tells nobody what was wrong. */
+  take({ service, instance, secret }: { service: string; instance: string; secret: string }): Announced["needs"] {
     this.#forgetOld();
     const admission = this.#byInstance.get(instance);
     // Compared even where nobody is expected, so that the time of the answer does not tell which instances are.
     const right = timingSafeEqual(createHash("sha256").update(secret).digest(), admission?.secretHash ?? NOBODY);
     if (admission && right && admission.service === service) {
       this.#byInstance.delete(instance);
-      return;
+      return admission.needs;
     }
     if (admission && ++admission.wrongTries >= WRONG_TRIES_MAX) this.#byInstance.delete(instance);
     this.#note(service, instance, admission);

@@ -6,6 +6,7 @@ import { type Static, Type } from "typebox";
 import { createAuthority } from "../../kernel/identity/authority.ts";
 import { keepRenewed, type Renewal } from "../../kernel/identity/renewal.ts";
 import { makeKeyAndRequest } from "../../kernel/identity/request.ts";
+import { isNeed } from "../../kernel/identity/needs.ts";
 import { spiffeName } from "../../kernel/identity/names.ts";
 import { type Certificate, TlsIdentity } from "../../kernel/identity/tls.ts";
 import { type Context, defineService, field } from "../../kernel/service.ts";
@@ -180,16 +181,20 @@ async function ownIdentity(
   return { tls, renewal: keepRenewed({ identity: tls, renew: certify, lifetimeMs, clock, signal: stopping, log }) };
 }
 
-/** The supervisor announces whom it starts: `expect-join` {service, instance, secretSha256 (hex)}. */
+/** The supervisor announces whom it starts: `expect-join` {service, instance, secretSha256 (hex), needs}. */
 function listenToSupervisor({ supervisor, log }: IdentityContext, admissions: Admissions): void {
-  supervisor.on("expect-join", ({ service, instance, secretSha256 }) => {
+  supervisor.on("expect-join", ({ service, instance, secretSha256, needs }) => {
     if (
       typeof service === "string" &&
       typeof instance === "string" &&
       typeof secretSha256 === "string" &&
-      /^[0-9a-f]{64}$/i.test(secretSha256)
+      /^[0-9a-f]{64}$/i.test(secretSha256) &&
+      (needs === undefined || areNeeds(needs))
     ) {
-      admissions.expect({ service, instance, secretSha256 });
+      admissions.expect({ service, instance, secretSha256, needs });
     } else log.error({ service, instance }, "the supervisor announced an instance in a form that is not understood");
   });
 }
+
+const areNeeds = (needs: unknown): needs is string[] =>
+  Array.isArray(needs) && needs.every((need) => typeof need === "string" && isNeed(need));

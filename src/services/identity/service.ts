@@ -37,12 +37,12 @@ export function makeIdentity(options: IdentityOptions): Identity {
   return {
     join: ({ body }, call) =>
       noted(options, { action: "certificate.join", who: body.service, what: body.instance, call }, () => {
-        admissions.take(body);
-        return certify(options, body.service, body.instance, body.csrPem);
+        const needs = admissions.take(body);
+        return certify(options, { ...body, needs });
       }),
     renew: ({ body }, call) =>
       noted(options, { action: "certificate.renew", who: call.caller, what: call.caller, call }, () =>
-        certify(options, call.caller, "", body.csrPem),
+        certify(options, { service: call.caller, instance: "", csrPem: body.csrPem, needs: call.needs }),
       ),
     async issueToken({ body }, call) {
       const scopes = ROLES[body.role];
@@ -132,12 +132,17 @@ function devicesOf(options: IdentityOptions): IdentityOptions["devices"] {
   };
 }
 
+interface Certified {
+  readonly service: string;
+  readonly instance: string;
+  readonly csrPem: string;
+  readonly needs: readonly string[] | undefined;
+}
+
 /** Issues a service's certificate; what the request asks to be called is ignored. */
 async function certify(
   options: IdentityOptions,
-  service: string,
-  instance: string,
-  csrPem: string,
+  { service, instance, csrPem, needs }: Certified,
 ): Promise<Certificate> {
   const { authorities, issued } = options;
   const { dns, ips } = namesOf(options, service);
@@ -150,6 +155,7 @@ async function certify(
     lifetimeMs: issued.lifetimeMsOf(service),
     client: true,
     server: true,
+    ...(needs ? { needs } : {}),
   });
   issued.add({ name: service, instance, serial, notAfterMs });
   return { certPem, caPem: authorities.bundlePem, notAfterMs };
