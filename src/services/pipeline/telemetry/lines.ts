@@ -62,9 +62,9 @@ interface Page {
 }
 type Values = Readonly<Record<string, unknown>>;
 
-/** The book keeps JSON objects; of their fields it vouches for the service alone. */
+/** The book keeps JSON objects, those that were too long for it cut; of their fields it vouches for the service alone. */
 function readLine(service: string, text: string): LogLine {
-  const { level, time, msg, requestId, service: _, ...more } = JSON.parse(text) as Values;
+  const { level, time, msg, requestId, service: _, ...more } = valuesIn(text);
   const { operation } = more;
   const told = typeof msg === "string" ? msg : typeof operation === "string" ? operation : "";
   const timeMs = typeof time === "string" ? Date.parse(time) : Number.NaN;
@@ -77,4 +77,13 @@ function readLine(service: string, text: string): LogLine {
     message: told,
     more,
   };
+}
+
+function valuesIn(text: string): Values {
+  try {
+    return JSON.parse(text) as Values;
+  } catch {
+    // Its head says most of it.
+    return { msg: text };
+  }
 }

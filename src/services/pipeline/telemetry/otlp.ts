@@ -105,7 +105,7 @@ function logRecordOf({ line, spanId }: TracedLine, nowNs: bigint): object {
     timeUnixNano: String(BigInt(Math.round(timeMs)) * 1_000_000n),
     observedTimeUnixNano: String(nowNs),
     ...severityOf(level),
-    body: { stringValue: message },
+    body: { stringValue: message.slice(0, LINE_TEXT_MAX) },
     attributes: [...Object.entries(rest).map(([key, value]) => lineAttribute(key, value)), ...exceptionOf(err)].slice(
       0,
       LINE_ATTRIBUTES_MAX,

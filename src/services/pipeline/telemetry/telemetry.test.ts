@@ -170,20 +170,22 @@ test("the log book is read over the pipeline's own line; what is no UUID is no t
     { level: 40, time: "2026-01-02T03:04:05.678Z", service: "bus", requestId: "no id", msg: "full", left: 3 },
     { level: 30, requestId: "4bf92f35-77b3-4da6-a3ce-929d0e0e4736", operation: "keep" },
   ].map((one) => JSON.stringify(one));
+  texts.push('{"level":50,"msg":"a line that was cut in the mid');
   const book = new LineBook({
     on: (kind, handle) => void handlers.set(kind, handle),
     send(kind, { ask, after }) {
       if (after !== 7) return;
       const lines = texts.map((text, i) => ({ position: 8 + i, service: "bus", text }));
-      setImmediate(() => handlers.get(kind)!({ ask, lines, next: 9, missed: 1 }));
+      setImmediate(() => handlers.get(kind)!({ ask, lines, next: 10, missed: 1 }));
     },
   });
   const page = (await book.read(7))!;
-  assert.deepEqual([page.next, page.missed, page.lines.map(({ position }) => position)], [9, 1, [8, 9]]);
-  const [full, keep] = page.lines.map(({ line: one }) => one);
+  assert.deepEqual([page.next, page.missed, page.lines.map(({ position }) => position)], [10, 1, [8, 9, 10]]);
+  const [full, keep, cut] = page.lines.map(({ line: one }) => one);
   const timeMs = Date.parse("2026-01-02T03:04:05.678Z");
   assert.deepEqual(full, { service: "bus", level: 40, timeMs, message: "full", more: { left: 3 } });
   assert.deepEqual([keep.message, keep.requestId], ["keep", "4bf92f35-77b3-4da6-a3ce-929d0e0e4736"]);
+  assert.deepEqual([cut.message, cut.level], [texts[2], LEVELS.info]);
   assert.equal(await book.read(9), undefined);
 });
 
