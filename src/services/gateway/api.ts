@@ -2,6 +2,7 @@
 import { type Static, Type } from "typebox";
 import { contract, get, post, type Service } from "../../kernel/contract.ts";
 import { code } from "../../kernel/error.ts";
+import { News } from "./siblings.api.ts";
 
 export const GATEWAY_TOKEN_MISSING = code(
   "GATEWAY_TOKEN_MISSING",
@@ -104,17 +105,6 @@ export const URL_BYTES_MAX = 8_192;
 /** More header lines than any honest client sends; GATEWAY_HEADERS_TOO_LARGE above it. */
 export const HEADERS_MAX = 100;
 
-/** Tries that are told of in one message between the door's processes. */
-export const TRIES_MAX = 256;
-/** Somebody's try to say who they are. */
-export const Try = Type.Object({
-  /** As the limits name it. */
-  client: Type.String({ maxLength: 64 }),
-  who: Type.Optional(Type.String({ maxLength: 512 })),
-  cameIn: Type.Boolean(),
-});
-export type Try = Static<typeof Try>;
-
 const Access = Type.Union([Type.Literal("public"), Type.Object({ scope: Type.String() })]);
 
 /** A route as people are told of it. */
@@ -168,9 +158,9 @@ export const gateway = contract("gateway", {
     callers: ["node"],
     public: { scope: "node:read" },
   }),
-  tries: post("/api/v3/tries", {
-    summary: "Takes note of who failed, and who came in, at another process of the door.",
-    input: { body: Type.Object({ tries: Type.Array(Try, { maxItems: TRIES_MAX }) }) },
+  tell: post("/api/v3/news", {
+    summary: "Takes note of what another process of the door has counted, opened and ended.",
+    input: { body: News },
     output: Type.Object({}),
     callers: ["gateway"],
   }),

@@ -114,3 +114,14 @@ export const config = Type.Object(
   { additionalProperties: false },
 );
 export type GatewayConfig = Static<typeof config>;
+
+/** What a connection of the door may take, and for how long. */
+export const limitsOf = (c: GatewayConfig) => ({
+  headerBytesMax: c.headerBytesMax,
+  headersMs: c.headersTimeoutMs,
+  requestMs: c.requestTimeoutMs,
+  keepAliveMs: c.keepAliveMs,
+  stallMs: c.stallTimeoutMs,
+  connectionsMax: c.connectionsMax,
+  connectionsPerAddressMax: c.connectionsPerAddressMax,
+});

@@ -17,12 +17,12 @@ import { Store } from "./cache/store.ts";
 import type { CoapDoor } from "./coap/door.ts";
 import { Admission } from "./shape/admission.ts";
 import { Budget } from "./shape/body.ts";
-import { config, type GatewayConfig } from "./config.ts";
+import { config, type GatewayConfig, limitsOf } from "./config.ts";
 import { Checks } from "./upstream/checks.ts";
 import { Connections } from "./upstream/connections.ts";
 import { Door } from "./door.ts";
 import { Instances, UNCONFIRMED_KEPT_MS } from "./upstream/instances.ts";
-import { Limiter } from "./shape/limiter.ts";
+import { Limits } from "./shape/limits.ts";
 import { Shedder } from "./shape/shedder.ts";
 import { Metrics, watchGauges } from "./metrics.ts";
 import { Scrape } from "./scrape.ts";
@@ -33,7 +33,7 @@ import { checkRoutes, ROUTES_MESSAGE } from "./routes.api.ts";
 import { Router } from "./routes/router.ts";
 import { makeGateway } from "./service.ts";
 import { type Believed, makeBelieved } from "./access/believed.ts";
-import { Siblings } from "./access/siblings.ts";
+import { Siblings } from "./siblings.ts";
 import { Upstream } from "./upstream/upstream.ts";
 
 /** Clients that limits remember at once. */
@@ -106,18 +106,24 @@ interface Known extends Believed {
 }
 
 /** Makes what the steps of routes stand on. */
-function partsOf(context: GatewayContext, { access, instances }: Known, metrics: Metrics, byToken: Limiter): Parts {
+function partsOf(context: GatewayContext, known: Known, metrics: Metrics, limits: Limits): Parts {
+  const { access, instances } = known;
   const { clock, log, config: c, directory } = context;
   const { identity } = socketsOf(context);
   const connections = new Connections({ identity, clock });
   const onGone = (endpoint: Endpoint) => connections.retire(endpoint);
-  const balancer = new Balancer({ instances, clock, waitMs: c.instanceWaitMs, onGone });
+  const siblings = siblingsOf(context, identity, known, limits);
+  const processes = () => siblings.processes;
+  const onBreaker = (upstream: string, open: boolean) => siblings.tell("breakers", { upstream, open });
+  const balancer = new Balancer({ instances, clock, waitMs: c.instanceWaitMs, onGone, onBreaker, processes });
   return {
     clock,
     log,
     bus: context.connect(busContract),
     metrics,
-    byToken,
+    limits,
+    byToken: limits.always("token", { requestsPerS: c.tokenRequestsPerS, burst: c.tokenBurst, keysMax: CLIENTS_MAX }),
+    processes,
     access,
     bodies: { bytesMax: c.bodyBytesMax, budget: new Budget(c.bodiesBytesMax) },
     shedder: new Shedder(),
@@ -133,12 +139,13 @@ function partsOf(context: GatewayContext, { access, instances }: Known, metrics:
 /** Puts the parts together, from the door inwards. */
 function build(context: GatewayContext, known: Known) {
   const { clock, log, tracer, audit, config: c } = context;
-  const { tokens, certificates, login, lockout, instances } = known;
+  const { tokens, certificates, login, instances } = known;
   const { identity, listen } = socketsOf(context);
-  tellSiblings(context, identity, known);
   const metrics = new Metrics(context.metrics);
-  const { byAddress, byToken } = limitersOf(context);
-  const parts = partsOf(context, known, metrics, byToken);
+  const limits = new Limits(clock);
+  const perAddress = { requestsPerS: c.addressRequestsPerS, burst: c.addressBurst, keysMax: CLIENTS_MAX };
+  const byAddress = limits.always("address", perAddress);
+  const parts = partsOf(context, known, metrics, limits);
   const { balancer, connections } = parts;
   const router = new Router({ parts, instances, log });
   followRoutes(context, router);
@@ -169,7 +176,7 @@ function build(context: GatewayContext, known: Known) {
     parts,
   );
   const startedAtMs = clock.wallMs();
-  const rules = makeGateway({ pages, router, balancer, byAddress, lockout, metrics, startedAtMs, openConnections });
+  const rules = makeGateway({ ...known, ...parts, pages, router, byAddress, startedAtMs, openConnections });
   const passage = { handle: rules.handle, metrics, clock, log, tracer, audit, load };
   const clientAuthorities = certificates.asked ? certificates.pems : undefined;
   const admission = new Admission({ clock, load, runningMax: c.requestsRunningMax });
@@ -178,7 +185,7 @@ function build(context: GatewayContext, known: Known) {
     identity,
     listen,
     log,
-    limits: limitsOf(context),
+    limits: limitsOf(c),
     clientAuthorities,
     passage,
   });
@@ -202,8 +209,13 @@ function socketsOf({ identity, doors }: GatewayContext): { identity: TlsIdentity
   return { identity, listen };
 }
 
-/** What this process learns of tries, the door's other ones learn of it. */
-function tellSiblings(context: GatewayContext, identity: TlsIdentity, { lockout, instances }: Known): void {
+/** What this process learns of clients and upstreams, the door's other ones learn of it. */
+function siblingsOf(
+  context: GatewayContext,
+  identity: TlsIdentity,
+  { lockout, sessions, instances }: Known,
+  limits: Limits,
+) {
   const { instance, name, log } = context;
   const siblings = new Siblings({
     instances,
@@ -211,29 +223,14 @@ function tellSiblings(context: GatewayContext, identity: TlsIdentity, { lockout,
     service: name,
     agent: identity.agent(name),
     connect: (resolver) => context.connect(gateway, { resolver }),
+    debts: () => limits.debts(),
     log,
   });
-  lockout.onTry = (tried) => siblings.tell(tried);
+  lockout.onTry = (tried) => siblings.tell("tries", tried);
+  if (sessions) sessions.onEnded = (ended) => siblings.tell("ended", ended);
+  limits.onCount = (limit, key, remaining) => siblings.count(limit, key, remaining);
+  return siblings;
 }
-
-function limitersOf({ config: c, clock }: GatewayContext) {
-  const make = (requestsPerS: number, burst: number) =>
-    new Limiter({ requestsPerS, burst, keysMax: CLIENTS_MAX, clock });
-  return {
-    byAddress: make(c.addressRequestsPerS, c.addressBurst),
-    byToken: make(c.tokenRequestsPerS, c.tokenBurst),
-  };
-}
-
-const limitsOf = ({ config: c }: GatewayContext) => ({
-  headerBytesMax: c.headerBytesMax,
-  headersMs: c.headersTimeoutMs,
-  requestMs: c.requestTimeoutMs,
-  keepAliveMs: c.keepAliveMs,
-  stallMs: c.stallTimeoutMs,
-  connectionsMax: c.connectionsMax,
-  connectionsPerAddressMax: c.connectionsPerAddressMax,
-});
 
 function believedOf(context: GatewayContext): Believed {
   const { node, config: c, secrets, clock, log, name } = context;

@@ -8,6 +8,7 @@ import { AnswerError, AnswerParser } from "./upstream/answer-parser.ts";
 import { readHead } from "./headers.ts";
 import { Instances } from "./upstream/instances.ts";
 import { clientOf, Limiter } from "./shape/limiter.ts";
+import { Limits } from "./shape/limits.ts";
 import { Metrics as Counted } from "../../kernel/metrics/metrics.ts";
 import { writeMetrics } from "../../kernel/metrics/openmetrics.ts";
 import { Metrics } from "./metrics.ts";
@@ -117,6 +118,29 @@ test("a limiter lets a burst through, then one at a time, and forgets only what 
   assert.ok(limiter.size <= 2);
   nowMs = 1_000;
   for (let i = 0; i < 100_000; i++, nowMs += 100) assert.equal(limiter.take("e").allowed, true);
+});
+
+test("what another process let through is paid for here, and a change of the routes forgives nothing", () => {
+  let nowMs = 0;
+  const limits = new Limits({ monotonicMs: () => nowMs, wallMs: () => 0, wallNs: () => 0n });
+  const terms = { requestsPerS: 10, burst: 3, keysMax: 10 };
+  const told: unknown[] = [];
+  limits.onCount = (...count) => void told.push(count);
+  const limiter = limits.of("r address", terms);
+  assert.equal(limiter.take("a").remaining, 2);
+  assert.deepEqual(told, [["r address 10/3", "a", 2]]);
+  limits.learn([{ limit: "r address 10/3", key: "a", count: 4 }], []);
+  assert.deepEqual(limiter.peek("a"), { allowed: false, remaining: 0, waitMs: 300 });
+  assert.equal(told.length, 1, "what was learnt is not told again");
+  assert.deepEqual([...limits.debts()], [{ limit: "r address 10/3", key: "a", ms: 500 }]);
+  nowMs = 100;
+  limits.learn([], [{ limit: "r address 10/3", key: "a", ms: 350 }]);
+  assert.equal(limiter.peek("a").waitMs, 200, "a debt that is known already is not one more");
+  limits.renew(() => assert.equal(limits.of("r address", terms), limiter));
+  const always = limits.always("address", terms);
+  limits.renew(() => assert.notEqual(limits.of("r address", { ...terms, burst: 4 }), limiter));
+  assert.notEqual(limits.of("r address", terms), limiter, "no route has it any more");
+  assert.equal(limits.of("address", terms), always);
 });
 
 test("a client is an IPv4 address, however it is written, or an IPv6 network", () => {

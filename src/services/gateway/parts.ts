@@ -7,6 +7,7 @@ import type { Store } from "./cache/store.ts";
 import type { Metrics } from "./metrics.ts";
 import type { TakeInOptions } from "./shape/body.ts";
 import type { Limiter } from "./shape/limiter.ts";
+import type { Limits } from "./shape/limits.ts";
 import type { Shedder } from "./shape/shedder.ts";
 import type { Balancer } from "./upstream/balancer.ts";
 import type { Checks } from "./upstream/checks.ts";
@@ -18,7 +19,10 @@ export interface Parts {
   readonly log: Log;
   readonly bus: Bus;
   readonly access: Access;
+  readonly limits: Limits;
   readonly byToken: Limiter;
+  /** Of the door, this one among them. */
+  readonly processes: () => number;
   readonly bodies: TakeInOptions;
   readonly shedder: Shedder;
   /** The gateway's own. */

@@ -30,7 +30,7 @@ export function planOf(parts: Parts, file: RoutesFile, service: string, route: R
       media.answer,
       ...gate(parts, file, settings),
       ...known(parts, file, scope),
-      ...limitsOf(parts, settings),
+      ...limitsOf(parts, settings, `${service} ${operation}`),
       ...(route.method === "GET" ? [takeNone] : [takePlain, takeIn(bodiesOf(parts, settings)), media.body]),
       ...masking(parts, settings, {
         file,
@@ -71,7 +71,7 @@ export function planOfRule(parts: Parts, file: RoutesFile, rule: RouteRule): Han
       ...gate(parts, file, rule),
       ...(access === "public" ? [] : known(parts, file, access.scope)),
       ...commands(parts, file, rule),
-      ...limitsOf(parts, rule),
+      ...limitsOf(parts, rule, rule.name),
       rule.to?.every(({ upstream }) => upstream in file.upstreams) ? undefined : takePlain,
       takeIn(bodiesOf(parts, rule)),
       media?.body,
@@ -150,11 +150,12 @@ const commands = (parts: Parts, file: RoutesFile, { to = [], match }: RouteRule)
   to.map(({ upstream, path }) => commanding(parts, file, upstream, pathOf(path, match.path)));
 
 /** How often who may come. */
-const limitsOf = ({ clock }: Parts, { limits = [] }: RouteSettings) => limits.map((each) => limitRoute(each, clock));
+const limitsOf = (parts: Parts, { limits = [] }: RouteSettings, route: string) =>
+  limits.map((each) => limitRoute(each, route, parts.limits));
 
 /** How many may be under way; what the cache answers is none of them. */
-const concurrencyOf = ({ clock }: Parts, { concurrency }: RouteSettings): Step | undefined =>
-  concurrency && adapt(new Concurrency(concurrency, clock), clock);
+const concurrencyOf = ({ clock, processes }: Parts, { concurrency }: RouteSettings): Step | undefined =>
+  concurrency && adapt(new Concurrency(concurrency, clock, processes), clock);
 
 const bodiesOf = ({ bodies }: Parts, { bodyBytesMax }: RouteSettings): TakeInOptions =>
   bodyBytesMax === undefined ? bodies : { ...bodies, bytesMax: Math.min(bodyBytesMax, bodies.bytesMax) };

@@ -2,6 +2,7 @@
 import { fail } from "../../kernel/error.ts";
 import { type Gateway, GATEWAY_ROUTE_UNKNOWN } from "./api.ts";
 import type { Lockout } from "./access/lockout.ts";
+import type { Sessions } from "./access/sessions.ts";
 import type { Metrics } from "./metrics.ts";
 import { answerOptions } from "./pages.ts";
 import { explain, routesOf } from "./routes/explain.ts";
@@ -10,6 +11,7 @@ import { METHODS } from "./routes/rules.ts";
 import { checkHost, readTarget } from "./routes/target.ts";
 import { limitAddress } from "./shape/limit.ts";
 import type { Limiter } from "./shape/limiter.ts";
+import type { Limits } from "./shape/limits.ts";
 import type { Balancer } from "./upstream/balancer.ts";
 import { chain, type Handler, type Step } from "./visit.ts";
 
@@ -19,6 +21,8 @@ export interface GatewayOptions {
   readonly balancer: Balancer;
   readonly byAddress: Limiter;
   readonly lockout: Lockout;
+  readonly limits: Limits;
+  readonly sessions: Sessions | undefined;
   readonly metrics: Metrics;
   readonly startedAtMs: number;
   openConnections(): number;
@@ -43,8 +47,11 @@ export function makeGateway(options: GatewayOptions): GatewayRules {
       async explain(asked) {
         return explain(options, asked);
       },
-      async tries({ body }) {
+      async tell({ body }) {
         for (const tried of body.tries) lockout.learn(tried);
+        for (const ended of body.ended) options.sessions?.learn(ended);
+        for (const { upstream, open } of body.breakers) options.balancer.learn(upstream, open);
+        options.limits.learn(body.counts, body.debts);
         return {};
       },
       async statistics() {

@@ -40,6 +40,7 @@ export interface Believed {
   readonly tokens: Tokens;
   readonly certificates: Certificates;
   readonly login: Login | undefined;
+  readonly sessions: Sessions | undefined;
   readonly lockout: Lockout;
 }
 
@@ -69,7 +70,7 @@ export function makeBelieved(options: BelievedOptions): Believed {
   const lockout = new Lockout(clock);
   const access = new Access({ tokens, certificates, sessions, grants, lockout, names, log });
   access.load(NO_ROUTES);
-  return { access, tokens, certificates, login, lockout };
+  return { access, tokens, certificates, login, sessions, lockout };
 }
 
 /** The names that grants may be about; each begins the names of its people, so CONFIG_VALUE_INVALID where two share one. */

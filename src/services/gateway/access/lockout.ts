@@ -7,7 +7,7 @@
  * Nothing is counted by name alone: anybody can write any name into a token, and would lock its owner out.
  */
 import type { Clock } from "../../../kernel/clock.ts";
-import type { Try } from "../api.ts";
+import type { Try } from "../siblings.api.ts";
 
 /** Tries that cost nothing; from then on waits that double, up to the longest. */
 interface Terms {

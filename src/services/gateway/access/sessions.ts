@@ -3,13 +3,14 @@ import { randomBytes } from "node:crypto";
 import type { Clock } from "../../../kernel/clock.ts";
 import { fail } from "../../../kernel/error.ts";
 import { GATEWAY_LOGIN_FAILED } from "../access.api.ts";
+import type { Ended } from "../siblings.api.ts";
 import type { Visit } from "../visit.ts";
 import { COOKIE_LENGTH_MAX, SealedCookie } from "./cookies.ts";
 import type { Grants } from "./grants.ts";
 import type { Claims } from "./issuer.ts";
 import { keyOf, type Verdict, verdictOf, Verdicts } from "./verdicts.ts";
 
-/** Sessions that were ended before their time, by this instance; above it the first is forgotten, and lasts till its end where its cookie was stolen. */
+/** Sessions that were ended before their time; above it the first is forgotten, and lasts till its end where its cookie was stolen. */
 const ENDED_MAX = 16_384;
 
 export interface SessionsOptions {
@@ -37,6 +38,8 @@ export class Sessions {
   readonly #cookie: SealedCookie;
   readonly #verdicts: Verdicts;
   readonly #ended = new Map<string, number>();
+  /** Told of each session that is ended here. */
+  onEnded: (ended: Ended) => void = () => undefined;
 
   constructor(options: SessionsOptions) {
     this.#o = options;
@@ -71,9 +74,21 @@ export class Sessions {
   end(visit: Visit): string {
     const text = this.#cookie.in(visit) ?? "";
     const session = this.#cookie.open(text) as Session | undefined;
-    if (session) this.#noteEnded(session);
-    this.#verdicts.forget();
+    if (session) {
+      this.learn(session);
+      this.onEnded({ id: session.id, untilMs: session.untilMs });
+    }
     return this.#cookie.clear();
+  }
+
+  /** Notes a session that has ended, here or at another process of the door. */
+  learn({ id, untilMs }: Ended): void {
+    this.#verdicts.forget();
+    const nowMs = this.#o.clock.wallMs();
+    if (this.#ended.size >= ENDED_MAX)
+      for (const [each, lastMs] of this.#ended) if (lastMs <= nowMs) this.#ended.delete(each);
+    if (this.#ended.size >= ENDED_MAX) this.#ended.delete(this.#ended.keys().next().value!);
+    this.#ended.set(id, untilMs);
   }
 
   /** What grants say has changed. */
@@ -88,13 +103,5 @@ export class Sessions {
     if (this.#o.clock.wallMs() >= untilMs) return undefined;
     const scopes = this.#o.grants.ofClaims(issuer, claims);
     return this.#verdicts.keep(verdictOf(keyOf(text), { name: `${issuer}/${subject}`, scopes }, { untilMs }));
-  }
-
-  #noteEnded({ id, untilMs }: Session): void {
-    const nowMs = this.#o.clock.wallMs();
-    if (this.#ended.size >= ENDED_MAX)
-      for (const [each, lastMs] of this.#ended) if (lastMs <= nowMs) this.#ended.delete(each);
-    if (this.#ended.size >= ENDED_MAX) this.#ended.delete(this.#ended.keys().next().value!);
-    this.#ended.set(id, untilMs);
   }
 }

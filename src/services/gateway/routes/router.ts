@@ -48,8 +48,10 @@ export class Router {
     parts.access.load(file);
     parts.balancer.configure(file);
     parts.checks.restart();
-    this.rules = this.#rulesOf(file);
-    this.published.planAgain();
+    parts.limits.renew(() => {
+      this.rules = this.#rulesOf(file);
+      this.published.planAgain();
+    });
     log.info({ routes: file.routes.length }, "the routes file was taken");
   }
 

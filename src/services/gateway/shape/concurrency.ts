@@ -18,6 +18,7 @@ const FALL_MIN = 0.5;
 export class Concurrency {
   readonly #settings: ConcurrencySettings;
   readonly #clock: Clock;
+  readonly #processes: () => number;
   #limit: number;
   #usualMs = 0;
   #sumMs = 0;
@@ -26,14 +27,17 @@ export class Concurrency {
   #sinceMs = 0;
   running = 0;
 
-  constructor(settings: ConcurrencySettings, clock: Clock) {
+  /** The most is divided by the processes of the door; what is found out each of them finds for itself. */
+  constructor(settings: ConcurrencySettings, clock: Clock, processes: () => number = () => 1) {
     this.#settings = settings;
+    this.#processes = processes;
     this.#clock = clock;
     this.#limit = Math.min(settings.runningMax, Math.max(settings.runningMin, 16));
   }
 
   get limit(): number {
-    return Math.floor(this.#limit);
+    const { runningMax } = this.#settings;
+    return Math.floor(Math.min(this.#limit, Math.max(1, runningMax / this.#processes())));
   }
 
   /** Lets one in; false where as many are under way as may be. */

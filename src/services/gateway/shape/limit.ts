@@ -1,10 +1,10 @@
 /** The steps that count: how often an address comes, how often a token. */
-import type { Clock } from "../../../kernel/clock.ts";
 import { fail } from "../../../kernel/error.ts";
 import { GATEWAY_RATE_LIMITED } from "../api.ts";
 import type { LimitSettings } from "../shape.api.ts";
 import type { Step, Visit } from "../visit.ts";
-import { Limiter } from "./limiter.ts";
+import type { Limiter } from "./limiter.ts";
+import type { Limits } from "./limits.ts";
 
 /** Keys that one limit of a route remembers at once. */
 const ROUTE_KEYS_MAX = 4_096;
@@ -36,8 +36,8 @@ export const limitToken =
   };
 
 /** Makes the step of one limit of a route. Without a token its person and its token are the address. */
-export function limitRoute({ per, requestsPerS, burst }: LimitSettings, clock: Clock): Step {
-  const limiter = new Limiter({ requestsPerS, burst, keysMax: per === "route" ? 1 : ROUTE_KEYS_MAX, clock });
+export function limitRoute({ per, requestsPerS, burst }: LimitSettings, route: string, limits: Limits): Step {
+  const limiter = limits.of(`${route} ${per}`, { requestsPerS, burst, keysMax: per === "route" ? 1 : ROUTE_KEYS_MAX });
   const keyOf = KEYS[per];
   return (next) => (visit) => {
     limit(visit, per, limiter, keyOf(visit));

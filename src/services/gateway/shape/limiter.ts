@@ -9,6 +9,8 @@ export interface LimiterOptions {
   /** Keys that are remembered; above it the one that came first is forgotten, which gives it a new burst. */
   readonly keysMax: number;
   readonly clock: Clock;
+  /** Told of each that was taken, and how many more could be. */
+  readonly onTake?: (key: string, remaining: number) => void;
 }
 
 export interface Taken {
@@ -24,21 +26,43 @@ export class Limiter {
   readonly #burstMs: number;
   readonly #keysMax: number;
   readonly #clock: Clock;
+  readonly #onTake: LimiterOptions["onTake"];
   /** By key, when its burst will be whole again. */
   readonly #wholeAtMs = new Map<string, number>();
 
-  constructor({ requestsPerS, burst, keysMax, clock }: LimiterOptions) {
+  constructor({ requestsPerS, burst, keysMax, clock, onTake }: LimiterOptions) {
     this.#gapMs = 1000 / requestsPerS;
     this.#burstMs = this.#gapMs * burst;
     this.#keysMax = keysMax;
     this.#clock = clock;
+    this.#onTake = onTake;
   }
 
   /** Takes one of a key's burst, where one is left. */
   take(key: string): Taken {
     const { nextMs, taken } = this.#look(key);
-    if (taken.allowed) this.#keep(key, nextMs);
+    if (taken.allowed) {
+      this.#keep(key, nextMs);
+      this.#onTake?.(key, taken.remaining);
+    }
     return taken;
+  }
+
+  /** Counts what was let through elsewhere, be it more than may come: then it is waited for, longer. */
+  learn(key: string, count: number): void {
+    this.#keep(key, Math.max(this.#wholeAtMs.get(key) ?? 0, this.#clock.monotonicMs()) + this.#gapMs * count);
+  }
+
+  /** Notes that a key's burst will not be whole before so many milliseconds. */
+  owe(key: string, ms: number): void {
+    const wholeAtMs = this.#clock.monotonicMs() + ms;
+    if (wholeAtMs > (this.#wholeAtMs.get(key) ?? 0)) this.#keep(key, wholeAtMs);
+  }
+
+  /** Tells by key in how many milliseconds its burst will be whole again. */
+  *debts(): Generator<[key: string, ms: number]> {
+    const nowMs = this.#clock.monotonicMs();
+    for (const [key, wholeAtMs] of this.#wholeAtMs) if (wholeAtMs > nowMs) yield [key, wholeAtMs - nowMs];
   }
 
   /** Tells what `take` would, and takes nothing. */

@@ -1,17 +1,11 @@
 /** Knows the instances of every upstream: of this node's services from the registry, of others from the routes file. */
-import type { Clock } from "../../../kernel/clock.ts";
 import type { RoutesFile } from "../routes.api.ts";
 import type { Address, Endpoint } from "./endpoint.ts";
-import { Group } from "./group.ts";
+import { Group, type GroupOptions } from "./group.ts";
 import type { Instances, Known } from "./instances.ts";
 
-export interface BalancerOptions {
+export interface BalancerOptions extends Omit<GroupOptions, "name"> {
   readonly instances: Instances;
-  readonly clock: Clock;
-  /** A request waits so long for an instance to come up. */
-  readonly waitMs: number;
-  /** Told of an instance that is there no more. */
-  readonly onGone: (endpoint: Endpoint) => void;
 }
 
 export class Balancer {
@@ -36,6 +30,11 @@ export class Balancer {
     let group = this.#groups.get(name);
     if (!group) this.#groups.set(name, (group = new Group({ ...this.#options, name })));
     return group;
+  }
+
+  /** Notes how another process of the door found an upstream. */
+  learn(upstream: string, open: boolean): void {
+    this.#groups.get(upstream)?.breaker?.learn(open);
   }
 
   get groups(): IterableIterator<Group> {

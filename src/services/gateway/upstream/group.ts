@@ -20,6 +20,10 @@ export interface GroupOptions {
   readonly waitMs: number;
   /** Told of an instance that is there no more. */
   readonly onGone: (endpoint: Endpoint) => void;
+  /** Told when the breaker opens or closes by what was seen here. */
+  readonly onBreaker: (upstream: string, open: boolean) => void;
+  /** Of the door, this one among them. */
+  readonly processes: () => number;
 }
 
 export interface PickOptions {
@@ -70,7 +74,8 @@ export class Group {
     this.measured = balance === "peak-ewma";
     this.retries = new Budget(retryBudget.share, retryBudget.reserve);
     this.breaker = breaker && new Breaker(this.name, breaker, this.#o.clock);
-    this.bulkhead = bulkhead && new Bulkhead(this.name, bulkhead);
+    if (this.breaker) this.breaker.onChange = (open) => this.#o.onBreaker(this.name, open);
+    this.bulkhead = bulkhead && new Bulkhead(this.name, bulkhead, this.#o.processes);
   }
 
   /** Takes what instances there are now; those that were known are kept as they are. */

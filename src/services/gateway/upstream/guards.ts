@@ -17,6 +17,8 @@ export class Breaker {
   #openUntilMs = 0;
   #open = false;
   #trying = false;
+  /** Told when it opens, stays open for longer, or closes, by what was seen here. */
+  onChange: (open: boolean) => void = () => undefined;
 
   constructor(name: string, settings: NonNullable<UpstreamSettings["breaker"]>, clock: Clock) {
     this.#name = name;
@@ -43,23 +45,24 @@ export class Breaker {
   note(good: boolean | undefined): void {
     if (this.#open) {
       this.#trying = false;
-      if (good === true) this.#close();
-      else if (good === false) this.#openUntilMs = this.#clock.monotonicMs() + this.#settings.openMs;
-      return;
+      if (good === undefined) return;
+      this.learn(!good);
+      return this.onChange(!good);
     }
     if (good === undefined) return;
     const nowMs = this.#clock.monotonicMs();
     const slot = this.#slotAt(nowMs);
     slot.count++;
     if (!good) slot.failed++;
-    if (!good && this.#tooMany(nowMs)) {
-      this.#open = true;
-      this.#openUntilMs = nowMs + this.#settings.openMs;
-    }
+    if (good || !this.#tooMany(nowMs)) return;
+    this.learn(true);
+    this.onChange(true);
   }
 
-  #close(): void {
-    this.#open = false;
+  /** Opens from now on, or closes: somebody has seen how the upstream is. */
+  learn(open: boolean): void {
+    this.#open = open;
+    if (open) return void (this.#openUntilMs = this.#clock.monotonicMs() + this.#settings.openMs);
     for (const slot of this.#slots) Object.assign(slot, { number: -1, count: 0, failed: 0 });
   }
 
@@ -83,22 +86,29 @@ export class Breaker {
   }
 }
 
-/** Lets so many requests in at once; some more wait in order, not for long. One slow upstream does not take the gateway with it. */
+/** Lets so many requests in at once, divided by the processes of the door; some more wait in order, not for long. One slow upstream does not take the gateway with it. */
 export class Bulkhead {
   readonly #settings: NonNullable<UpstreamSettings["bulkhead"]>;
   readonly #name: string;
+  readonly #processes: () => number;
   readonly #waiting: (() => void)[] = [];
   #running = 0;
 
-  constructor(name: string, settings: NonNullable<UpstreamSettings["bulkhead"]>) {
+  constructor(name: string, settings: NonNullable<UpstreamSettings["bulkhead"]>, processes: () => number) {
     this.#name = name;
     this.#settings = settings;
+    this.#processes = processes;
+  }
+
+  /** At least one: a door that lets nobody in is none. */
+  get #runningMax(): number {
+    return Math.max(1, Math.floor(this.#settings.runningMax / this.#processes()));
   }
 
   /** Takes a place, or waits for one; GATEWAY_BUSY, or what ends the ticket. */
   async enter(ticket: Ticket): Promise<void> {
-    const { runningMax, waitingMax, waitMs } = this.#settings;
-    if (this.#running < runningMax) return void this.#running++;
+    const { waitingMax, waitMs } = this.#settings;
+    if (this.#running < this.#runningMax) return void this.#running++;
     if (this.#waiting.length >= waitingMax) throw this.#busy();
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     this.#waiting.push(resolve);
@@ -118,7 +128,8 @@ export class Bulkhead {
 
   /** Gives the place to who waits longest. */
   leave(): void {
-    const next = this.#waiting.shift();
+    // Another process has come up since: its share is not ours any more.
+    const next = this.#running > this.#runningMax ? undefined : this.#waiting.shift();
     if (next) next();
     else this.#running--;
   }

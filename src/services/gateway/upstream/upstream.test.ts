@@ -7,7 +7,8 @@ import { type GatewayHouse, startGateway } from "../../../../test/houses/gateway
 import { asker, type Got, type Origin, startOrigin } from "../../../../test/houses/origin.ts";
 import { BALANCES, slowStart } from "./balance.ts";
 import { Endpoint } from "./endpoint.ts";
-import { Breaker, Budget, Latencies } from "./guards.ts";
+import { Ticket } from "../ticket.ts";
+import { Breaker, Budget, Bulkhead, Latencies } from "./guards.ts";
 
 let house: GatewayHouse;
 let origins: Origin[];
@@ -212,6 +213,23 @@ test("a bulkhead takes so many at once, lets some wait, and refuses the rest", a
   ends.splice(0).forEach((end) => end());
   const statuses = (await all).map(({ status }) => status).sort((a, b) => a - b);
   assert.deepEqual(statuses, [200, 200, 200, 503, 503]);
+});
+
+test("a bulkhead's places are divided by the processes of the door, and each has one at least", async () => {
+  let processes = 2;
+  const settings = { runningMax: 5, waitingMax: 1, waitMs: 60_000 };
+  const bulkhead = new Bulkhead("x", settings, () => processes);
+  const ticket = new Ticket({ timeoutMs: 60_000, clock: systemClock });
+  await bulkhead.enter(ticket);
+  await bulkhead.enter(ticket);
+  const third = bulkhead.enter(ticket.child());
+  await assert.rejects(bulkhead.enter(ticket), /as may be/);
+  processes = 9;
+  bulkhead.leave();
+  assert.equal(await Promise.race([third.then(() => "in"), sleep(20, "waits")]), "waits");
+  bulkhead.leave();
+  await third;
+  ticket.stop();
 });
 
 test("guards by themselves: a breaker lets one try through, a budget earns by share, a quantile needs enough", () => {
