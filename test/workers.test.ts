@@ -170,9 +170,9 @@ test("a client has its limit once, by whichever worker it comes, and a restart o
   const taken = asked.filter((status) => status === 200).length;
   // One that comes while the last message is on its way may be let through beyond; each worker by itself would let 40.
   assert.ok(taken >= BURST && taken <= BURST + 4, `${taken} of ${asked.join()}`);
-  const before = (await gateways()).map(({ pid }) => pid);
+  const old = (await gateways()).map(({ pid }) => pid);
   for await (const { pid } of node.control.restart({ services: ["gateway"] }, call(120_000))) assert.ok(isAlive(pid));
-  assert.ok((await gateways()).every(({ pid }) => !before.includes(pid)));
+  assert.ok((await gateways()).every(({ pid }) => !old.includes(pid)));
   for (let i = 0; i < 20; i++) assert.equal(await ask("/counted"), 429);
 });
 
@@ -194,10 +194,10 @@ test("a breaker that opens at one worker is open at the other, which has seen le
     });
   let failed = 0;
   while ((await code()) !== "GATEWAY_BREAKER_OPEN") assert.ok(++failed < 20, "it never opens");
-  const after = [];
-  for (let i = 0; i < 40; i++) after.push(await code());
+  const then: string[] = [];
+  for (let i = 0; i < 40; i++) then.push(await code());
   // The first may come before the message.
-  assert.deepEqual([...new Set(after.slice(2))], ["GATEWAY_BREAKER_OPEN"], after.join());
+  assert.deepEqual([...new Set(then.slice(2))], ["GATEWAY_BREAKER_OPEN"], then.join());
 });
 
 test("a change of the routes fails no request, and both workers have it", async () => {
