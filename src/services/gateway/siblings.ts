@@ -48,7 +48,7 @@ interface Sibling {
 export class Siblings {
   readonly #o: SiblingsOptions;
   readonly #siblings = new Map<string, Sibling>();
-  #timer: NodeJS.Timeout | undefined;
+  #waits = false;
 
   constructor(options: SiblingsOptions) {
     this.#o = options;
@@ -97,13 +97,17 @@ export class Siblings {
       counts.set(name, { limit, key, count });
       // Were each process to keep as much for itself, half of what remains would be gone unseen.
       if (count * this.processes * 2 >= remaining) void this.#give(sibling);
-      else this.#timer ??= setTimeout(() => this.#giveAll(), COUNTS_WAIT_MS).unref();
+      else this.#giveLater();
     }
   }
 
-  #giveAll(): void {
-    this.#timer = undefined;
-    for (const sibling of this.#siblings.values()) void this.#give(sibling);
+  #giveLater(): void {
+    if (this.#waits) return;
+    this.#waits = true;
+    setTimeout(() => {
+      this.#waits = false;
+      for (const sibling of this.#siblings.values()) void this.#give(sibling);
+    }, COUNTS_WAIT_MS).unref();
   }
 
   /** One message at a time: what comes meanwhile goes with the next. */
