@@ -38,9 +38,9 @@ async function endOf(running: Promise<{ stdout: string; stderr?: string }>): Pro
   }
 }
 
-/** Runs a command as it is. */
+/** Runs a command as a person does. */
 const run = (...args: string[]): Promise<Ended> => endOf(promisify(execFile)(COMMAND, args));
-/** Asks the node that runs here. */
+/** Asks the node that runs here, by the same code in a process that has been started already. */
 const ask = (...args: string[]): Promise<Ended> => endOf(whole.text(...args).then((stdout) => ({ stdout })));
 
 interface Reading {
@@ -89,10 +89,10 @@ test("every question has an answer in JSON, one value on one line", async () => 
 
 test("what a program reads through a pipe has no colours, and errors are not in it", async () => {
   for (const question of [["status"], ["devices", DEVICE], ["backlog"], ["top"], ["logs"], ["doctor", "--all"]]) {
-    const { stdout } = await ask(...question);
+    const { stdout } = await run(...question, "--state", whole.state);
     assert.ok(!stdout.includes("\u001B"), question.join(" "));
   }
-  const { stdout, stderr } = await ask("read", DEVICE, "no-such-command");
+  const { stdout, stderr } = await run("read", DEVICE, "no-such-command", "--state", whole.state);
   assert.equal(stdout, "");
   assert.match(stderr, /^holdfast: .*no-such-command.*\(DEVICE_COMMAND_UNKNOWN\)\n {10}\S/);
 });
@@ -109,7 +109,8 @@ test("the exit status tells a failure, a wrong call, a node that does not run, a
     [4, ["devices", "no-such-device"]],
     [4, ["trace", "00000000-0000-4000-8000-000000000001"]],
   ];
-  for (const [status, args] of statuses) assert.equal((await ask(...args)).status, status, args.join(" "));
+  for (const [status, args] of statuses)
+    assert.equal((await run(...args, "--state", whole.state)).status, status, args.join(" "));
   const nowhere = await run("status", "--state", join(whole.directory, "nowhere"));
   assert.equal(nowhere.status, 3);
   assert.match(

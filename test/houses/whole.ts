@@ -1,20 +1,19 @@
 /** A whole node as a person starts it: `bin/holdfast start` on a state directory of its own, and the commands against it. */
 import assert from "node:assert/strict";
-import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { type ChildProcess, fork, spawn } from "node:child_process";
 import { once } from "node:events";
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { promisify } from "node:util";
 import { prepareCode } from "../../src/node/code.ts";
 import { NODE_FLAGS } from "../../src/node/flags.ts";
 import { freePort } from "./ports.ts";
+import type { Answered } from "./prompt.child.ts";
 
 const ROOT = join(import.meta.dirname, "../..");
 const COMMAND = join(ROOT, "bin", "holdfast");
 const START_MS_MAX = 90_000;
-const run = promisify(execFile);
 
 /** The bundle is made once for all tests of a run. */
 const cache = join(tmpdir(), `holdfast-test-cache-${process.getuid?.() ?? 0}`);
@@ -46,6 +45,9 @@ export class Whole {
   readonly #entry: string | undefined;
   #child: ChildProcess | undefined;
   #text = "";
+  /** The command line, as long as something is asked of it. */
+  #prompt: ChildProcess | undefined;
+  readonly #asked: ((answered: Answered) => void)[] = [];
 
   constructor(options: WholeOptions = {}) {
     this.directory = mkdtempSync(join(tmpdir(), "holdfast-whole-"));
@@ -124,15 +126,39 @@ export class Whole {
   }
 
   async remove(): Promise<void> {
+    this.#prompt?.disconnect();
     await this.stop();
     rmSync(this.directory, { recursive: true, force: true, maxRetries: 5 });
   }
 
   /** Runs a command and answers what it printed; fails with its words where it fails. */
   async text(...args: string[]): Promise<string> {
+    const { status, stdout, stderr } = await this.#ask(args);
+    if (status === 0) return stdout;
+    // As execFile has it.
+    throw Object.assign(new Error(`holdfast ${args.join(" ")}: ${stderr}`), { code: status, stdout, stderr });
+  }
+
+  #ask(args: readonly string[]): Promise<Answered> {
+    const { promise, resolve } = Promise.withResolvers<Answered>();
+    const id = this.#asked.push(resolve) - 1;
+    this.#open().send({ id, args: [...args, "--state", this.state] });
+    return promise;
+  }
+
+  #open(): ChildProcess {
+    if (this.#prompt) return this.#prompt;
     const env = { ...process.env, HOLDFAST_CACHE: cache };
-    const { stdout } = await run(COMMAND, [...args, "--state", this.state], { env, maxBuffer: 64 * 1024 * 1024 });
-    return stdout;
+    const prompt = fork(join(import.meta.dirname, "prompt.child.ts"), {
+      env,
+      stdio: ["ignore", "pipe", "pipe", "ipc"],
+    });
+    prompt.on("message", (answered: Answered) => this.#asked[answered.id](answered));
+    prompt.once("exit", (status, signal) => {
+      const stderr = `the command line ended (${status ?? signal})`;
+      for (const [id, answer] of this.#asked.entries()) answer({ id, status: -1, stdout: "", stderr });
+    });
+    return (this.#prompt = prompt);
   }
 
   /** Runs a command with --json. */
@@ -140,9 +166,11 @@ export class Whole {
     return JSON.parse(await this.text(...args, "--json")) as T;
   }
 
-  /** Process ids by service. */
+  /** Process ids by service; 0 where there is none just now. */
   async pids(): Promise<Map<string, number>> {
-    const { services } = await this.json<{ services: { service: string; pid: number }[] }>("status");
+    // The status is 1 while one of them is being started.
+    const { stdout } = await this.#ask(["status", "--json"]);
+    const { services } = JSON.parse(stdout) as { services: { service: string; pid: number }[] };
     return new Map(services.map(({ service, pid }) => [service, pid]));
   }
 
