@@ -5,6 +5,9 @@ import { inspect } from "node:util";
 
 /** Characters kept of what one file wrote, the last ones; shown only if a test in it fails. */
 const WRITTEN_MAX = 20_000;
+/** The files that took longest are named at the end: so many, of those that took so long. */
+const SLOW_MAX = 15;
+const SLOW_S = 10;
 /** Levels of causes and objects shown of an error. */
 const ERROR_DEPTH = 6;
 
@@ -15,6 +18,7 @@ interface FileRecord {
   skipped: number;
   written: string;
   startedMs: number;
+  seconds: number;
   closed: boolean;
 }
 
@@ -33,7 +37,7 @@ export class Report {
     this.#ci = ci;
     this.#print = print;
     for (const name of files) {
-      const record = { name, failures: [], tests: 0, skipped: 0, written: "", startedMs: 0, closed: false };
+      const record = { name, failures: [], tests: 0, skipped: 0, written: "", startedMs: 0, seconds: 0, closed: false };
       this.#files.set(path.join(root, name), record);
     }
   }
@@ -69,6 +73,9 @@ export class Report {
     }
     if (this.#ci && this.#skipped.length > 0) complaints.push("a skipped test is a failure where CI=true");
     for (const complaint of complaints) this.#print(`✖ ${complaint}`);
+    const slow = [...this.#files.values()].filter(({ seconds }) => seconds >= SLOW_S);
+    for (const { name, seconds } of slow.toSorted((a, b) => b.seconds - a.seconds).slice(0, SLOW_MAX))
+      this.#print(`ℹ slow: ${seconds.toFixed(1).padStart(6)} s ${name}`);
     for (const line of this.#counts) this.#print(`ℹ ${line}`);
     return this.#success && complaints.length === 0;
   }
@@ -115,11 +122,11 @@ export class Report {
   #close(file: FileRecord | undefined): void {
     if (!file || file.closed) return;
     file.closed = true;
-    const seconds = file.startedMs === 0 ? 0 : (performance.now() - file.startedMs) / 1000;
+    if (file.startedMs !== 0) file.seconds = (performance.now() - file.startedMs) / 1000;
     const mark = file.failures.length > 0 || file.tests === 0 ? "✖" : "✔";
     const skipped = file.skipped > 0 ? `, ${file.skipped} skipped` : "";
     this.#print(
-      `${mark} ${file.name} (${file.tests} ${file.tests === 1 ? "test" : "tests"}${skipped}, ${seconds.toFixed(1)} s)`,
+      `${mark} ${file.name} (${file.tests} ${file.tests === 1 ? "test" : "tests"}${skipped}, ${file.seconds.toFixed(1)} s)`,
     );
     for (const failure of file.failures) this.#print(indent(failure));
     if (file.failures.length > 0 && file.written.trim() !== "")

@@ -12,7 +12,7 @@ function runIn(t: TestContext, files: { readonly [name: string]: string }, args:
   t.after(() => rmSync(root, { recursive: true, force: true }));
   mkdirSync(path.join(root, "test"));
   writeFileSync(path.join(root, "package.json"), '{"type":"module"}');
-  for (const name of ["run.ts", "report.ts"])
+  for (const name of ["run.ts", "report.ts", "compiled.ts"])
     copyFileSync(path.join(import.meta.dirname, name), path.join(root, "test", name));
   for (const [name, text] of Object.entries(files))
     writeFileSync(path.join(root, "test", name), `import { test } from "node:test";\n${text}`);
