@@ -223,8 +223,11 @@ test("RFC 9111 4.1: variants are told apart by what Vary names", async () => {
     assert.equal(await ask("fr", "1"), "fr 1");
     assert.equal(await ask("fr", "2"), "fr 2");
   }
-  assert.equal(await ask("DE ,en", "1"), "de, en 1");
+  for (const same of ["DE ,en", "en,de", "en;q=1.0, de; q=1"]) assert.equal(await ask(same, "1"), "de, en 1", same);
   assert.equal(origin.asked.length, 3);
+  for (const other of ["de, en;q=0.9", "en, de;q=0.9", "de, en, fr"]) assert.equal(await ask(other, "1"), `${other} 1`);
+  assert.equal(await ask("en;q=0.90, de", "1"), "de, en;q=0.9 1");
+  assert.equal(origin.asked.length, 6);
   assert.match(String((await get({ "X-Kind": "3" })).headers["cache-status"]), /fwd=vary-miss/);
   await twice({ "Cache-Control": "max-age=60", Vary: "*" }, false);
 });
