@@ -3,9 +3,11 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import { Agent, request } from "node:http";
+import { createConnection } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { AnswerParser } from "../src/kernel/http/answer-parser.ts";
 import { findCommand } from "../test/need.ts";
 
 const START_MS_MAX = 20_000;
@@ -13,9 +15,11 @@ const START_MS_MAX = 20_000;
 const coded = (text: string): string => Buffer.from(text).toString("base64");
 
 export interface Etcd {
+  readonly pid: number;
   post(path: string, body: object): Promise<Record<string, unknown>>;
   put(key: string, value: string, lease?: string): Promise<void>;
-  range(key: string): Promise<Record<string, unknown>>;
+  /** Opens a connection for lookups, one at a time. */
+  ranging(): Promise<(key: string) => Promise<Record<string, unknown>>>;
   /** Resolves once the watch stands; `deleted` resolves when the key is deleted. */
   watch(key: string): Promise<{ readonly deleted: Promise<void> }>;
   stop(): Promise<void>;
@@ -49,13 +53,38 @@ export async function startEtcd(ports: readonly [client: number, peer: number]):
     await sleep(50);
   }
   return {
+    pid: child.pid!,
     post,
     put: async (key, value, lease) =>
       void (await post("/v3/kv/put", { key: coded(key), value: coded(value), ...(lease ? { lease } : {}) })),
-    range: (key) => post("/v3/kv/range", { key: coded(key) }),
+    ranging: () => ranging(ports[0]),
     watch: (key) => watch(ports[0], key),
     stop: () => stop(child, agent, directory),
   };
+}
+
+/** Over one kept connection, with the codec that our own lookups have: what differs is what is compared. */
+async function ranging(port: number): Promise<(key: string) => Promise<Record<string, unknown>>> {
+  const socket = createConnection({ host: "127.0.0.1", port, noDelay: true });
+  await once(socket, "connect");
+  let answered: (answer: Record<string, unknown>) => void;
+  const chunks: Buffer[] = [];
+  const parser = new AnswerParser({
+    said: (headers) => ({ headers }),
+    interim: () => undefined,
+    head: () => undefined,
+    data: (chunk) => chunks.push(chunk),
+    end: () => answered(JSON.parse(Buffer.concat(chunks.splice(0)).toString()) as Record<string, unknown>),
+  });
+  socket.on("data", (chunk: Buffer) => parser.feed(chunk)).unref();
+  return (key) =>
+    new Promise((resolve) => {
+      answered = resolve;
+      parser.begin();
+      const body = JSON.stringify({ key: coded(key) });
+      const head = `POST /v3/kv/range HTTP/1.1\r\nhost: 127.0.0.1:${port}\r\ncontent-length: ${body.length}\r\n\r\n`;
+      socket.write(head + body);
+    });
 }
 
 const poster =

@@ -3,150 +3,27 @@
  * that is dead under load, and what must never happen. etcd runs beside it where the machine has one.
  */
 import type { ChildProcess } from "node:child_process";
-import { once } from "node:events";
-import { createServer, type AddressInfo } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { makeCall } from "../src/kernel/call.ts";
 import { systemClock } from "../src/kernel/clock.ts";
 import { connect } from "../src/kernel/connect.ts";
 import { asFailure } from "../src/kernel/error.ts";
-import { type Authority, createAuthority } from "../src/kernel/identity/authority.ts";
-import { allKnow, sharedMs, startHerd } from "../test/houses/herd.ts";
-import {
-  echo,
-  holdEcho,
-  instanceOf,
-  NODE,
-  observe,
-  type Papers,
-  papersOf,
-  startProcess,
-} from "../test/houses/registry.ts";
-import { type Etcd, startEtcd } from "./etcd.ts";
+import { createAuthority } from "../src/kernel/identity/authority.ts";
+import { startHerd } from "../test/houses/herd.ts";
+import { echo, holdEcho, instanceOf, NODE, observe, papersOf } from "../test/houses/registry.ts";
+import { startEtcd } from "./etcd.ts";
+import { clockSteps, cut, deaths, deathsAtEtcd } from "./registry/deaths.ts";
+import { lookups } from "./registry/lookups.ts";
+import { type Bench, calling, end, freePort, serveAlone } from "./registry/rig.ts";
 import { report, type Row, rowOf } from "./table.ts";
 
-const KILLS = 20;
 const WATCHERS = 50;
 const CLIENTS = 200;
 const TRIES = 10_000;
-const LOOKUPS = 2_000;
-const OUTAGE_MS = 5_000;
-/** Those of the service's config, not of the tests. */
-const LEASE = { ttlMs: 3_000, renewMs: 1_000, preserveMs: 15_000 };
-
-interface Bench {
-  readonly authority: Authority;
-  readonly registryPort: number;
-  readonly rows: Row[];
-  readonly papers: (service: string) => Promise<Papers>;
-}
-
-const calling = () => makeCall({ caller: "bench", timeoutMs: 15_000 });
-const quantile = (values: readonly number[], q: number): number =>
-  [...values].sort((a, b) => a - b)[Math.min(values.length - 1, Math.floor(values.length * q))];
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, "close");
-  return port;
-}
-
-const serveAlone = async (bench: Pick<Bench, "papers" | "registryPort">): Promise<ChildProcess> =>
-  startProcess("serve", {
-    papers: await bench.papers("core-keeper"),
-    registryPort: bench.registryPort,
-    instance: "",
-    lease: LEASE,
-  });
-
-const end = async (child: ChildProcess, signal: NodeJS.Signals = "SIGKILL"): Promise<void> => {
-  const gone = once(child, "exit");
-  child.kill(signal);
-  await gone;
-};
-
-/** kill -9 and a stopped process, with 50 watchers in two processes. */
-async function deaths(bench: Bench): Promise<void> {
-  const { rows, registryPort } = bench;
-  const [papers, node] = [await bench.papers("core-data"), await bench.papers("node")];
-  const herd = { papers: node, registryPort, holders: 0, watchers: WATCHERS / 2 };
-  const herds = await Promise.all(["a", "b"].map((name) => startHerd({ ...herd, name })));
-  const times: number[] = [];
-  for (let n = 0; n < KILLS; n++) {
-    const child = await startProcess("hold", { papers, registryPort, instance: `victim-${n}` });
-    const known = allKnow(herds, `victim-${n}`);
-    const startMs = sharedMs();
-    child.kill("SIGKILL");
-    times.push((await known) - startMs);
-  }
-  rows.push(rowOf(`kill -9 until all of ${WATCHERS} watchers know, p50 of ${KILLS}`, quantile(times, 0.5), "ms", 25));
-  rows.push(rowOf("the same, p99 (the worst)", quantile(times, 0.99), "ms", 250));
-  const hung = await startProcess("hold", { papers, registryPort, instance: "hung" });
-  const known = allKnow(herds, "hung");
-  const startMs = sharedMs();
-  hung.kill("SIGSTOP");
-  rows.push(rowOf("a hung process until all know", (await known) - startMs, "ms", 3_500));
-  for (const child of [hung, ...herds]) await end(child);
-}
-
-/** The smallest lease that etcd gives, not kept alive any more. */
-async function deathsAtEtcd({ rows }: Bench, etcd: Etcd | undefined): Promise<void> {
-  const name = `etcd beside it: its smallest lease until ${WATCHERS} watchers know, p50 of 3`;
-  if (!etcd) return void rows.push({ name, value: null, unit: "ms", met: null, reason: "no etcd here" });
-  const times: number[] = [];
-  for (let n = 0; n < 3; n++) {
-    const { ID } = await etcd.post("/v3/lease/grant", { TTL: 1 });
-    await etcd.put(`/victim-${n}`, "here", String(ID));
-    const watches = await Promise.all(Array.from({ length: WATCHERS }, () => etcd.watch(`/victim-${n}`)));
-    await etcd.post("/v3/lease/keepalive", { ID });
-    const startMs = performance.now();
-    await Promise.all(watches.map(({ deleted }) => deleted));
-    times.push(performance.now() - startMs);
-  }
-  rows.push({ name, value: quantile(times, 0.5), unit: "ms", met: null, reason: "a peer" });
-}
-
-/** A pick from the table, and a question to the registry over mutual TLS; etcd's in turns with it, without TLS. */
-async function lookups(bench: Bench, etcd: Etcd | undefined): Promise<void> {
-  const { rows, registryPort } = bench;
-  const held = await holdEcho({ papers: await bench.papers("core-data"), registryPort, instance: "one" });
-  const { resolver, registry, stop } = await observe(await bench.papers("node"), registryPort);
-  const picks = 2_000_000;
-  for (let n = 0; n < picks / 10; n++) void resolver.pick("core-data");
-  const cpu = process.cpuUsage();
-  for (let n = 0; n < picks; n++) void resolver.pick("core-data");
-  const { user, system } = process.cpuUsage(cpu);
-  rows.push(rowOf("cached pick, CPU", (user + system) / picks, "us", 0.3));
-  const spent = { ours: 0, etcd: 0 };
-  await etcd?.put("/core-data/one", JSON.stringify(instanceOf("core-data", "one")));
-  const timed = async (which: keyof typeof spent, work: () => Promise<unknown>) => {
-    const startMs = performance.now();
-    await work();
-    spent[which] += performance.now() - startMs;
-  };
-  for (let n = 0; n < LOOKUPS; n++) {
-    await timed("ours", () => registry.instances({ service: "core-data" }, calling()));
-    if (etcd) await timed("etcd", () => etcd.range("/core-data/one"));
-  }
-  rows.push({
-    name: "network lookup",
-    value: (spent.ours / LOOKUPS) * 1_000,
-    unit: "us",
-    met: null,
-    reason: "a figure",
-  });
-  const name = "etcd's range through its JSON gateway, against that";
-  rows.push(
-    etcd
-      ? rowOf(name, spent.etcd / spent.ours, "times", 5, true)
-      : { name, value: null, unit: "times", reach: 5, met: null, reason: "no etcd here" },
-  );
-  stop();
-  await held.stop();
-}
+/** `--outage=600` for ten minutes. */
+const OUTAGE_MS = 1_000 * Number(/--outage=(\d+)/.exec(process.argv.join(" "))?.[1] ?? 5);
+/** `--only=deaths,lookups`: not all of it. */
+const ONLY = /--only=([a-z,]+)/.exec(process.argv.join(" "))?.[1].split(",");
 
 /** All clients lose the registry at once, and come back to a new one at its port. */
 async function herdReturns(bench: Bench, serving: ChildProcess): Promise<ChildProcess> {
@@ -255,14 +132,19 @@ const rows: Row[] = [];
 const papers = (service: string) => papersOf(authority, service);
 const bench: Bench = { authority, registryPort: await freePort(), rows, papers };
 const etcd = await startEtcd([await freePort(), await freePort()]);
-let serving = await serveAlone(bench);
+let serving: ChildProcess = await serveAlone(bench);
+const parts: Record<string, () => Promise<unknown>> = {
+  deaths: () => deaths(bench),
+  etcd: () => deathsAtEtcd(bench, etcd),
+  cut: () => cut(bench),
+  clock: () => clockSteps(bench, serving),
+  lookups: () => lookups(bench, serving.pid!, etcd),
+  herd: async () => (serving = await herdReturns(bench, serving)),
+  outage: async () => (serving = await outage(bench, serving)),
+  never: () => never(bench),
+};
 try {
-  await deaths(bench);
-  await deathsAtEtcd(bench, etcd);
-  await lookups(bench, etcd);
-  serving = await herdReturns(bench, serving);
-  serving = await outage(bench, serving);
-  await never(bench);
+  for (const [name, part] of Object.entries(parts)) if (ONLY?.includes(name) ?? true) await part();
   report("registry", rows);
 } finally {
   await end(serving);

@@ -44,7 +44,7 @@ export function answer(
   void reply
     .code(status)
     .type(terms.type)
-    .send(encodeBody(body, CBOR_TYPE, terms.answer));
+    .send(bodyOf(body, CBOR_TYPE, terms.answer));
 }
 
 /** The terms that a caller has in common with us; undefined where it asks by none, or by others. */
@@ -70,7 +70,7 @@ export function send(
   reply.code(status).header(HEADER.correlationId, requestId).header(HEADER.requestId, requestId);
   if (retryAfterS !== undefined) reply.header("retry-after", String(retryAfterS));
   if (body === undefined || status === 204) void reply.send();
-  else void reply.type(type).send(encodeBody(body, type));
+  else void reply.type(type).send(bodyOf(body, type));
 }
 
 /** Streams items with backpressure; a sign of life every second tells a cut cable from a quiet source. */
@@ -109,17 +109,25 @@ export async function answerStream(
   }
 }
 
-const frames = new WeakMap<object, { readonly names: Names | undefined; readonly frame: Buffer }>();
+/** What was encoded of frozen values, which go to many: by type, for all of them that know the same names. */
+const made = new WeakMap<object, Map<string, { readonly names: Names | undefined; readonly bytes: unknown }>>();
 
-/** A frozen item goes to many, and is encoded once for all of them that know the same names. */
-function frameOf(item: unknown, names: Names | undefined): Buffer {
-  if (typeof item !== "object" || item === null || !Object.isFrozen(item)) return encodeFrame(item, names);
-  const made = frames.get(item);
-  if (made && made.names === names) return made.frame;
-  const frame = encodeFrame(item, names);
-  frames.set(item, { names, frame });
-  return frame;
+function encoded<T>(item: unknown, type: string, names: Names | undefined, encode: () => T): T {
+  if (typeof item !== "object" || item === null || !Object.isFrozen(item)) return encode();
+  const known = made.get(item) ?? new Map<string, { readonly names: Names | undefined; readonly bytes: unknown }>();
+  made.set(item, known);
+  const kept = known.get(type);
+  if (kept && kept.names === names) return kept.bytes as T;
+  const bytes = encode();
+  known.set(type, { names, bytes });
+  return bytes;
 }
+
+const frameOf = (item: unknown, names: Names | undefined): Buffer =>
+  encoded(item, FRAMES_TYPE, names, () => encodeFrame(item, names));
+
+const bodyOf = (body: unknown, type: typeof JSON_TYPE | typeof CBOR_TYPE, names?: Names): Uint8Array | string =>
+  encoded(body, type, names, () => encodeBody(body, type, names));
 
 function drained(raw: ServerResponse, signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {

@@ -8,7 +8,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Type } from "typebox";
-import { systemClock } from "../../src/kernel/clock.ts";
+import { type Clock, systemClock } from "../../src/kernel/clock.ts";
 import { connect } from "../../src/kernel/connect.ts";
 import { contract, get } from "../../src/kernel/contract.ts";
 import type { Authority } from "../../src/kernel/identity/authority.ts";
@@ -22,6 +22,7 @@ import { followTable, holdLease, makeResolver, Table } from "../../src/services/
 import { probe } from "../../src/services/registry/probe.ts";
 import { makeRegistry, type RegistryOptions } from "../../src/services/registry/service.ts";
 import { openRegistryStore } from "../../src/services/registry/store.ts";
+import type { Cable } from "./cable.ts";
 
 export interface Papers {
   readonly service: string;
@@ -33,12 +34,15 @@ export interface Papers {
 export interface Order {
   readonly papers: Papers;
   readonly registryPort: number;
+  /** This machine's unless said; of `serve`, where it listens. */
+  readonly registryHost?: string;
   readonly instance: string;
   /** Of `serve`; LEASE unless said. */
   readonly lease?: Partial<RegistryOptions>;
 }
 
 export const NODE = "edge-1";
+const LOOPBACK = "127.0.0.1";
 /** Short, so that the tests are: hung is dead after half a second. */
 export const LEASE = { ttlMs: 600, renewMs: 200 };
 export const quiet = makeLog("test", { to: { write: () => {} } });
@@ -56,7 +60,7 @@ function identityOf({ service, caPem, certPem, keyPem }: Papers): TlsIdentity {
 export const instanceOf = (service: string, instance: string, port = 7000): Instance => ({
   service,
   instance,
-  host: "127.0.0.1",
+  host: LOOPBACK,
   port,
   pid: process.pid,
   version: "0",
@@ -66,13 +70,13 @@ export const instanceOf = (service: string, instance: string, port = 7000): Inst
 });
 
 /** What a process has of the registry: its table, its resolver, its client. */
-export function clientOf(papers: Papers, registryPort: number) {
+export function clientOf(papers: Papers, registryPort: number, host = LOOPBACK) {
   const table = new Table();
   const identity = identityOf(papers);
   const resolver = makeResolver({
     table,
     identity,
-    fixed: { "core-keeper": { host: "127.0.0.1", port: registryPort } },
+    fixed: { "core-keeper": { host, port: registryPort } },
   });
   return { table, identity, resolver, registry: connect(registryContract, { resolver }) };
 }
@@ -90,18 +94,36 @@ export function registryOf(options: Partial<RegistryOptions> = {}) {
   return { ...running, store, remove };
 }
 
-/** Serves a registry; a port of 0 is any. */
-export async function serveRegistry(papers: Papers, port: number, options: Partial<RegistryOptions> = {}) {
-  const running = registryOf({ revision: Date.now(), ...options });
+/** A wall clock that a test steps; the monotonic one is the machine's. */
+export class SteppedClock implements Clock {
+  stepMs = 0;
+  monotonicMs = (): number => systemClock.monotonicMs();
+  wallMs = (): number => systemClock.wallMs() + this.stepMs;
+  wallNs = (): bigint => systemClock.wallNs() + BigInt(this.stepMs) * 1_000_000n;
+}
+
+export interface Serving {
+  readonly papers: Papers;
+  /** 0: any. */
+  readonly port: number;
+  /** Where it listens: on loopback unless said. */
+  readonly host?: string | undefined;
+  readonly clock?: Clock;
+  readonly options?: Partial<RegistryOptions> | undefined;
+}
+
+/** Serves a registry. */
+export async function serveRegistry({ papers, port, host = LOOPBACK, clock = systemClock, options }: Serving) {
+  const running = registryOf({ revision: Date.now(), clock, ...options });
   const ticking = setInterval(() => running.tick(), 20);
   const served = await serve({
     contract: registryContract,
     service: running.service,
-    listen: { host: "127.0.0.1", port },
+    listen: { host, port },
     identity: identityOf(papers),
     log: quiet,
-    clock: systemClock,
-    tracer: new Tracer("core-keeper", systemClock),
+    clock,
+    tracer: new Tracer("core-keeper", clock),
   });
   const stop = async () => {
     clearInterval(ticking);
@@ -112,15 +134,15 @@ export async function serveRegistry(papers: Papers, port: number, options: Parti
 }
 
 /** Serves `echo` and holds a lease for it. */
-export async function holdEcho({ papers, registryPort, instance }: Order) {
+export async function holdEcho({ papers, registryPort, registryHost, instance }: Order) {
   const stopping = new AbortController();
-  const { registry, identity, table } = clientOf(papers, registryPort);
+  const { registry, identity, table } = clientOf(papers, registryPort, registryHost);
   const service = { who: async () => ({ instance }) };
   const tracer = new Tracer("core-data", systemClock);
   const served = await serve({
     contract: echo,
     service,
-    listen: { host: "127.0.0.1", port: 0 },
+    listen: { host: LOOPBACK, port: 0 },
     identity,
     instance,
     log: quiet,
@@ -153,20 +175,29 @@ export async function papersOf(authority: Authority, service: string): Promise<P
   return { service, caPem: authority.certPem, certPem: issued.certPem, keyPem };
 }
 
-/** Starts a process that holds a lease or serves a registry; the caller ends it. */
-export async function startProcess(role: "hold" | "serve", order: Order): Promise<ChildProcess & { port: number }> {
-  const child = fork(import.meta.filename, [role], { execArgv: [] });
+/** Starts a process that holds a lease or serves a registry, at the end of a cable where there is one; the caller ends it. */
+export async function startProcess(
+  role: "hold" | "serve",
+  order: Order,
+  cable?: Pick<Cable, "within">,
+): Promise<ChildProcess & { port: number }> {
+  const [execPath, ...execArgv] = [...(cable?.within ?? []), process.execPath];
+  const child = fork(import.meta.filename, [role], {
+    execPath,
+    execArgv: [...execArgv, "--no-function-context-cells"],
+  });
   child.send(order);
   const [{ port }] = (await once(child, "message")) as [{ port: number }];
   return Object.assign(child, { port });
 }
 
 /** Follows a registry as the supervisor would, and waits for what it tells. */
-export async function observe(papers: Papers, port: number) {
+export async function observe(papers: Papers, port: number, host?: string, heard?: (change: Change) => void) {
   const stopping = new AbortController();
-  const client = clientOf(papers, port);
+  const client = clientOf(papers, port, host);
   const waiting = new Set<(change: Change) => void>();
   const onChange = (change: Change) => {
+    heard?.(change);
     for (const look of waiting) look(change);
   };
   const follow = followTable({ ...client, caller: papers.service, log: quiet, signal: stopping.signal, onChange });
@@ -191,8 +222,13 @@ export async function observe(papers: Papers, port: number) {
 
 if (import.meta.main) {
   process.once("message", (order: Order) => {
+    const { papers, registryPort, registryHost: host, lease: options } = order;
+    const clock = new SteppedClock();
+    process.on("message", ({ stepMs }: { stepMs: number }) => (clock.stepMs = stepMs));
     const work =
-      process.argv[2] === "hold" ? holdEcho(order) : serveRegistry(order.papers, order.registryPort, order.lease);
+      process.argv[2] === "hold"
+        ? holdEcho(order)
+        : serveRegistry({ papers, port: registryPort, host, clock, options });
     void work.then(({ port }) => process.send?.({ port }));
   });
   process.once("disconnect", () => process.exit());

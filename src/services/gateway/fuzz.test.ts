@@ -12,7 +12,7 @@ import { readHead } from "./headers.ts";
 import { checkHost, readTarget } from "./routes/target.ts";
 import { judge as judgeConditions, readRange } from "./static/conditions.ts";
 import { encodingOf } from "./static/encoding.ts";
-import { AnswerError, AnswerParser } from "./upstream/answer-parser.ts";
+import { AnswerError, AnswerParser } from "../../kernel/http/answer-parser.ts";
 
 const RUNS = { seed: 11, numRuns: 2_000 };
 const bytes = (maxLength: number) => fc.uint8Array({ maxLength }).map((each) => Buffer.from(each));
@@ -56,6 +56,7 @@ const ANSWER = [
 function answered(whole: Buffer, at: readonly number[]) {
   const seen = { interim: 0, status: 0, length: undefined as number | undefined, body: "", ends: 0, error: "" };
   const parser = new AnswerParser({
+    said: (headers) => ({ headers }),
     interim: () => seen.interim++,
     head: (status, _headers, length) => Object.assign(seen, { status, length }),
     data: (chunk) => (seen.body += chunk.toString("latin1")),

@@ -4,7 +4,7 @@ import { test } from "node:test";
 import fc from "fast-check";
 import type { Route } from "../../kernel/contract.ts";
 import { Failure } from "../../kernel/error.ts";
-import { AnswerError, AnswerParser } from "./upstream/answer-parser.ts";
+import { AnswerError, AnswerParser } from "../../kernel/http/answer-parser.ts";
 import { readHead } from "./headers.ts";
 import { Instances } from "./upstream/instances.ts";
 import { clientOf, Limiter } from "./shape/limiter.ts";
@@ -184,10 +184,11 @@ function parse(
   chunks: readonly Buffer[],
   answers: number,
   bodyless = false,
-): { seen: Seen[]; reusable: boolean; parser: AnswerParser } {
+): { seen: Seen[]; reusable: boolean; parser: AnswerParser<{ headers: readonly string[] }> } {
   const seen: { status: number; body: string }[] = [];
   let ended = 0;
-  const parser: AnswerParser = new AnswerParser({
+  const parser: AnswerParser<{ headers: readonly string[] }> = new AnswerParser({
+    said: (headers) => ({ headers }),
     interim: () => undefined,
     head: (status) => void seen.push({ status, body: "" }),
     data: (chunk) => void (seen[seen.length - 1].body += chunk.toString("latin1")),

@@ -3,13 +3,15 @@ import { type Call, whenOver } from "../../kernel/call.ts";
 import { fail } from "../../kernel/error.ts";
 import { REGISTRY_FULL, REGISTRY_REVISION_GONE } from "./codes.ts";
 import { History } from "./history.ts";
-import type { Change, Instance } from "./instances.api.ts";
+import type { Change, Instance, Listed } from "./instances.api.ts";
 import { Watcher } from "./watcher.ts";
 
 /** Streams that only watch; more are refused with REGISTRY_FULL. */
 export const WATCHERS_MAX = 256;
 /** Queries that wait for a change; more are refused with REGISTRY_FULL. */
 const WAITING_MAX = 256;
+/** Names that are asked for, known or not; at the limit all are looked up anew. */
+const LISTED_MAX = 2_048;
 /**
  * So much is written within PACE_MS for changes one by one, each to each stream, but BURST_MIN changes at least; those after
  * them wait for its end and go out together.
@@ -37,6 +39,8 @@ export class Audience {
   /** The last revision of each service that ever was here. */
   readonly #revisions = new Map<string, number>();
   #snapshot: Change | undefined;
+  /** What was asked for since it last changed. */
+  readonly #listed = new Map<string | undefined, Listed>();
   #watchers = 0;
   /** Changes that were told since the pace began, and those that wait for its end. */
   #told = 0;
@@ -73,10 +77,27 @@ export class Audience {
     return this.#snapshot;
   }
 
+  /** What is there, of one service or of all; the same frozen value until something of it changes. */
+  list(service: string | undefined): Listed {
+    const known = this.#listed.get(service);
+    if (known) return known;
+    const { revision, instances } = this.snapshot;
+    const listed = Object.freeze(
+      service === undefined
+        ? { revision, instances }
+        : { revision: this.revisionOf(service), instances: instances.filter((i) => i.service === service) },
+    );
+    if (this.#listed.size >= LISTED_MAX) this.#listed.clear();
+    this.#listed.set(service, listed);
+    return listed;
+  }
+
   /** Gives a change its revision and tells everybody; answers the instance with it. */
   tell(kind: "up" | "changed" | "down", instance: Instance): Instance {
     const change = this.#history.add((revision) => ({ revision, kind, instances: [{ ...instance, revision }] }));
     this.#snapshot = undefined;
+    this.#listed.delete(undefined);
+    this.#listed.delete(instance.service);
     this.#revisions.set(instance.service, change.revision);
     this.#send(change);
     for (const look of this.#waiting) look(instance.service);

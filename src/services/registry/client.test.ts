@@ -11,6 +11,7 @@ import { contract } from "../../kernel/contract.ts";
 import { Failure } from "../../kernel/error.ts";
 import { type Authority, createAuthority } from "../../kernel/identity/authority.ts";
 import { holdLease } from "./client.ts";
+import { Cable } from "../../../test/houses/cable.ts";
 import {
   clientOf,
   echo,
@@ -25,6 +26,7 @@ import {
   serveRegistry,
   startProcess,
 } from "../../../test/houses/registry.ts";
+import { need } from "../../../test/need.ts";
 
 type Observer = Awaited<ReturnType<typeof observe>>;
 
@@ -34,7 +36,7 @@ let stopRegistry: () => Promise<void>;
 
 before(async () => {
   authority = await createAuthority({ node: NODE, clock: systemClock });
-  const served = await serveRegistry(await papers("core-keeper"), 0);
+  const served = await serveRegistry({ papers: await papers("core-keeper"), port: 0 });
   registryPort = served.port;
   stopRegistry = served.stop;
 });
@@ -100,6 +102,28 @@ const hungIsDropped = async (t: TestContext, observer: Observer, child: ChildPro
   child.kill("SIGCONT");
   await back;
 };
+
+test("who sits at an unplugged cable is warned of, and gone after its lease", { skip: need("netns") }, async (t) => {
+  const cable = new Cable();
+  t.after(() => cable.remove());
+  const { host: registryHost } = cable;
+  const served = await serveRegistry({ papers: await papers("core-keeper"), port: 0, host: registryHost });
+  t.after(() => served.stop());
+  const order = { registryHost, registryPort: served.port, instance: "far", papers: await papers("core-data") };
+  const observer = await observe(await papers("node"), served.port, registryHost);
+  t.after(() => observer.stop());
+  const child = await startProcess("hold", order, cable);
+  t.after(() => child.kill("SIGKILL"));
+  const warned = observer.told((c) => c.instances[0]?.instance === "far" && c.instances[0].state === "warning");
+  const known = observer.down("far");
+  const startMs = performance.now();
+  cable.unplug();
+  const warnedMs = (await warned) - startMs;
+  const knownMs = (await known) - startMs;
+  t.diagnostic(`gone after ${knownMs.toFixed(0)} ms of a lease of ${LEASE.ttlMs} ms`);
+  // By its time, not by a connection that broke.
+  assert.ok(warnedMs < knownMs && knownMs > LEASE.renewMs, `${warnedMs} ${knownMs}`);
+});
 
 test("a name other than the certificate's is refused over the wire", async (t) => {
   const { registry } = await watching(t);
@@ -202,7 +226,7 @@ test("the registry's death hurts nobody: calls go on, and all register again whe
     if (c.kind !== "lease" && c.kind !== "down") for (const i of c.instances) registered.add(i.instance);
     return registered.size === 2;
   });
-  const again = await serveRegistry(keeper, port);
+  const again = await serveRegistry({ papers: keeper, port });
   t.after(() => again.stop());
   const startMs = performance.now();
   const asking = (async () => {

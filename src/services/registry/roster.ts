@@ -99,14 +99,12 @@ export class Roster {
     if (member?.instance.service === call.caller) this.#drop(member, "released");
   }
 
-  /** What is there, of one service or of all; the revision is that of the last change of it. */
+  /**
+   * What is there, of one service or of all; the revision is that of the last change of it. The same frozen value until
+   * something changes: it is encoded once, however many ask.
+   */
   list(service?: string): Listed {
-    const { revision, instances } = this.audience.snapshot;
-    if (service === undefined) return { revision, instances };
-    return {
-      revision: this.audience.revisionOf(service),
-      instances: instances.filter((i) => i.service === service),
-    };
+    return this.audience.list(service);
   }
 
   /** As `list`, once its revision is another than `after`, or after `waitMs`. REGISTRY_FULL. */

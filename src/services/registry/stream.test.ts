@@ -116,7 +116,7 @@ test("an answer names its revision as ETag, and who has it gets 304", async (t) 
 test("a follower whose connection broke goes on from its revision, and begins anew after the registry's restart", async (t) => {
   const authority = await createAuthority({ node: "edge-1", clock: systemClock });
   const papers = await papersOf(authority, "core-keeper");
-  const served = await serveRegistry(papers, 0);
+  const served = await serveRegistry({ papers, port: 0 });
   const client = clientOf(await papersOf(authority, "node"), served.port);
   const ended = new AbortController();
   t.after(() => ended.abort());
@@ -134,7 +134,7 @@ test("a follower whose connection broke goes on from its revision, and begins an
   await next("snapshot");
   await next("resumed");
   await served.stop();
-  const restarted = await serveRegistry(papers, served.port, { revision: Date.now() * 2 });
+  const restarted = await serveRegistry({ papers, port: served.port, options: { revision: Date.now() * 2 } });
   t.after(() => restarted.stop());
   await next("snapshot");
 });

@@ -5,7 +5,7 @@
 import { METHODS } from "node:http";
 import { fail } from "../../../kernel/error.ts";
 import { GATEWAY_HEADERS_TOO_LARGE, GATEWAY_METHOD_REFUSED, GATEWAY_REQUEST_REFUSED } from "../api.ts";
-import { splitFields } from "../fields.ts";
+import { splitFields } from "../../../kernel/http/fields.ts";
 import { type Head, isSingle, readHead } from "../headers.ts";
 
 export interface RequestHead {

@@ -1,9 +1,10 @@
 /** One connection to one instance: a request at a time, our own HTTP/1.1 codec on the socket. */
 import type { Socket } from "node:net";
 import { Failure } from "../../../kernel/error.ts";
+import { AnswerParser } from "../../../kernel/http/answer-parser.ts";
+import type { Wire } from "../../../kernel/http/wire.ts";
 import { Answer, type Flow } from "./answer.ts";
-import { AnswerParser } from "./answer-parser.ts";
-import type { Said } from "../headers.ts";
+import { Said } from "../headers.ts";
 import type { Ticket } from "../ticket.ts";
 import { holdForTurn } from "../turn.ts";
 
@@ -19,11 +20,6 @@ export class Unanswered extends Error {
     super(cause.message, { cause });
     this.reused = reused;
   }
-}
-
-/** What is read from a socket; `take` may keep nothing of it. */
-export interface Wire {
-  take: ((chunk: Buffer) => void) | undefined;
 }
 
 export interface ConnectionOptions {
@@ -55,7 +51,7 @@ export class Connection implements Flow {
   readonly endMs: number;
   idleSinceMs = 0;
   readonly #options: ConnectionOptions;
-  readonly #parser: AnswerParser;
+  readonly #parser: AnswerParser<Said>;
   #waiting: Waiting | undefined;
   #interim: Interim | undefined;
   #answer: Answer | undefined;
@@ -68,6 +64,7 @@ export class Connection implements Flow {
     this.#options = options;
     this.endMs = options.endMs;
     this.#parser = new AnswerParser({
+      said: (headers) => new Said(headers),
       interim: (status, headers) => this.#interim?.(status, headers),
       head: (status, said, length) => this.#head(status, said, length),
       data: (chunk) => this.#answer!.push(chunk),

@@ -4,9 +4,10 @@ import { connect as connectPlain, isIP, type OnReadOpts, type Socket } from "nod
 import { connect as connectTls } from "node:tls";
 import type { Clock } from "../../../kernel/clock.ts";
 import { fail, UNAVAILABLE } from "../../../kernel/error.ts";
+import { readInto, type Wire } from "../../../kernel/http/wire.ts";
 import type { TlsIdentity } from "../../../kernel/identity/tls.ts";
 import { GATEWAY_BUSY } from "../api.ts";
-import { Connection, type Wire } from "./connection.ts";
+import { Connection } from "./connection.ts";
 import type { Endpoint } from "./endpoint.ts";
 import { Pipeline } from "./pipeline.ts";
 import type { Ticket } from "../ticket.ts";
@@ -26,17 +27,6 @@ const CONNECT_MS = 2_000;
 const AGE_MS_MAX = 3_600_000;
 /** The other side cuts a connection when the certificate ends that it began with: longer than any request lasts before. */
 const MARGIN_MS = 65_000;
-
-/** What comes is read here, and read out of here before anything else comes: a buffer for each read costs more than its copy. */
-const READ_BUFFER = Buffer.allocUnsafeSlow(65_536);
-
-const readInto = (wire: Wire): OnReadOpts => ({
-  buffer: READ_BUFFER,
-  callback(length, buffer) {
-    wire.take?.((buffer as Buffer).subarray(0, length));
-    return true;
-  },
-});
 
 /** Sends a request and waits for the head of its answer. */
 export type Sender = Pick<Connection, "send">;

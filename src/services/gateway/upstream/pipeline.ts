@@ -5,11 +5,12 @@
  */
 import type { Socket } from "node:net";
 import { DEADLINE, Failure } from "../../../kernel/error.ts";
-import type { Said } from "../headers.ts";
+import { Said } from "../headers.ts";
 import type { Ticket } from "../ticket.ts";
 import { Answer } from "./answer.ts";
-import { AnswerParser } from "./answer-parser.ts";
-import { type Interim, type Message, Unanswered, type Wire } from "./connection.ts";
+import { AnswerParser } from "../../../kernel/http/answer-parser.ts";
+import type { Wire } from "../../../kernel/http/wire.ts";
+import { type Interim, type Message, Unanswered } from "./connection.ts";
 
 /** Requests on their way at once; a further one goes by a connection of its own. */
 const RUNNING_MAX = 64;
@@ -34,7 +35,7 @@ interface Sent {
 export class Pipeline {
   readonly endMs: number;
   readonly #socket: Socket;
-  readonly #parser: AnswerParser;
+  readonly #parser: AnswerParser<Said>;
   /** In the order of their answers; the first one's is coming. */
   readonly #sent: Sent[] = [];
   #answer: Answer | undefined;
@@ -47,6 +48,7 @@ export class Pipeline {
     this.endMs = endMs;
     this.#socket = socket;
     this.#parser = new AnswerParser({
+      said: (headers) => new Said(headers),
       interim: (status, headers) => this.#interim(status, headers),
       head: (status, said, length) => this.#head(status, said, length),
       data: (chunk) => this.#answer?.push(chunk),

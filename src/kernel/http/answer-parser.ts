@@ -3,10 +3,16 @@
  * raw header arrays. What is not exactly framed is an error, and the connection's end.
  */
 
-import { splitFields } from "../fields.ts";
-import { Said } from "../headers.ts";
+import { splitFields } from "./fields.ts";
 
-export interface AnswerEvents {
+interface Headers {
+  /** Name, value, name, value, ... */
+  readonly headers: readonly string[];
+}
+
+/** `Said` is what is made of an answer's headers, once for all answers with the same. */
+export interface AnswerEvents<Said extends Headers> {
+  said(headers: readonly string[]): Said;
   /** RFC 9110 15.2: comes before the answer, any number of times. */
   interim(status: number, headers: readonly string[]): void;
   /** `length` is that of Content-Length; undefined where the framing is another one. */
@@ -30,7 +36,7 @@ const LF = 10;
 type State = "idle" | "head" | "length" | "close" | "size" | "chunk" | "chunk-end" | "trailers";
 
 /** What the head of an answer says. */
-interface Head {
+interface Head<Said extends Headers> {
   readonly text: string;
   readonly status: number;
   readonly said: Said;
@@ -41,8 +47,8 @@ interface Head {
 
 export class AnswerError extends Error {}
 
-export class AnswerParser {
-  readonly #events: AnswerEvents;
+export class AnswerParser<Said extends Headers> {
+  readonly #events: AnswerEvents<Said>;
   #state: State = "idle";
   #bodyless = false;
   #held: Buffer | undefined;
@@ -50,9 +56,9 @@ export class AnswerParser {
   #keepAlive = true;
   #interim = 0;
   /** The head before this one: services say the same again and again. */
-  #former: Head | undefined;
+  #former: Head<Said> | undefined;
 
-  constructor(events: AnswerEvents) {
+  constructor(events: AnswerEvents<Said>) {
     this.#events = events;
   }
 
@@ -107,7 +113,10 @@ export class AnswerParser {
       return undefined;
     }
     const text = bytes.toString("latin1", 0, at + 2);
-    const head = this.#former?.text === text ? this.#former : (this.#former = readHead(text));
+    const head =
+      this.#former?.text === text
+        ? this.#former
+        : (this.#former = readHead(text, (headers) => this.#events.said(headers)));
     const rest = bytes.length > at + 4 ? bytes.subarray(at + 4) : undefined;
     if (head.status === 101) throw new AnswerError("nobody asked to switch protocols");
     if (head.status < 200) {
@@ -120,7 +129,7 @@ export class AnswerParser {
   }
 
   /** RFC 9112 6.3: how the body's end is told. */
-  #begin({ status, said, length, chunked, keepAlive }: Head): void {
+  #begin({ status, said, length, chunked, keepAlive }: Head<Said>): void {
     const none = this.#bodyless || status === 204 || status === 304;
     this.#keepAlive = keepAlive;
     this.#left = length ?? 0;
@@ -169,14 +178,14 @@ export class AnswerParser {
   }
 }
 
-function readHead(text: string): Head {
+function readHead<Said extends Headers>(text: string, say: (headers: readonly string[]) => Said): Head<Said> {
   const end = text.indexOf("\r\n");
   const start = STATUS_LINE.exec(text.slice(0, end));
   if (!start) throw new AnswerError("the status line is malformed");
   const fields = text.slice(end + 2);
   if (!FIELDS.test(fields)) throw new AnswerError("a header line is malformed");
   const headers = splitFields(fields);
-  return { text, status: Number(start[2]), said: new Said(headers), ...framing(headers, start[1] === "1") };
+  return { text, status: Number(start[2]), said: say(headers), ...framing(headers, start[1] === "1") };
 }
 
 function framing(headers: readonly string[], persistent: boolean) {
