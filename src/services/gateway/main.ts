@@ -155,7 +155,7 @@ function build(context: GatewayContext, known: Known) {
   watchGauges(context.metrics, () => ({
     openConnections: openConnections(),
     runningRequests: load.running,
-    verdicts: tokens.size,
+    verdicts: tokens.verdicts,
     cacheBytes: parts.store.bytes,
     refusedConnections: door.refusedConnections,
     shed: parts.shedder.shed + admission.refused,

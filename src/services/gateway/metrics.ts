@@ -25,7 +25,7 @@ export interface RouteCount {
 export interface Gauges {
   readonly openConnections: number;
   readonly runningRequests: number;
-  readonly verdicts: number;
+  readonly verdicts: { readonly size: number; readonly asked: number; readonly found: number };
   readonly cacheBytes: number;
   /** Since the start: connections above a limit, requests refused because of trouble. */
   readonly refusedConnections: number;
@@ -145,5 +145,12 @@ export function watchGauges(counted: Counted, gauges: () => Gauges): void {
   tell("counter", "shed", "Requests refused in trouble: by priority, or because too many came.", (now) => now.shed);
   tell("gauge", "cache_bytes", "Bytes of kept answers.", (now) => now.cacheBytes);
   tell("gauge", "requests_running", "Requests under way.", (now) => now.runningRequests);
-  tell("gauge", "tokens_cached", "Tokens whose verdict is kept.", (now) => now.verdicts);
+  tell("gauge", "tokens_cached", "Tokens whose verdict is kept.", (now) => now.verdicts.size);
+  tell("counter", "tokens_found", "Requests whose token's verdict was kept.", (now) => now.verdicts.found);
+  tell(
+    "counter",
+    "tokens_missed",
+    "Requests whose token had to be verified.",
+    ({ verdicts }) => verdicts.asked - verdicts.found,
+  );
 }

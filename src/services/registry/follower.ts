@@ -6,8 +6,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { type Call, makeCall } from "../../kernel/call.ts";
 import { asFailure, type Failure } from "../../kernel/error.ts";
 import type { Log } from "../../kernel/log.ts";
-import { type Change, REGISTRY_REVISION_GONE, type Registry } from "./api.ts";
-import { type Table, UNCONFIRMED_KEPT_MS } from "./table.ts";
+import { type Change, REGISTRY_REVISION_GONE, type Registry, UNCONFIRMED_KEPT_MS } from "./api.ts";
+import type { Table } from "./table.ts";
 
 /** A stream that brings nothing in this time is given up: the registry takes the connection but is not there. */
 const FIRST_CHANGE_MS = 10_000;

@@ -14,6 +14,12 @@ export const WAIT_MS_MAX = 60_000;
 export const WEIGHT_MAX = 1_000;
 export const WEIGHT_DEFAULT = 100;
 
+/**
+ * After a new stream's first snapshot, instances it does not name are kept for so long, behind all others: the registry was
+ * restarted, and its holders are about to register again (they do within a second).
+ */
+export const UNCONFIRMED_KEPT_MS = 3_000;
+
 const REASON = Type.Optional(Type.String({ maxLength: 1024 }));
 const Name = Type.String({ minLength: 1, maxLength: 200 });
 

@@ -1,12 +1,6 @@
 /** A client's own copy of who is where: fed by the change stream, kept while the registry is away. */
 import type { Change, Instance } from "./api.ts";
 
-/**
- * After a new stream's first snapshot, instances it does not name are kept for so long, behind all others: the registry was
- * restarted, and its holders are about to register again (they do within a second).
- */
-export const UNCONFIRMED_KEPT_MS = 3_000;
-
 export interface Entry {
   readonly instance: Instance;
   /** False for one that the registry has not named since it came back. */

@@ -82,6 +82,7 @@ test("identity's tokens are believed, once for all the requests they come with",
   assert.deepEqual(verdict.subject, { name: "ann", scopes: ["reading:read", "command:*"] });
   assert.deepEqual(JSON.parse(Buffer.from(verdict.header, "base64url").toString()), verdict.subject);
   assert.equal(tokens.known(keyOf(token)), verdict);
+  assert.deepEqual([tokens.verdicts.asked, tokens.verdicts.found], [2, 1]);
   assert.ok(!JSON.stringify(verdict).includes(token.slice(0, 40)), "the token itself is not kept");
   assert.equal(state.reads, 1);
 });
@@ -154,7 +155,7 @@ test("a token that is unsigned, wrongly signed, of another node or purpose, or n
   };
   for (const [name, attack] of Object.entries(attacks))
     assert.equal((await refusal(tokens.verify(attack))).code, "GATEWAY_TOKEN_INVALID", name);
-  assert.equal(tokens.size, 0);
+  assert.equal(tokens.verdicts.size, 0);
   await tokens.verify(token);
 });
 
@@ -230,7 +231,7 @@ test("the verdicts that are kept are bounded", async () => {
   const first = await sign();
   await tokens.verify(first);
   for (let i = 0; i < 4_096; i++) await tokens.verify(await sign());
-  assert.equal(tokens.size, 4_096);
+  assert.equal(tokens.verdicts.size, 4_096);
   assert.equal(tokens.known(keyOf(first)), undefined);
 });
 

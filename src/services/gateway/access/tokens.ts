@@ -35,8 +35,9 @@ export class Tokens {
     return this.#o.own.keys.ready;
   }
 
-  get size(): number {
-    return this.#verdicts.size;
+  /** The verdicts that are kept, and how often one was looked for and was there. */
+  get verdicts(): Pick<Verdicts, "size" | "asked" | "found"> {
+    return this.#verdicts;
   }
 
   /** Finds the token in an Authorization header; GATEWAY_TOKEN_MISSING, GATEWAY_TOKEN_INVALID. */

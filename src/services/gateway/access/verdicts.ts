@@ -33,6 +33,9 @@ export class Verdicts {
   readonly #clock: Clock;
   readonly #kept = new Map<string, Verdict>();
   #newest = "";
+  /** Times that a verdict was looked for, and was there, since the start. */
+  asked = 0;
+  found = 0;
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -44,9 +47,11 @@ export class Verdicts {
 
   /** Tells the verdict that was kept and still counts. */
   find(key: string): Verdict | undefined {
+    this.asked++;
     const verdict = this.#kept.get(key);
     if (!verdict) return undefined;
     const valid = counts(verdict, this.#clock.wallMs());
+    if (valid) this.found++;
     // The one used last is the last already.
     if (valid && key === this.#newest) return verdict;
     this.#kept.delete(key);

@@ -1,8 +1,8 @@
 /** Who is where, as the registry's change stream tells it; the last known serves while the registry is away. */
 import type { Change, Instance } from "../../registry/api.ts";
 
-/** After a stream's first snapshot, instances that it leaves out are kept so long: a restarted registry fills up within a second. */
-export const UNCONFIRMED_KEPT_MS = 3_000;
+/** After a stream's first snapshot, instances that it leaves out are kept so long, here as in every process. */
+export { UNCONFIRMED_KEPT_MS } from "../../registry/api.ts";
 const NONE: readonly Known[] = [];
 
 export interface Known {

@@ -9,9 +9,8 @@ import { asFailure, fail } from "../../../kernel/error.ts";
 import { fullJitterMs } from "../../../kernel/jitter.ts";
 import type { Log } from "../../../kernel/log.ts";
 import { REGISTRY_FLEET_NAME_TAKEN } from "../codes.ts";
-import type { Change, Instance } from "../instances.api.ts";
+import { type Change, type Instance, UNCONFIRMED_KEPT_MS } from "../instances.api.ts";
 import type { Roster } from "../roster.ts";
-import { UNCONFIRMED_KEPT_MS } from "../table.ts";
 import { type Board, type Write, WRITES_MAX } from "./board.ts";
 import { Others } from "./others.ts";
 
