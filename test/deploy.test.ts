@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { chownSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { chownSync, copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, suite, test } from "node:test";
@@ -39,6 +39,17 @@ for (const unit of readdirSync(DEPLOY).filter((name) => name.endsWith(".service"
       assert.match(stdout, /Overall exposure level/);
     },
   );
+
+test("keys in a TPM leave the unit within that", { skip: need("systemd") }, async (t) => {
+  const place = mkdtempSync(join(tmpdir(), "holdfast-unit-"));
+  t.after(() => rmSync(place, { recursive: true, force: true }));
+  mkdirSync(join(place, "holdfast.service.d"));
+  copyFileSync(join(DEPLOY, "holdfast.service"), join(place, "holdfast.service"));
+  copyFileSync(join(DEPLOY, "holdfast-tpm.conf"), join(place, "holdfast.service.d/tpm.conf"));
+  const asked = ["security", "--offline=true", `--threshold=${EXPOSURE_MAX}`, "--no-pager"];
+  const { stdout } = await run("systemd-analyze", [...asked, join(place, "holdfast.service")]);
+  assert.match(stdout, /\/dev\/tpmrm0:rw/, "the drop-in counts");
+});
 
 test("the compose file gives no capability, no root, no way to write that is not listed, and limits", () => {
   assert.deepEqual(holdfast["cap_drop"], ["ALL"]);

@@ -196,4 +196,8 @@ test("what a service was not granted is refused by the house, not only by its sa
     const lines = await house.text("audit", "--who", "stranger");
     return /denied.*bus listen/.test(lines) && /denied.*core-metadata deleteDevice/.test(lines);
   }, "both refusals in the audit trail");
+  await house.until(async () => {
+    const lines = await house.text("audit", "--service", "node");
+    return /service\.start.*stranger/.test(lines) && /service\.end.*greeter/.test(lines) && /node end/.test(lines);
+  }, "starts, ends and what a person asked for in the audit trail");
 });

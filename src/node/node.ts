@@ -1,4 +1,5 @@
 /** The node's first process: opens state, keys, sockets and log book, then supervises until it is told to stop. */
+import { once } from "node:events";
 import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { systemClock } from "../kernel/clock.ts";
@@ -23,6 +24,7 @@ import { listening } from "./listening.ts";
 import { Logbook, type LogLine, readLine } from "./logbook.ts";
 import type { Manifest } from "./manifest.ts";
 import { type NodeOptions, readOptions } from "./options.ts";
+import { Notes } from "./note.ts";
 import { nextRelease } from "./release.ts";
 import type { RightsTable } from "./rights.ts";
 import { RoutesFile, routesFileIn } from "./routes-file.ts";
@@ -98,10 +100,11 @@ interface RunningOptions {
 
 interface ControlParts extends Pick<ControlOptions, "supervisor" | "logbook" | "ring" | "keys" | "guests"> {
   readonly log: Log;
+  readonly notes: Notes;
   readonly welcome: Welcome;
 }
 
-interface SupervisorParts extends Pick<ControlParts, "logbook" | "ring" | "keys" | "guests" | "log"> {
+interface SupervisorParts extends Pick<ControlParts, "logbook" | "ring" | "keys" | "guests" | "notes" | "log"> {
   readonly secrets: Secrets;
 }
 
@@ -126,8 +129,9 @@ class Running {
     });
     for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => this.#interrupted());
     const keys = new KeyDesk({ ring, secrets, node, manifests, env: process.env, log });
+    const notes = new Notes({ clock: systemClock, log });
     const guests = new Guests({ manifests: code.manifest, sockets, places, statePath: state.path });
-    const supervisor = this.#makeSupervisor({ ring, secrets, keys, guests, logbook, log });
+    const supervisor = this.#makeSupervisor({ ring, secrets, keys, guests, notes, logbook, log });
     keys.units = supervisor;
     guests.supervisor = supervisor;
     const welcome = new Welcome({
@@ -146,16 +150,18 @@ class Running {
       log,
       stopping: this.#stopping.signal,
     });
-    const control = await this.#openControl({ supervisor, logbook, ring, keys, guests, log, welcome });
+    const control = await this.#openControl({ supervisor, logbook, ring, keys, guests, notes, log, welcome });
     log.info({ version: input.version, services: manifests.length }, "the node starts");
+    notes.begin(`${input.version}, ${manifests.length} services`, sockets.has("trace") ? supervisor.self : undefined);
     void supervisor.start();
     guests.declare(node.services, this.#configFile);
     void welcome.show();
-    await this.#stopped();
+    if (!this.#stopping.signal.aborted) await once(this.#stopping.signal, "abort");
+    await notes.end();
     return this.#end(supervisor, control, logbook, ring, log);
   }
 
-  #makeSupervisor({ ring, secrets, keys, guests, logbook, log }: SupervisorParts): Supervisor {
+  #makeSupervisor({ ring, secrets, keys, guests, notes, logbook, log }: SupervisorParts): Supervisor {
     const { state, node, screen, input, options, manifests, code, sockets, values, places } = this.#o;
     return new Supervisor({
       code,
@@ -178,8 +184,7 @@ class Running {
       onState: (service, to, reason) => {
         screen.service(service, to, reason);
         guests.changed(service, to, reason);
-        if (to === "restarting" || to === "critical")
-          log.info({ of: service, state: to }, `${service} is started again: ${reason ?? ""}`);
+        notes.changed(service, to, reason);
       },
       onOutput: (services, text) => {
         const line = this.#keep(logbook, services, text);
@@ -212,7 +217,7 @@ class Running {
     return line;
   }
 
-  async #openControl({ log, welcome, ...parts }: ControlParts): Promise<Served> {
+  async #openControl({ log, welcome, notes, ...parts }: ControlParts): Promise<Served> {
     const { state, input, options } = this.#o;
     const path = join(state.path, "control.sock");
     const { fd } = listenUnix(path);
@@ -228,6 +233,7 @@ class Running {
       protection: () => welcome.protection(),
       restart: async function* (services) {
         const { supervisor, guests } = parts;
+        notes.asked("service.restart", services.join(", "));
         await guests.renew(services);
         yield* supervisor.restart(services, nextRelease(supervisor.release, configFile));
       },
@@ -241,6 +247,7 @@ class Running {
       log,
       clock: systemClock,
       tracer: new Tracer("node", systemClock),
+      audit: notes.audit,
       version: input.version,
     });
     return {
@@ -264,13 +271,6 @@ class Running {
       this.#interruptedMs = nowMs;
       this.#stopping.abort();
     } else if (nowMs - this.#interruptedMs > SAME_SIGNAL_MS) process.exit(EXIT_INTERRUPTED); // Services end with their pipe, and lose nothing that was acknowledged.
-  }
-
-  #stopped(): Promise<unknown> {
-    const { signal } = this.#stopping;
-    return signal.aborted
-      ? Promise.resolve()
-      : new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true }));
   }
 
   async #end(
