@@ -28,6 +28,13 @@ export const info = (name: string, value: number, unit: string): Row => ({
   reason: "no reach is set",
 });
 
+/** The one in the middle, or half way between the two that are. */
+export function median(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  const high = sorted[sorted.length >> 1] ?? Number.NaN;
+  return sorted.length % 2 === 1 ? high : (high + (sorted[(sorted.length >> 1) - 1] ?? Number.NaN)) / 2;
+}
+
 const shown = (value: number | null | undefined): string =>
   value === null || value === undefined
     ? "-"

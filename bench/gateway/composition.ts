@@ -1,7 +1,6 @@
 /** An answer put together of four, against the slowest of them alone. */
-import { type Row, rowOf } from "../table.ts";
+import { median, type Row, rowOf } from "../table.ts";
 import { load } from "./load.ts";
-import { median } from "./machine.ts";
 import type { Ours } from "./ours.ts";
 
 const ROUNDS = 3;

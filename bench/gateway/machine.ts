@@ -124,6 +124,3 @@ export async function saturate(target: Target, seconds: number, connections = 32
     throw new Error(`${target.name} answered wrongly: ${stdout}`);
   return { requestsPerS: Number(/Requests\/sec:\s+([\d.]+)/.exec(stdout)?.[1]), cpuUs: cpu / count / 1_000 };
 }
-
-export const median = (values: readonly number[]): number =>
-  values.toSorted((a, b) => a - b)[Math.floor((values.length - 1) / 2)] ?? Number.NaN;

@@ -4,9 +4,9 @@
  */
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
-import { info, type Row, rowOf } from "../table.ts";
+import { info, median, type Row, rowOf } from "../table.ts";
 import { load, type LoadOptions } from "./load.ts";
-import { median, OTHER_CORE, saturate, type Target } from "./machine.ts";
+import { OTHER_CORE, saturate, type Target } from "./machine.ts";
 
 const ROUNDS = 3;
 /** Clients that ask at once where there is too much. */

@@ -11,7 +11,7 @@ import { mountWayOf, spawnConfined } from "../../src/node/confine/spawn.ts";
 import { kernelOf } from "../../src/node/confine/steps.ts";
 import { maySwitchUser } from "../../src/node/confine/facts.ts";
 import { uidOf } from "../../src/node/confine/uids.ts";
-import { info, type Row, rowOf } from "../table.ts";
+import { info, median, type Row, rowOf } from "../table.ts";
 
 const ROUNDS = 15;
 const REACH_MS = 150;
@@ -51,6 +51,3 @@ export async function measureStart(): Promise<Row[]> {
     rmSync(place, { recursive: true, force: true });
   }
 }
-
-const median = (values: readonly number[]): number =>
-  values.toSorted((a, b) => a - b)[values.length >> 1] ?? Number.NaN;
